@@ -5,9 +5,7 @@ its hyperparameters as annotated fields and nothing else; from the fields follow
 values, ``get_config``/``from_config``, ``repr``, equality (frozen families) and the recipe's schema, and the class is
 found by name:
 
->>> from collections.abc import Mapping
->>> from dataclasses import KW_ONLY
->>> from unilayers.hints import NonNegativeFloat, PositiveInt
+>>> from unilayers.hints import NonNegativeFloat
 >>> class Regularizer(Configurable, family="regularizer", frozen=True):
 ...     "Penalty on a weight."
 >>> class L2(Regularizer, aliases=("ridge",)):
@@ -22,20 +20,16 @@ True
 
 A family whose objects change (layers, optimizers) leaves out ``frozen``:
 
->>> class Layer(Configurable, family="layer"):
-...     "Base of layers."
-...     _: KW_ONLY
-...     name: str | None = None
->>> class Dense(Layer):
-...     "Kept as given, a regularizer may be an object, a name or a mapping; resolve it where it is used."
-...     units: PositiveInt
-...     _: KW_ONLY
-...     regularizer: Regularizer | str | Mapping | None = None
->>> Dense(10, regularizer="l2")
-Dense(units=10, regularizer='l2')
->>> Dense(0)
-Traceback (most recent call last):
-unilayers.errors.UnilayersError: Dense.units: a value that does not fit. Expected an int at least 1. Received 0 (int).
+    class Layer(Configurable, family="layer"):
+        _: KW_ONLY
+        name: str | None = None
+
+    class Dense(Layer):
+        units: PositiveInt
+        _: KW_ONLY
+        regularizer: Regularizer | str | Mapping | None = None      # kept as given: resolve it where it is used
+
+    Dense(0)    # Dense.units: a value that does not fit. Expected an int at least 1. Received 0 (int).
 
 Rules worth knowing:
 
@@ -251,7 +245,7 @@ def arguments_of(instance: Configurable) -> dict[str, Any]:
     """
     call: inspect.BoundArguments | None = vars(instance).get("_constructor_call")
     if call is None:
-        return {name: getattr(instance, name) for name in parameters(type(instance))}
+        return {name: getattr(instance, name) for name in parameters(type(instance))}  # type: ignore[arg-type]
     call.apply_defaults()
     named = dict(call.arguments)
     for name, parameter in call.signature.parameters.items():

@@ -2,11 +2,11 @@
 
 A family is one base class, a subclass of `Configurable` made with ``family="..."``. Each class of the family declares
 its hyperparameters as annotated fields and nothing else; from the fields follow its ``__init__``, the checks of the
-values, ``get_config``/``from_config``, ``repr``, equality (frozen families) and the recipe's schema, and the class is
-found by name:
+values, ``get_config``/``from_config``, ``repr``, equality (immutable families) and the recipe's schema, and the class
+is found by name:
 
 >>> from unilayers.hints import NonNegativeFloat
->>> class Regularizer(Configurable, family="regularizer", frozen=True):
+>>> class Regularizer(Configurable, family="regularizer", immutable=True):
 ...     "Penalty on a weight."
 >>> class L2(Regularizer, aliases=("ridge",)):
 ...     "The sum of squares times l2."
@@ -18,7 +18,7 @@ True
 >>> get({"L2": {"l2": 0.1}}), L2(0.1).get_config()
 (L2(l2=0.1), {'l2': 0.1})
 
-A family whose objects change (layers, optimizers) leaves out ``frozen``:
+A family whose objects change (layers, optimizers) leaves out ``immutable``:
 
     class Layer(Configurable, family="layer"):
         _: KW_ONLY
@@ -35,7 +35,7 @@ Rules worth knowing:
 
 - Fields that a family's base declares for all (a layer's ``name``) stand after ``_: KW_ONLY``, so that a subclass may
   still declare fields without a default.
-- Work that must follow the fields goes in ``__post_init__``. Frozen families cannot assign there.
+- Work that must follow the fields goes in ``__post_init__``. Immutable families cannot assign there.
 - A class may write its own ``__init__`` the Keras way. It, and all below it, are then left alone: their config is the
   arguments the constructor was called with. A hand-written ``get_config`` always wins.
 - ``abstract=True``, or a name with a leading underscore, keeps a class out of the registry.
@@ -136,25 +136,25 @@ class Configurable:
 
     Class arguments:
         family: Starts a family with this name and a registry of its own; the class itself is not registered.
-        frozen: Instances cannot be changed and compare by value; for the whole family, set together with ``family``.
+        immutable: Instances are frozen dataclasses and compare by value; for the whole family, given with ``family``.
+            (Type checkers want a word named ``frozen`` repeated by every subclass.)
         aliases: Further names of the class.
         abstract: Do not register this class.
     """
 
     registry: ClassVar[Registry]
-    _frozen: ClassVar[bool] = False
+    _immutable: ClassVar[bool] = False
 
     def __init_subclass__(
-        cls, *, family: str = "", frozen: bool | None = None, aliases: tuple[str, ...] = (), abstract: bool = False
+        cls, *, family: str = "", immutable: bool = False, aliases: tuple[str, ...] = (), abstract: bool = False
     ) -> None:
         super().__init_subclass__()
-        if frozen is not None:
-            cls._frozen = frozen
         if family:
+            cls._immutable = immutable
             cls.registry = Registry(family)
             cls.registry.base = cls
         if not _hand_written_init(cls):
-            dataclass(frozen=cls._frozen, eq=False, repr=False)(cls)
+            dataclass(frozen=cls._immutable, eq=False, repr=False)(cls)
         # __new__ takes any arguments; what help() and inspect.signature should show is __init__.
         cls.__signature__ = inspect.Signature(list(parameters(cls).values()))  # type: ignore[attr-defined, arg-type]
         if not (family or abstract or cls.__name__.startswith("_")):
@@ -208,14 +208,14 @@ class Configurable:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
-        if not self._frozen or type(self) is not type(other):
+        if not self._immutable or type(self) is not type(other):
             return self is other
         mine, theirs = arguments_of(self), arguments_of(other)
         return mine.keys() == theirs.keys() and all(_same(mine[name], theirs[name]) for name in mine)
 
     def __hash__(self) -> int:
-        # Arguments may be lists or arrays, so the values of a frozen class do not enter its hash.
-        return hash(type(self)) if self._frozen else object.__hash__(self)
+        # Arguments may be lists or arrays, so the values of an immutable object do not enter its hash.
+        return hash(type(self)) if self._immutable else object.__hash__(self)
 
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

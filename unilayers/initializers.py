@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -23,6 +22,7 @@ from .hints import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from .registry import Configurable, resolve
 
 Shape: TypeAlias = tuple[int, ...]
+Seed: TypeAlias = NonNegativeInt | None
 
 
 class Initializer(Configurable, family="initializer", immutable=True):
@@ -39,8 +39,8 @@ class Initializer(Configurable, family="initializer", immutable=True):
         Args:
             shape: Shape of the weight.
             dtype: Its dtype; None is float32.
-            generator: Where random numbers come from. An initializer with a ``seed`` uses its own stream instead, as
-                does one that is given none: then of the default seed and the class's name.
+            generator: Where random numbers come from; None is the stream of the default seed and the class's name.
+                An initializer with a ``seed`` has a stream of its own, the same at every call.
 
         Raises:
             ShapeError: if the initializer has no values for this shape.
@@ -54,6 +54,9 @@ class Initializer(Configurable, family="initializer", immutable=True):
         raise NotImplementedError(f"{type(self).__name__} has no values(shape, generator)")
 
     def _stream(self, generator: np.random.Generator | None) -> np.random.Generator:
+        seed = getattr(self, "seed", None)
+        if seed is not None:
+            return random.generator(seed, "")
         return generator if generator is not None else random.generator(random.default_seed(), type(self).__name__)
 
 
@@ -170,63 +173,52 @@ class Identity(Initializer):
 # ---- distributions with a fixed width ----------------------------------------------------------------------------
 
 
-class RandomInitializer(Initializer, abstract=True):
-    """Base of the initializers that draw random numbers.
-
-    Args:
-        seed: Gives the initializer a stream of its own, the same at every call; None takes the weight's.
-    """
-
-    _: KW_ONLY
-    seed: NonNegativeInt | None = None
-
-    def _stream(self, generator: np.random.Generator | None) -> np.random.Generator:
-        return super()._stream(generator) if self.seed is None else random.generator(self.seed, "")
-
-
-class RandomNormal(RandomInitializer, aliases=("normal",)):
+class RandomNormal(Initializer, aliases=("normal",)):
     """Normal values.
 
     Args:
         mean: Mean of the distribution.
         stddev: Its standard deviation.
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
     """
 
     mean: float = 0.0
     stddev: NonNegativeFloat = 0.05
+    seed: Seed = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         return float(self.mean) + float(self.stddev) * generator.standard_normal(shape)
 
 
-class TruncatedNormal(RandomInitializer):
+class TruncatedNormal(Initializer):
     """Normal values, drawn again where they lie more than two standard deviations from the mean.
 
     Args:
         mean: Mean of the distribution.
         stddev: Standard deviation before the truncation; of the values it is 0.8796 times that.
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
     """
 
     mean: float = 0.0
     stddev: NonNegativeFloat = 0.05
+    seed: Seed = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         return float(self.mean) + float(self.stddev) * _truncated_standard_normal(shape, generator)
 
 
-class RandomUniform(RandomInitializer, aliases=("uniform",)):
+class RandomUniform(Initializer, aliases=("uniform",)):
     """Uniform values from ``[minval, maxval)``.
 
     Args:
         minval: Lower end.
         maxval: Upper end.
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
     """
 
     minval: float = -0.05
     maxval: float = 0.05
+    seed: Seed = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         low, high = float(self.minval), float(self.maxval)
@@ -242,7 +234,7 @@ Distribution: TypeAlias = Literal["truncated_normal", "normal", "untruncated_nor
 TRUNCATED_STDDEV = 0.87962566103423978
 
 
-class VarianceScaling(RandomInitializer):
+class VarianceScaling(Initializer):
     """Values of variance ``scale / fan``, so that a layer's outputs vary as much as its inputs.
 
     Args:
@@ -250,7 +242,7 @@ class VarianceScaling(RandomInitializer):
         mode: The fan: inputs of a unit, its outputs, or the mean of both; see `compute_fans`.
         distribution: ``"truncated_normal"`` (``"normal"`` is the same, as in Keras), ``"untruncated_normal"`` or
             ``"uniform"``.
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Example:
         >>> float(VarianceScaling(3.0, "fan_in", "uniform", seed=1)((100, 50)).max()) <= 0.3
@@ -260,6 +252,7 @@ class VarianceScaling(RandomInitializer):
     scale: PositiveFloat = 1.0
     mode: Mode = "fan_in"
     distribution: Distribution = "truncated_normal"
+    seed: Seed = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         fan_in, fan_out = compute_fans(shape)
@@ -272,10 +265,11 @@ class VarianceScaling(RandomInitializer):
         return stddev / TRUNCATED_STDDEV * _truncated_standard_normal(shape, generator)
 
 
-class _NamedScaling(RandomInitializer):
+class _NamedScaling(Initializer):
     """`VarianceScaling` with everything but the seed decided by the class."""
 
     scaling: ClassVar[VarianceScaling]
+    seed: Seed = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         return self.scaling.values(shape, generator)
@@ -285,7 +279,7 @@ class GlorotUniform(_NamedScaling, aliases=("XavierUniform", "xavier")):
     """Uniform values of variance ``2 / (fan_in + fan_out)``; also known as Xavier.
 
     Args:
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Reference:
         Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
@@ -298,7 +292,7 @@ class GlorotNormal(_NamedScaling, aliases=("XavierNormal",)):
     """Truncated normal values of variance ``2 / (fan_in + fan_out)``; also known as Xavier.
 
     Args:
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Reference:
         Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
@@ -311,7 +305,7 @@ class HeUniform(_NamedScaling):
     """Uniform values of variance ``2 / fan_in``, for layers before a ReLU.
 
     Args:
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Reference:
         He et al., Delving deep into rectifiers, 2015, arXiv:1502.01852.
@@ -324,7 +318,7 @@ class HeNormal(_NamedScaling):
     """Truncated normal values of variance ``2 / fan_in``, for layers before a ReLU.
 
     Args:
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Reference:
         He et al., Delving deep into rectifiers, 2015, arXiv:1502.01852.
@@ -337,7 +331,7 @@ class LecunUniform(_NamedScaling):
     """Uniform values of variance ``1 / fan_in``.
 
     Args:
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Reference:
         LeCun et al., Efficient BackProp, 1998.
@@ -350,7 +344,7 @@ class LecunNormal(_NamedScaling):
     """Truncated normal values of variance ``1 / fan_in``.
 
     Args:
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Reference:
         LeCun et al., Efficient BackProp, 1998.
@@ -362,7 +356,7 @@ class LecunNormal(_NamedScaling):
 XavierUniform, XavierNormal = GlorotUniform, GlorotNormal
 
 
-class Orthogonal(RandomInitializer):
+class Orthogonal(Initializer):
     """A matrix with orthonormal columns (rows, if it has fewer rows) times ``gain``, uniform among such matrices.
 
     Weights of more than two dimensions are taken as ``(everything but the last, last)``. The last bits depend on the
@@ -370,7 +364,7 @@ class Orthogonal(RandomInitializer):
 
     Args:
         gain: The factor.
-        seed: See `RandomInitializer`.
+        seed: A stream of its own, the same at every call; None takes the weight's.
 
     Raises:
         ShapeError: if the weight has fewer than two dimensions.
@@ -381,6 +375,7 @@ class Orthogonal(RandomInitializer):
     """
 
     gain: float = 1.0
+    seed: Seed = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         if len(shape) < 2:

@@ -1,0 +1,6 @@
+"""The intermediate representation: op records, nodes, graphs, and the passes over them."""
+
+from unilayers.graph.node import Const, Graph, Node, Value, constant, is_tracing, leaf, make_node, schedule, tracing
+from unilayers.graph.record import OPS, Op, Sample
+
+__all__ = ["OPS", "Const", "Graph", "Node", "Op", "Sample", "Value", "constant", "is_tracing", "leaf", "make_node", "schedule", "tracing"]

@@ -1,0 +1,15 @@
+"""Every op by name. On symbolic values a call records a node; on arrays it runs at once on the arrays' own backend.
+
+Names follow the Python array API standard. Values are positional, attributes are keywords.
+"""
+
+# ruff: noqa: F403, A004
+from unilayers.config import floatx
+from unilayers.graph import OPS, Value
+from unilayers.ops.define import Box, dtype_of, shape_of, to_numpy  # isort: skip
+from unilayers.ops.create import *
+from unilayers.ops.elementwise import *
+from unilayers.ops.index import *
+from unilayers.ops.linalg import *
+from unilayers.ops.reduce import *
+from unilayers.ops.shape import *

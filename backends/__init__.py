@@ -1,0 +1,1 @@
+"""The engines. Each folder is one backend: a table of functions and a few hooks."""

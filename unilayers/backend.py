@@ -1,0 +1,151 @@
+"""What an engine is: a table of functions and a few hooks; and how engines are found and chosen.
+
+Backends register under the entry-point group ``unilayers.backends``; none is imported before it is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import numpy as np
+
+from unilayers.errors import BackendError, nearest
+from unilayers.graph import OPS, Graph
+from unilayers.graph.node import LEAVES
+
+GROUP = "unilayers.backends"
+VARIABLE = "UNILAYERS_BACKEND"  # only a default: an argument always wins
+EMBEDDED = "numpy"
+
+Array = Any
+Executable = Callable[[list[Array], Sequence[Array]], tuple[list[Array], dict[str, Array]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """One engine.
+
+    Args:
+        name: The word users type: ``--backend name``.
+        table: Op name to function ``f(*arrays, **attrs)``; several outputs are a tuple. A composite op that is listed
+            runs fused, one that is not is expanded.
+        devices: Names of the devices that can be used now, the best-known first: ``["cpu", "cuda:0"]``.
+        put: ``put(arrays, device)`` moves NumPy arrays there, all at once, and never aliases them.
+        get: One array as a NumPy array that nobody else writes to.
+        device_of: The device an array of this engine is on; None for any other object.
+        compile: ``compile(graph, device)`` turns a specialised, lowered graph into ``f(state, inputs)`` which returns
+            the new state (the old arrays may be overwritten) and the outputs by name.
+        synchronize: Waits until the device has finished, for honest timing.
+        memory: Bytes in use and peak on a device, where the engine knows.
+        packages: Distributions whose versions belong into a report.
+        native_grad: ``native_grad(f, arrays, cotangent)`` by the framework's own autograd; a witness for tests.
+    """
+
+    name: str
+    table: Mapping[str, Callable[..., Any]]
+    devices: Callable[[], list[str]]
+    put: Callable[[Sequence[np.ndarray], str], list[Array]]
+    get: Callable[[Array], np.ndarray]
+    device_of: Callable[[object], str | None]
+    compile: Callable[[Graph, str], Executable]
+    packages: tuple[str, ...] = ()
+    synchronize: Callable[[], None] = lambda: None
+    memory: Callable[[str], dict[str, int]] = lambda device: {}
+    native_grad: Callable[..., list[Array]] | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.table.keys() - OPS.keys())
+        if unknown:
+            raise BackendError(f"entries for unknown ops: {unknown}", where=f"backend '{self.name}'")
+        missing = sorted(n for n, op in OPS.items() if not op.composite and n not in self.table and n not in LEAVES)
+        if missing:
+            raise BackendError(
+                f"no entry for {missing}, and these ops have no expansion", where=f"backend '{self.name}'"
+            )
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"
+
+    def device(self, name: str | None) -> str:
+        """The full name of a usable device: None is the first, ``"cuda"`` is ``"cuda:0"``.
+
+        Raises:
+            BackendError: listing the devices there are.
+        """
+        there = self.devices()
+        for candidate in there:
+            if name is None or candidate == name or candidate == f"{name}:0":
+                return candidate
+        raise BackendError(
+            f"device {name!r} is not available",
+            where=f"backend '{self.name}'",
+            fix=f"Devices here: {', '.join(there)}",
+        )
+
+
+# ---- finding and choosing ---------------------------------------------------
+
+_loaded: dict[str, Backend] = {}
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {e.name: e for e in entry_points(group=GROUP)}
+
+
+def backend_names() -> list[str]:
+    """Names of all registered backends, whether or not their framework is installed; the embedded one first."""
+    return sorted(set(_installed()) | set(_loaded), key=lambda n: (n != EMBEDDED, n))
+
+
+def get_backend(name: str | Backend | None = None) -> Backend:
+    """The backend called ``name``; imports its framework at the first call.
+
+    Args:
+        name: A registered name, a backend itself, or None for the default: ``UNILAYERS_BACKEND``, else ``numpy``.
+
+    Raises:
+        BackendError: unknown name (with the nearest), or a framework that is not installed (with the pip command).
+    """
+    if isinstance(name, Backend):
+        return name
+    name = name or os.environ.get(VARIABLE) or EMBEDDED
+    if name in _loaded:
+        return _loaded[name]
+    if name not in _installed():
+        raise BackendError(f"unknown backend {name!r}", fix=nearest(name, backend_names()))
+    try:
+        found = _installed()[name].load()
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("unilayers"):
+            raise
+        raise BackendError(
+            f"backend {name!r} needs the package {error.name!r}", fix=f"Install it with: pip install 'unilayers[{name}]'"
+        ) from None
+    _loaded[name] = found
+    return found
+
+
+def register_backend(backend: Backend) -> Backend:
+    """Make a backend known without an entry point, in this process."""
+    _loaded[backend.name] = backend
+    return backend
+
+
+def backend_of(array: object) -> Backend | None:
+    """The backend whose array this is, or None. Imports a backend only if the array's own framework is loaded already."""
+    for backend in _loaded.values():
+        if backend.device_of(array) is not None:
+            return backend
+    framework = type(array).__module__.partition(".")[0]
+    for name in backend_names():
+        if name not in _loaded and framework.startswith(name) and name in sys.modules:
+            backend = get_backend(name)
+            return backend if backend.device_of(array) is not None else None
+    return None

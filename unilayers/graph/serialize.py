@@ -1,0 +1,96 @@
+"""Graphs as JSON: a saved graph, a whole training step included, runs without the code that made it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+
+from unilayers.errors import GraphError, nearest
+from unilayers.graph.node import Const, Graph, Value, make_node
+from unilayers.graph.record import OPS
+from unilayers.spec import Dim
+
+VERSION = 1
+
+
+def to_json(graph: Graph) -> str:
+    """The graph as a JSON text with a version number."""
+    number = {v: i for i, v in enumerate(v for n in graph.nodes for v in n.outputs)}
+    nodes = [
+        {"op": n.op, "inputs": [number[v] for v in n.inputs], "attrs": {k: _encode(v) for k, v in n.attrs.items()}}
+        for n in graph.nodes
+    ]
+    document = {
+        "format": "unilayers.graph",
+        "version": VERSION,
+        "nodes": nodes,
+        "inputs": [number[v] for v in graph.inputs],
+        "state": [number[v] for v in graph.state],
+        "outputs": {k: number[v] for k, v in graph.outputs.items()},
+        "updates": {k: number[v] for k, v in graph.updates.items()},
+    }
+    return json.dumps(document)
+
+
+def from_json(text: str) -> Graph:
+    """The graph a JSON text describes.
+
+    Raises:
+        GraphError: not a graph, written by a newer version, or with an op this version does not have.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise GraphError("not a saved graph", expected="JSON", received=str(error)) from None
+    if not isinstance(document, dict) or document.get("format") != "unilayers.graph":
+        raise GraphError("not a saved graph", expected="format 'unilayers.graph'")
+    if document["version"] > VERSION:
+        raise GraphError(
+            "saved by a newer version of unilayers",
+            expected=f"graph version up to {VERSION}",
+            received=str(document["version"]),
+            fix="Upgrade with: pip install -U unilayers",
+        )
+    values: list[Value] = []
+    for i, n in enumerate(document["nodes"]):
+        if n["op"] not in OPS:
+            raise GraphError(f"unknown op {n['op']!r}", where=f"nodes[{i}]", fix=nearest(n["op"], OPS))
+        attrs = {k: _decode(v) for k, v in n["attrs"].items()}
+        values += make_node(OPS[n["op"]], (values[j] for j in n["inputs"]), attrs)
+    return Graph(
+        inputs=tuple(values[i] for i in document["inputs"]),
+        state=tuple(values[i] for i in document["state"]),
+        outputs={k: values[i] for k, i in document["outputs"].items()},
+        updates={k: values[i] for k, i in document["updates"].items()},
+    )
+
+
+def _encode(value: Any) -> Any:
+    """JSON for an attribute: plain values as they are, the rest as a one-key object that names its kind."""
+    if isinstance(value, (tuple, list)):
+        return [_encode(v) for v in value]
+    if isinstance(value, Dim):
+        return {"dim": [[[_encode(a) for a in m], k] for m, k in value.terms]}
+    if isinstance(value, Const):
+        a = value.array
+        return {"array": [a.dtype.name, list(a.shape), base64.b64encode(a.tobytes()).decode()]}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise GraphError("attribute cannot be saved", expected="numbers, strings, tuples, arrays", received=repr(value))
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(v) for v in value)
+    if isinstance(value, dict):
+        kind, body = next(iter(value.items()))
+        if kind == "dim":
+            return Dim({tuple(_decode(a) for a in m): k for m, k in body})
+        dtype, shape, data = body
+        return Const(np.frombuffer(base64.b64decode(data), dtype=dtype).reshape(shape))
+    return value

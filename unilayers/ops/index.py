@@ -1,0 +1,117 @@
+"""Picking elements by integer indices, and its reverse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unilayers import ops
+from unilayers.errors import DTypeError, ShapeError
+from unilayers.graph import Sample
+from unilayers.ops.define import composite, primitive, shape_of
+from unilayers.spec import INTS, DimLike, Spec, check_dtype, normalize_axis
+
+
+def _integers(name: str, spec: Spec) -> None:
+    if spec.dtype not in INTS:
+        raise DTypeError("indices must be integers", where=f"op '{name}'", received=spec.dtype, fix="Use ops.astype(i, 'int32')")
+
+
+# ---- take: rows of a table --------------------------------------------------
+
+
+def _take_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+    _integers("take", indices)
+    return x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+
+def _take_vjp(g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
+    return ops.take_grad(g, indices, axis=axis, size=shape_of(x)[axis]), None
+
+
+def _take_samples(rng: np.random.Generator) -> list[Sample]:
+    i = np.array([[2, 0, 2], [1, 3, 0]], np.int32)
+    return [Sample((rng.normal(size=(4, 3)), i), {"axis": 0}), Sample((rng.normal(size=(2, 4, 3)), i[0]), {"axis": 1})]
+
+
+@primitive(infer=_take_infer, vjp=_take_vjp, reference=lambda x, i, axis: np.take(x, i, axis), samples=_take_samples)
+def take(x: Any, indices: Any, axis: int = 0) -> Any:
+    """Elements of x at ``indices`` along ``axis``; 0 <= index < size. The embedding look-up."""
+    return (x, indices), {"axis": normalize_axis(axis, len(shape_of(x)))}
+
+
+def _take_grad_infer(g: Spec, indices: Spec, *, axis: int, size: DimLike) -> Spec:
+    return g.with_shape((*g.shape[:axis], size, *g.shape[axis + indices.ndim :]))
+
+
+def _take_grad_reference(g: np.ndarray, indices: np.ndarray, axis: int, size: int) -> np.ndarray:
+    y = np.zeros((*g.shape[:axis], size, *g.shape[axis + indices.ndim :]), g.dtype)
+    for at in np.ndindex(indices.shape):
+        y[(slice(None),) * axis + (indices[at],)] += g[(slice(None),) * axis + at]
+    return y
+
+
+def _take_grad_samples(rng: np.random.Generator) -> list[Sample]:
+    i = np.array([[2, 0, 2], [1, 3, 0]], np.int32)
+    return [
+        Sample((rng.normal(size=(2, 3, 3)), i), {"axis": 0, "size": 4}), Sample((rng.normal(size=(2, 3, 3)), i[0]), {"axis": 1, "size": 5})
+    ]  # fmt: skip
+
+
+@primitive(
+    infer=_take_grad_infer, vjp=lambda g, y, x, i, *, axis, size: (ops.take(g, i, axis), None), cost=lambda g, i, **a: g.size,
+    reference=_take_grad_reference, samples=_take_grad_samples,
+)  # fmt: skip
+def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
+    """Sums g into zeros of ``size`` along ``axis`` at ``indices``; equal indices add up. The reverse of ``take``."""
+    return (g, indices), {"axis": axis, "size": size}
+
+
+# ---- one-hot, and one element a row -----------------------------------------
+
+
+@composite(
+    infer=lambda indices, *, num_classes, axis, dtype: Spec(
+        (lambda s: (s.insert(axis % (len(s) + 1), num_classes), tuple(s))[1])(list(indices.shape)), dtype
+    ),
+    reference=lambda i, num_classes, axis, dtype: np.moveaxis(np.eye(num_classes, dtype=dtype)[i], -1, axis),
+    samples=lambda rng: [
+        Sample((np.array([[0, 2], [1, 1]], np.int32),), {"num_classes": 3, "axis": a, "dtype": "float32"}, False) for a in (-1, 0)
+    ],
+)  # fmt: skip
+def one_hot_(indices: Any, *, num_classes: int, axis: int = -1, dtype: str = "float32") -> Any:
+    """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
+    at = axis % (len(shape_of(indices)) + 1)
+    classes = ops.arange(num_classes, dtype=ops.dtype_of(indices))
+    classes = ops.reshape(classes, tuple(num_classes if a == at else 1 for a in range(len(shape_of(indices)) + 1)))
+    return ops.astype(ops.equal(ops.expand_dims(indices, at), classes), dtype)
+
+
+def one_hot(indices: Any, num_classes: int, axis: int = -1, dtype: str | None = None) -> Any:
+    """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
+    return one_hot_(indices, num_classes=num_classes, axis=axis, dtype=check_dtype(dtype or ops.floatx()))
+
+
+def _along_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
+    _integers("take_along_axis", indices)
+    rest = [(a, b) for i, (a, b) in enumerate(zip(x.shape, indices.shape, strict=False)) if i != axis]
+    if x.ndim != indices.ndim or any(a != b for a, b in rest):
+        raise ShapeError("x and indices differ", expected=f"equal sizes except on axis {axis}", received=f"{x.shape} and {indices.shape}")
+    return x.with_shape(indices.shape)
+
+
+def _along_vjp(g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
+    """Each picked element gets its gradient; written with one-hot rows, so that every engine has it."""
+    n = shape_of(x)[axis]
+    hot = ops.one_hot(indices, n, axis=axis, dtype=ops.dtype_of(g))
+    return ops.sum(ops.expand_dims(g, axis) * hot, axis + 1), None
+
+
+@primitive(
+    infer=_along_infer, vjp=_along_vjp, reference=lambda x, i, axis: np.take_along_axis(x, i, axis),
+    samples=lambda rng: [Sample((rng.normal(size=(2, 4)), np.array([[3, 0, 3], [1, 2, 2]], np.int32)), {"axis": 1})],
+)  # fmt: skip
+def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
+    """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1."""
+    return (x, indices), {"axis": normalize_axis(axis, len(shape_of(x)))}

@@ -1,0 +1,177 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from unilayers import ops
+from unilayers.errors import DTypeError, ShapeError
+from unilayers.graph import Sample
+from unilayers.ops.define import composite, dtype_of, primitive, shape_of
+from unilayers.spec import Spec, is_float, normalize_axes, normalize_axis
+
+Axis = int | tuple[int, ...] | None
+
+
+def _reduced(x: Spec, axis: tuple[int, ...], keepdims: bool) -> Spec:
+    return x.with_shape(1 if a in axis else d for a, d in enumerate(x.shape) if keepdims or a not in axis)
+
+
+def _infer(x: Spec, *, axis: tuple[int, ...], keepdims: bool) -> Spec:
+    return _reduced(x, axis, keepdims)
+
+
+def _bool_infer(x: Spec, *, axis: tuple[int, ...], keepdims: bool) -> Spec:
+    if x.dtype != "bool":
+        raise DTypeError("needs a bool operand", received=x.dtype)
+    return _reduced(x, axis, keepdims)
+
+
+def kept(reduced: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """A reduction's result (or gradient) with the reduced axes back at size 1, to broadcast against x."""
+    return ops.reshape(reduced, tuple(1 if a in axis else d for a, d in enumerate(shape_of(x))))
+
+
+def _prepare(x: Any, axis: Axis, keepdims: bool) -> Any:
+    return (x,), {"axis": normalize_axes(axis, len(shape_of(x))), "keepdims": bool(keepdims)}
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    x = rng.normal(size=(2, 3, 4))
+    return [
+        Sample((x,), {"axis": axis, "keepdims": keep})
+        for axis, keep in [((0, 1, 2), False), ((1,), False), ((0, 2), True), ((), False)]
+    ]
+
+
+def _bool_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((s.inputs[0] > 0.5,), s.attrs, False) for s in _samples(rng)]
+
+
+def _cost(x: Spec, **attrs: Any) -> Any:
+    return x.size
+
+
+def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
+    return (ops.broadcast_to(kept(g, x, axis), shape_of(x)),)
+
+
+@primitive(infer=_infer, vjp=_sum_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.sum(x, axis, keepdims=keepdims), samples=_samples)
+def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Sum of the elements over ``axis`` (None: all); 0 for an empty axis. Keeps the dtype."""
+    return _prepare(x, axis, keepdims)
+
+
+def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
+    return (kept(g, x, axis) * kept(y, x, axis) / x,)
+
+
+@primitive(infer=_infer, vjp=_prod_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.prod(x, axis, keepdims=keepdims), samples=_samples)
+def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Product of the elements over ``axis`` (None: all). The gradient divides by x, so it is not defined at 0."""
+    return _prepare(x, axis, keepdims)
+
+
+def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
+    """To the largest (smallest) element; ties share equally."""
+    hit = ops.astype(ops.equal(x, kept(y, x, axis)), dtype_of(y))
+    return (kept(g, x, axis) * hit / ops.sum(hit, axis, keepdims=True),)
+
+
+@primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.max(x, axis, keepdims=keepdims), samples=_samples)
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The largest element over ``axis`` (None: all); ties share the gradient equally."""
+    return _prepare(x, axis, keepdims)
+
+
+@primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.min(x, axis, keepdims=keepdims), samples=_samples)
+def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The smallest element over ``axis`` (None: all); ties share the gradient equally."""
+    return _prepare(x, axis, keepdims)
+
+
+def _no_vjp(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[None]:
+    return (None,)
+
+
+@primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.all(x, axis, keepdims=keepdims), samples=_bool_samples)
+def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether all bools over ``axis`` are true."""
+    return _prepare(x, axis, keepdims)
+
+
+@primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.any(x, axis, keepdims=keepdims), samples=_bool_samples)
+def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether any bool over ``axis`` is true."""
+    return _prepare(x, axis, keepdims)
+
+
+def _arg_infer(x: Spec, *, axis: int) -> Spec:
+    return _reduced(x, (axis,), False).with_dtype("int32")
+
+
+def _arg_samples(rng: np.random.Generator) -> list[Sample]:
+    ties = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 0.0]])
+    return [Sample((rng.normal(size=(3, 4)),), {"axis": a}, False) for a in (0, 1)] + [Sample((ties,), {"axis": 1}, False)]
+
+
+@primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis: np.argmax(x, axis), samples=_arg_samples)
+def argmax(x: Any, axis: int = -1) -> Any:
+    """Index of the largest element along ``axis``, as int32; the first of ties."""
+    return (x,), {"axis": normalize_axis(axis, len(shape_of(x)))}
+
+
+@primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis: np.argmin(x, axis), samples=_arg_samples)
+def argmin(x: Any, axis: int = -1) -> Any:
+    """Index of the smallest element along ``axis``, as int32; the first of ties."""
+    return (x,), {"axis": normalize_axis(axis, len(shape_of(x)))}
+
+
+# ---- composites -------------------------------------------------------------
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Arithmetic mean over ``axis`` (None: all); integers are brought to the default float dtype first."""
+    if not is_float(dtype_of(x)):
+        x = ops.astype(x, ops.floatx())
+    axes = normalize_axes(axis, len(shape_of(x)))
+    return sum(x, axes, keepdims) / ops.size(x, axes)
+
+
+def var(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Mean squared distance from the mean over ``axis`` (divisor N)."""
+    axes = normalize_axes(axis, len(shape_of(x)))
+    return mean(ops.square(x - mean(x, axes, keepdims=True)), axes, keepdims)
+
+
+def std(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Square root of ``var``."""
+    return ops.sqrt(var(x, axis, keepdims))
+
+
+def _lse_reference(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.ndarray:
+    return np.log(np.sum(np.exp(x), axis, keepdims=keepdims))
+
+
+def _lse_vjp(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> tuple[Any]:
+    axes = normalize_axes(axis, len(shape_of(x)))
+    return (kept(g, x, axes) * ops.exp(x - kept(y, x, axes)),)
+
+
+@composite(reference=_lse_reference, samples=_samples, vjp=_lse_vjp, cost=lambda x, **a: x.size * 4)
+def logsumexp_(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) over ``axis``, without overflow."""
+    axes = normalize_axes(axis, len(shape_of(x)))
+    top = ops.stop_gradient(max(x, axes, keepdims=True))
+    y = ops.log(sum(ops.exp(x - top), axes, keepdims=True)) + top
+    return y if keepdims else ops.reshape(y, tuple(d for a, d in enumerate(shape_of(x)) if a not in axes))
+
+
+def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) over ``axis`` (None: all), without overflow."""
+    return logsumexp_(x, axis=normalize_axes(axis, len(shape_of(x))), keepdims=keepdims)
+
+

@@ -1,0 +1,332 @@
+"""Ops that move elements without computing: reshape, permute, broadcast, join, cut, pad."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from unilayers import ops
+from unilayers.errors import ShapeError
+from unilayers.graph import Sample
+from unilayers.ops.define import composite, dtype_of, primitive, shape_of
+from unilayers.spec import Dim, DimLike, Shape, Spec, broadcast_shapes, normalize_axes, normalize_axis, promote
+
+
+def _one(rng: np.random.Generator, shape: tuple[int, ...], *attrs: dict[str, Any]) -> list[Sample]:
+    return [Sample((rng.normal(size=shape),), a) for a in attrs]
+
+
+# ---- one array, another shape -----------------------------------------------
+
+
+def _reshape_infer(x: Spec, *, shape: Shape) -> Spec:
+    if Spec(shape).size != x.size:
+        raise ShapeError("cannot reshape", expected=f"{x.size} elements", received=f"{x.shape} to {shape}")
+    return x.with_shape(shape)
+
+
+@primitive(
+    infer=_reshape_infer, vjp=lambda g, y, x, *, shape: (ops.reshape(g, shape_of(x)),),
+    reference=lambda x, shape: np.reshape(x, shape),
+    samples=lambda rng: _one(rng, (2, 3, 4), {"shape": (6, 4)}, {"shape": (24,)}, {"shape": (1, 2, 12)}),
+)  # fmt: skip
+def reshape(x: Any, shape: Any, *more: Any) -> Any:
+    """x with another shape, elements in row-major order; one size may be -1."""
+    shape = [shape, *more] if isinstance(shape, (int, Dim)) else list(shape)
+    shape = [-1 if d is None else d for d in shape]
+    if shape.count(-1) > 1:
+        raise ShapeError("only one size can be inferred", where="op 'reshape'", received=str(tuple(shape)))
+    if -1 in shape:
+        known = Spec(tuple(d for d in shape if d != -1)).size
+        total = Spec(shape_of(x)).size
+        if not isinstance(known, Dim) and (known == 0 or (isinstance(total, int) and total % known)):
+            raise ShapeError("cannot reshape", where="op 'reshape'", received=f"{shape_of(x)} to {tuple(shape)}")
+        shape[shape.index(-1)] = total // known
+    return (x,), {"shape": tuple(shape)}
+
+
+def _permute_infer(x: Spec, *, axes: tuple[int, ...]) -> Spec:
+    if sorted(axes) != list(range(x.ndim)):
+        raise ShapeError("not a permutation", expected=f"each of 0..{x.ndim - 1} once", received=str(axes))
+    return x.with_shape(x.shape[a] for a in axes)
+
+
+def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
+
+
+@primitive(
+    infer=_permute_infer, vjp=lambda g, y, x, *, axes: (ops.permute_dims(g, _inverse(axes)),),
+    reference=lambda x, axes: np.transpose(x, axes), samples=lambda rng: _one(rng, (2, 3, 4), {"axes": (2, 0, 1)}, {"axes": (0, 2, 1)}),
+)  # fmt: skip
+def permute_dims(x: Any, axes: Sequence[int]) -> Any:
+    """x with its axes in another order: result axis i is axis ``axes[i]`` of x."""
+    return (x,), {"axes": tuple(normalize_axis(a, len(shape_of(x))) for a in axes)}
+
+
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
+    """``permute_dims`` with NumPy's default: all axes reversed."""
+    return permute_dims(x, axes if axes is not None else tuple(range(len(shape_of(x))))[::-1])
+
+
+def matrix_transpose(x: Any) -> Any:
+    """The last two axes exchanged."""
+    n = len(shape_of(x))
+    return permute_dims(x, (*range(n - 2), n - 1, n - 2))
+
+
+def moveaxis(x: Any, source: int, destination: int) -> Any:
+    """One axis moved to another place, the others in order."""
+    n = len(shape_of(x))
+    axes = [a for a in range(n) if a != normalize_axis(source, n)]
+    axes.insert(normalize_axis(destination, n), normalize_axis(source, n))
+    return permute_dims(x, axes)
+
+
+def expand_dims(x: Any, axis: int) -> Any:
+    """x with a new axis of size 1 at ``axis``."""
+    shape = list(shape_of(x))
+    shape.insert(normalize_axis(axis, len(shape) + 1), 1)
+    return reshape(x, shape)
+
+
+def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
+    """x without the given axes of size 1 (None: all such axes)."""
+    shape = shape_of(x)
+    axes = [a for a, d in enumerate(shape) if d == 1] if axis is None else normalize_axes(axis, len(shape))
+    wrong = [a for a in axes if shape[a] != 1]
+    if wrong:
+        raise ShapeError("axis to squeeze is not of size 1", where="op 'squeeze'", received=f"axis {wrong[0]} of {shape}")
+    return reshape(x, tuple(d for a, d in enumerate(shape) if a not in axes))
+
+
+def _broadcast_infer(x: Spec, *, shape: Shape) -> Spec:
+    if broadcast_shapes(x.shape, shape) != tuple(shape):
+        raise ShapeError("does not broadcast to the shape", expected=str(shape), received=str(x.shape))
+    return x.with_shape(shape)
+
+
+@primitive(
+    infer=_broadcast_infer, vjp=lambda g, y, x, *, shape: (g,),  # the accumulator sums what was stretched
+    reference=lambda x, shape: np.broadcast_to(x, shape),
+    samples=lambda rng: [*_one(rng, (3, 1), {"shape": (2, 3, 4)}), *_one(rng, (), {"shape": (3,)})],
+)  # fmt: skip
+def broadcast_to(x: Any, shape: Any) -> Any:
+    """x stretched to ``shape``."""
+    return (x,), {"shape": tuple(shape)}
+
+
+# ---- several arrays ---------------------------------------------------------
+
+
+def _concat_infer(*xs: Spec, axis: int) -> Spec:
+    first = xs[0].shape
+    total: DimLike = 0
+    for x in xs:
+        if len(x.shape) != len(first) or any(a != b for i, (a, b) in enumerate(zip(x.shape, first, strict=True)) if i != axis):
+            raise ShapeError(
+                "shapes to join differ", expected=f"equal sizes except on axis {axis}", received=", ".join(str(s.shape) for s in xs)
+            )
+        total = total + x.shape[axis]
+    return Spec((*first[:axis], total, *first[axis + 1 :]), xs[0].dtype)
+
+
+def _concat_vjp(g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
+    grads, start = [], 0
+    for x in xs:
+        stop = start + shape_of(x)[axis]
+        grads.append(ops.slice_axis(g, axis, start, stop))
+        start = stop
+    return tuple(grads)
+
+
+@primitive(
+    infer=_concat_infer, vjp=_concat_vjp, reference=lambda *xs, axis: np.concatenate(xs, axis), promotes=0,
+    samples=lambda rng: [Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 2)), rng.normal(size=(2, 1))), {"axis": 1})],
+)  # fmt: skip
+def concat_(*xs: Any, axis: int) -> Any:
+    """Arrays joined along an axis they all have."""
+    return xs, {"axis": axis}
+
+
+def concat(xs: Sequence[Any], axis: int = 0) -> Any:
+    """Arrays joined along an axis they all have."""
+    return concat_(*xs, axis=normalize_axis(axis, len(shape_of(xs[0]))))
+
+
+def stack(xs: Sequence[Any], axis: int = 0) -> Any:
+    """Arrays of one shape joined along a new axis."""
+    return concat([expand_dims(x, axis) for x in xs], normalize_axis(axis, len(shape_of(xs[0])) + 1))
+
+
+# ---- cutting and padding ----------------------------------------------------
+
+
+def _slice_infer(x: Spec, *, start: tuple[DimLike, ...], stop: tuple[DimLike, ...], step: tuple[int, ...]) -> Spec:
+    sizes = [(e - s + (k - 1)) // k if k > 1 else e - s for s, e, k in zip(start, stop, step, strict=True)]
+    if len(sizes) != x.ndim:
+        raise ShapeError("one start, stop and step per axis", expected=str(x.ndim), received=str(len(sizes)))
+    return x.with_shape(max(0, d) if isinstance(d, int) else d for d in sizes)
+
+
+def _slice_reference(x: np.ndarray, start: Any, stop: Any, step: Any) -> np.ndarray:
+    return x[tuple(slice(*t) for t in zip(start, stop, step, strict=True))]
+
+
+def _slice_vjp(g: Any, y: Any, x: Any, *, start: Any, stop: Any, step: Any) -> tuple[Any]:
+    shape, out = shape_of(x), shape_of(y)
+    interior = tuple(k - 1 for k in step)
+    high = tuple(
+        d - s - (1 + (n - 1) * k if n != 0 else 0) for d, s, n, k in zip(shape, start, out, step, strict=True)
+    )
+    return (ops.pad_(g, low=tuple(start), high=high, interior=interior, value=0.0),)
+
+
+@primitive(
+    infer=_slice_infer, vjp=_slice_vjp, reference=_slice_reference,
+    samples=lambda rng: _one(
+        rng, (5, 6), {"start": (1, 0), "stop": (4, 6), "step": (1, 1)}, {"start": (0, 1), "stop": (5, 6), "step": (2, 3)}
+    ),
+)  # fmt: skip
+def slice_(x: Any, *, start: Any, stop: Any, step: Any) -> Any:
+    """x[start:stop:step] on every axis, with 0 <= start <= stop <= size and step >= 1."""
+    return (x,), {"start": tuple(start), "stop": tuple(stop), "step": tuple(step)}
+
+
+def slice_axis(x: Any, axis: int, start: DimLike, stop: DimLike, step: int = 1) -> Any:
+    """x[start:stop:step] along one axis."""
+    shape = shape_of(x)
+    ends = {axis: (start, stop, step)}
+    picks = [ends.get(a, (0, d, 1)) for a, d in enumerate(shape)]
+    return slice_(x, start=[p[0] for p in picks], stop=[p[1] for p in picks], step=[p[2] for p in picks])
+
+
+def split(x: Any, parts: int, axis: int = 0) -> list[Any]:
+    """x cut into equal parts along an axis."""
+    axis = normalize_axis(axis, len(shape_of(x)))
+    size = shape_of(x)[axis]
+    if size % parts != 0:
+        raise ShapeError("cannot split evenly", where="op 'split'", expected=f"a multiple of {parts}", received=str(size))
+    each = size // parts
+    return [slice_axis(x, axis, i * each, (i + 1) * each) for i in range(parts)]
+
+
+def _pad_infer(x: Spec, *, low: Any, high: Any, interior: Any, value: float) -> Spec:
+    if not len(low) == len(high) == len(interior) == x.ndim:
+        raise ShapeError("one padding per axis", expected=str(x.ndim), received=f"{len(low)}, {len(high)}, {len(interior)}")
+    return x.with_shape(
+        d + a + b + (d - 1) * i if i else d + a + b for d, a, b, i in zip(x.shape, low, high, interior, strict=True)
+    )
+
+
+def _pad_reference(x: np.ndarray, low: Any, high: Any, interior: Any, value: float) -> np.ndarray:
+    sizes = [d + a + b + max(0, d - 1) * i for d, a, b, i in zip(x.shape, low, high, interior, strict=True)]
+    y = np.full(sizes, value, x.dtype)
+    y[tuple(slice(a, a + (d - 1) * (i + 1) + 1, i + 1) for d, a, i in zip(x.shape, low, interior, strict=True))] = x
+    return y
+
+
+def _pad_vjp(g: Any, y: Any, x: Any, *, low: Any, high: Any, interior: Any, value: float) -> tuple[Any]:
+    step = tuple(i + 1 for i in interior)
+    stop = tuple(a + (d - 1) * k + 1 for a, d, k in zip(low, shape_of(x), step, strict=True))
+    return (ops.slice_(g, start=low, stop=stop, step=step),)
+
+
+@primitive(
+    infer=_pad_infer, vjp=_pad_vjp, reference=_pad_reference,
+    samples=lambda rng: _one(
+        rng, (2, 3), {"low": (1, 0), "high": (0, 2), "interior": (0, 0), "value": 0.0},
+        {"low": (0, 1), "high": (1, 1), "interior": (1, 2), "value": -1.0},
+    ),
+)  # fmt: skip
+def pad_(x: Any, *, low: Any, high: Any, interior: Any, value: float = 0.0) -> Any:
+    """x with ``value`` around it and, ``interior`` many, between neighbours, per axis; sizes are not negative."""
+    return (x,), {"low": tuple(low), "high": tuple(high), "interior": tuple(interior), "value": float(value)}
+
+
+def pad(x: Any, padding: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
+    """x with ``value`` around it: one (before, after) pair per axis."""
+    return pad_(x, low=[p[0] for p in padding], high=[p[1] for p in padding], interior=[0] * len(padding), value=value)
+
+
+@primitive(
+    infer=lambda x, *, axes: x, vjp=lambda g, y, x, *, axes: (ops.flip(g, axes),),
+    reference=lambda x, axes: np.flip(x, axes), samples=lambda rng: _one(rng, (2, 3, 2), {"axes": (1,)}, {"axes": (0, 2)}),
+)  # fmt: skip
+def flip(x: Any, axes: int | Sequence[int] | None = None) -> Any:
+    """x in reverse order along the given axes (None: all)."""
+    return (x,), {"axes": normalize_axes(axes, len(shape_of(x)))}
+
+
+def repeat(x: Any, repeats: int, axis: int) -> Any:
+    """Each element along ``axis`` repeated in place: a b -> a a b b."""
+    shape = shape_of(x)
+    axis = normalize_axis(axis, len(shape))
+    wide = broadcast_to(expand_dims(x, axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
+    return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
+
+
+def tile(x: Any, repeats: Sequence[int]) -> Any:
+    """x repeated as a whole along each axis: a b -> a b a b."""
+    for axis, n in enumerate(repeats):
+        x = concat([x] * n, axis) if n > 1 else x
+    return x
+
+
+def getitem(x: Any, key: Any) -> Any:
+    """``x[key]`` for ints, slices, None and Ellipsis; an integer array picks along the first axis (see ``take``)."""
+    if hasattr(key, "dtype") and shape_of(key) != () or isinstance(key, list):
+        return ops.take(x, key, axis=0)
+    keys = list(key) if isinstance(key, tuple) else [key]
+    shape = shape_of(x)
+    count = sum(k is not None and k is not Ellipsis for k in keys)
+    fill = [slice(None)] * (len(shape) - count)
+    at = next((i for i, k in enumerate(keys) if k is Ellipsis), None)
+    keys = keys + fill if at is None else keys[:at] + fill + keys[at + 1 :]
+    start, stop, step, flips, result, axis = [], [], [], [], [], 0
+    for k in keys:
+        if k is None:
+            result.append(1)
+            continue
+        d = shape[axis]
+        s, e, n, flipped = _range(k, d, axis)
+        if flipped:
+            flips.append(axis)
+        start.append(s)
+        stop.append(e)
+        step.append(n)
+        if isinstance(k, slice):
+            result.append((e - s + (n - 1)) // n if n > 1 else e - s)
+        axis += 1
+    if flips:
+        x = flip(x, flips)
+    whole = all(s == 0 and e == d and n == 1 for s, e, n, d in zip(start, stop, step, shape, strict=True))
+    x = x if whole else slice_(x, start=start, stop=stop, step=step)
+    return x if tuple(result) == tuple(shape_of(x)) else reshape(x, tuple(result))
+
+
+def _range(key: Any, size: DimLike, axis: int) -> tuple[DimLike, DimLike, int, bool]:
+    """An int or slice as start, stop, step >= 1 and whether the axis is flipped first."""
+    if isinstance(key, int):
+        if isinstance(size, int) and not -size <= key < size:
+            raise ShapeError("index out of range", where="op 'getitem'", expected=f"below {size} on axis {axis}", received=str(key))
+        at = key + size if key < 0 else key
+        return at, at + 1, 1, False
+    if not isinstance(key, slice):
+        raise ShapeError("cannot index with this", where="op 'getitem'", expected="int, slice, None, ...", received=repr(key))
+    step = 1 if key.step is None else key.step
+    if isinstance(size, int):
+        r = range(*key.indices(size))
+        if step < 0:
+            return size - 1 - r.start, size - 1 - r.start + len(r) * -step - (-step - 1) if len(r) else size - 1 - r.start, -step, True
+        return r.start, max(r.stop, r.start), step, False
+    if step < 0:
+        raise ShapeError("a symbolic axis cannot be reversed by slicing", where="op 'getitem'", fix="Use ops.flip")
+    start = 0 if key.start is None else key.start + size if key.start < 0 else key.start
+    stop = size if key.stop is None else key.stop + size if key.stop < 0 else key.stop
+    return start, stop, step, False
+
+

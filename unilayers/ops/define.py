@@ -80,7 +80,7 @@ class Recorder(Protocol):
     """A gradient tape, as the dispatcher sees it."""
 
     def watches(self, box: Box) -> bool: ...
-    def record(self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box]) -> None: ...
+    def record(self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box], multiple: bool) -> None: ...
 
 
 TAPES: ContextVar[tuple[Recorder, ...]] = ContextVar("tapes", default=())
@@ -196,7 +196,7 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     for tape in tapes:
         if any(isinstance(x, Box) and tape.watches(x) for x in readable):
             inputs = [x if isinstance(x, Box) else a for x, a in zip(readable, arrays, strict=True)]
-            tape.record(op, inputs, attrs, outputs)
+            tape.record(op, inputs, attrs, outputs, isinstance(result, (tuple, list)))
     return outputs if isinstance(result, (tuple, list)) else outputs[0]
 
 

@@ -50,6 +50,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
+from os import PathLike, fspath
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
@@ -335,6 +336,8 @@ def plain(value: Any, where: str = "") -> Any:
         return [plain(item, where) for item in value]
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
+    if isinstance(value, PathLike):
+        return fspath(value)
     if hasattr(value, "__qualname__"):
         return _full_name(value)
     raise UnilayersError(f"a {type(value).__name__} cannot be written into a config", where=where)

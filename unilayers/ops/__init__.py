@@ -5,7 +5,7 @@ Names follow the Python array API standard. Values are positional, attributes ar
 
 # ruff: noqa: F403, A004
 from unilayers.config import floatx
-from unilayers.graph import OPS, Value
+from unilayers.graph import OPS, Value, constant
 from unilayers.ops.define import Box, dtype_of, shape_of, to_numpy  # isort: skip
 from unilayers.ops.create import *
 from unilayers.ops.elementwise import *

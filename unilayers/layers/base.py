@@ -1,0 +1,390 @@
+"""The layer: hyperparameters as fields, weights made in ``build``, the computation in ``call``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import KW_ONLY
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from unilayers import initializers, ops, random, regularizers
+from unilayers.config import floatx
+from unilayers.errors import ShapeError, UnilayersError
+from unilayers.graph import Value, leaf
+from unilayers.ops.define import Box
+from unilayers.registry import Configurable, snake_case
+from unilayers.spec import is_float, public_shape
+from unilayers.variable import Trace, Variable, current_trace, trace_into
+
+_TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
+
+
+@contextmanager
+def training_phase(training: bool | None) -> Iterator[None]:
+    """The value that layers called inside the block take for ``training`` when it is not passed."""
+    token = _TRAINING.set(training)
+    try:
+        yield
+    finally:
+        _TRAINING.reset(token)
+
+
+# ---- nested arguments ---------------------------------------------------------
+
+
+def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
+    """Apply ``function`` to every leaf of nested lists, tuples and dicts."""
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(map_structure(function, x) for x in structure)
+    if isinstance(structure, dict):
+        return {k: map_structure(function, x) for k, x in structure.items()}
+    return function(structure)
+
+
+def leaves_of(structure: Any) -> list[Any]:
+    """The leaves of nested lists, tuples and dicts, in order."""
+    if isinstance(structure, (list, tuple)):
+        return [leaf for x in structure for leaf in leaves_of(x)]
+    if isinstance(structure, dict):
+        return [leaf for k in structure for leaf in leaves_of(structure[k])]
+    return [structure]
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether a layer treats x as data: a symbolic value, a box, or an array of any engine."""
+    return isinstance(x, (Value, Box, np.ndarray)) or (hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable))
+
+
+class Call:
+    """One call of a layer on symbolic values outside any model, kept so that a functional model can replay it."""
+
+    def __init__(self, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.layer, self.args, self.kwargs = layer, args, kwargs
+        self.outputs: Any = None
+
+    @property
+    def inputs(self) -> list[Value]:
+        return [x for x in leaves_of([list(self.args), self.kwargs]) if isinstance(x, Value)]
+
+
+# ---- the layer ----------------------------------------------------------------
+
+
+class Layer(Configurable, family="layer"):
+    """Base class of all layers and models.
+
+    A subclass declares its hyperparameters as fields (or writes ``__init__`` the Keras way), creates weights in
+    ``build(input_shape)`` with ``add_weight``, and computes in ``call(x)`` with ``ops``. It then works on every backend.
+
+    Args:
+        name: Unique within its model; made from the class name if None: ``dense``, ``dense_1``.
+        trainable: Whether the weights are updated in training.
+        dtype: Float dtype of weights and computation; the default float dtype at ``build`` if None.
+
+    Example:
+        >>> class Scale(Layer):
+        ...     factor: float = 2.0
+        ...     def call(self, x):
+        ...         return x * self.factor
+        >>> Scale(3.0)(np.ones(2, "float32"))
+        array([3., 3.], dtype=float32)
+    """
+
+    _: KW_ONLY
+    name: str | None = None
+    trainable: bool = True
+    dtype: str | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls, *args, **kwargs)
+        # Set here, so that a hand-written __init__ may assign attributes before it calls super().__init__.
+        state = {"built": False, "_variables": [], "_sublayers": [], "_parent": None, "_auto_name": None, "_losses": [], "_counter": None}
+        for key, value in state.items():
+            object.__setattr__(self, key, value)
+        return self
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if not key.startswith("_"):
+            self._track(value)
+        object.__setattr__(self, key, value)
+
+    def _track(self, value: Any) -> None:
+        """Layers and variables among attributes, also inside lists and dicts, belong to this layer."""
+        for item in leaves_of(value) if isinstance(value, (Layer, Variable, list, tuple, dict)) else ():
+            if isinstance(item, Layer):
+                self._adopt(item)
+            elif isinstance(item, Variable) and all(v is not item for v in self._variables):
+                self._variables.append(item)
+                if not item._path:
+                    item._path = lambda item=item: self._join(item.name)
+
+    # ---- names and paths
+
+    def _adopt(self, layer: Layer) -> None:
+        """Make ``layer`` a part of this one, with a name of its own among its siblings."""
+        if any(s is layer for s in self._sublayers):
+            return
+        taken = {s.name for s in self._sublayers}
+        if layer._parent is None:
+            if layer.name is None or (layer._auto_name == layer.name and layer.name in taken):
+                base = snake_case(type(layer).__name__)
+                name = next(n for n in (base, *(f"{base}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
+                object.__setattr__(layer, "_auto_name", name)
+                object.__setattr__(layer, "name", name)
+            object.__setattr__(layer, "_parent", self)
+        if layer.name in taken:
+            raise UnilayersError(
+                f"two layers are called {layer.name!r}", where=self.where, fix="Give each layer a name of its own"
+            )
+        self._sublayers.append(layer)
+
+    @property
+    def path(self) -> str:
+        """Names from the model down to this layer, joined by slashes; empty for a model that is part of no other."""
+        own = self.name or snake_case(type(self).__name__)
+        return own if self._parent is None else self._parent._join(own)
+
+    def _join(self, name: str) -> str:
+        return f"{self.path}/{name}" if self.path else name
+
+    @property
+    def where(self) -> str:
+        """How messages name this layer."""
+        return f"{self.path} {self!r}" if self.path else repr(self)
+
+    @property
+    def seed(self) -> int:
+        """The seed of initial values and random masks: the model's, or the default."""
+        return self._parent.seed if self._parent is not None else random.default_seed()
+
+    @property
+    def compute_dtype(self) -> str:
+        return self.dtype or (self._parent.compute_dtype if self._parent is not None else floatx())
+
+    # ---- weights
+
+    def add_weight(
+        self,
+        shape: Sequence[int] | None = None,
+        initializer: Any = None,
+        dtype: str | None = None,
+        trainable: bool = True,
+        regularizer: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Create a weight; its initial value depends on the seed and the weight's path only.
+
+        Args:
+            shape: Shape; () for a scalar.
+            initializer: See ``initializers.get``; ``glorot_uniform`` for floats if None, else zeros.
+            dtype: The layer's dtype if None.
+            trainable: Whether gradients are wanted.
+            regularizer: See ``regularizers.get``; its penalty is added to the loss.
+            name: Short name; ``weight`` if None.
+        """
+        dtype = dtype or self.compute_dtype
+        init = initializers.get(initializer or ("glorot_uniform" if is_float(dtype) else "zeros"), where=self.where)
+        assert init is not None
+        shape = tuple(shape or ())
+
+        def draw(path: str) -> np.ndarray:
+            return init(shape, dtype, generator=random.generator(self.seed, path))
+
+        name = name or "weight"
+        variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name))
+        variable.regularizer = regularizers.get(regularizer, where=self.where)
+        self._variables.append(variable)
+        return variable
+
+    @property
+    def layers_below(self) -> list[Layer]:
+        """This layer and all inside it, each once, parents first."""
+        found: dict[Layer, None] = {}
+        stack: list[Layer] = [self]
+        while stack:
+            layer = stack.pop()
+            if layer not in found:
+                found[layer] = None
+                stack.extend(reversed(layer._sublayers))
+        return list(found)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All variables in order of creation: weights, statistics, counters."""
+        return list(dict.fromkeys(v for layer in self.layers_below for v in layer._variables))
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Weights that training updates; none below a layer whose ``trainable`` is False."""
+        frozen = {v for layer in self.layers_below if not layer.trainable for v in layer.variables}
+        return [v for v in self.variables if v.trainable and v not in frozen]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """Frozen weights and statistics (the counters of random masks are not weights)."""
+        trained = set(self.trainable_weights)
+        return [v for v in self.weights if v not in trained]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """Trainable weights first within each layer, as Keras orders them; counters of random masks left out."""
+        own = [v for layer in self.layers_below for v in (*_of(layer, True), *_of(layer, False)) if v is not layer._counter]
+        return list(dict.fromkeys(own))
+
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The weights as NumPy arrays, in the order of ``weights``."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all weights.
+
+        Raises:
+            ShapeError: if the number or a shape differs; nothing is changed then.
+        """
+        mine = self.weights
+        shapes = [tuple(np.shape(w)) for w in weights]
+        if shapes != [v.shape for v in mine]:
+            raise ShapeError(
+                "weights do not fit", where=self.where, expected=str([v.shape for v in mine]), received=str(shapes)
+            )
+        for v, w in zip(mine, weights, strict=True):
+            v.assign(np.asarray(w))
+
+    def count_params(self) -> int:
+        """How many numbers the weights hold."""
+        return sum(int(np.prod(v.shape)) for v in self.weights)
+
+    # ---- building and calling
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights for inputs of this shape (None: a size not known yet). The default creates none."""
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output. Subclasses implement this with ``ops``."""
+        raise NotImplementedError(f"{type(self).__name__} has no call() method")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Build on the first call, then compute: on arrays at once, on symbolic values as part of a graph."""
+        symbolic = any(isinstance(x, Value) for x in leaves_of([list(args), kwargs]))
+        if symbolic and current_trace() is None:
+            return self._call_functional(args, kwargs)
+        return self._call_now(args, kwargs)
+
+    def _call_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        training = kwargs.pop("training", None)
+        training = _TRAINING.get() if training is None else training
+        if _takes_training(type(self)):
+            kwargs["training"] = bool(training)
+        args = tuple(map_structure(self._cast, a) for a in args)
+        try:
+            with training_phase(training):
+                self._build_once(args)
+                return self.call(*args, **kwargs)
+        except UnilayersError as error:
+            raise error.inside(self.where) from None
+
+    def _build_once(self, args: tuple[Any, ...]) -> None:
+        if not self.built:
+            object.__setattr__(self, "built", True)
+            shape = map_structure(lambda x: public_shape(ops.shape_of(x)), args[0]) if args else None
+            try:
+                self.build(shape)
+            except BaseException:
+                object.__setattr__(self, "built", False)
+                raise
+
+    def _cast(self, x: Any) -> Any:
+        """Float data in this layer's dtype; other arguments as they are."""
+        if is_tensor(x) and is_float(ops.dtype_of(x)) and ops.dtype_of(x) != self.compute_dtype:
+            return ops.astype(x, self.compute_dtype)
+        return x
+
+    def _call_functional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Outside a model, only find the output specs; the values returned remember how to compute them."""
+        call = Call(self, args, dict(kwargs))
+        with trace_into(Trace()):
+            traced = self._call_now(args, dict(kwargs))
+
+        def remember(value: Value) -> Value:
+            out = leaf("input", f"{self.path}:output", value.spec)
+            out.origin = call
+            return out
+
+        call.outputs = map_structure(remember, traced)
+        return call.outputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The output's shape for inputs of this shape; None stands for sizes not known yet."""
+        from unilayers.spec import Dim, Spec
+
+        def fresh(shape: Sequence[int | None]) -> Value:
+            known = [Dim.symbol(f"axis{i}") if d is None else d for i, d in enumerate(shape)]
+            return leaf("input", "x", Spec(tuple(known), self.compute_dtype))
+
+        many = isinstance(input_shape, list)
+        x = [fresh(s) for s in input_shape] if many else fresh(input_shape)
+        with trace_into(Trace()):
+            return map_structure(lambda v: public_shape(v.shape), self._call_now((x,), {}))
+
+    # ---- extra losses
+
+    def add_loss(self, loss: Any) -> None:
+        """Add a scalar to the training loss, from inside ``call``."""
+        trace = current_trace()
+        if trace is not None:
+            trace.losses.append(loss)
+        else:
+            self._losses.append(loss)
+
+    def take_losses(self) -> list[Any]:
+        """Scalars added by ``add_loss`` in eager calls since the last time; then forgotten."""
+        taken = [x for layer in self.layers_below for x in layer._losses]
+        for layer in self.layers_below:
+            layer._losses.clear()
+        return taken
+
+    def regularization_losses(self) -> list[Any]:
+        """The penalties of all weights that have a regularizer."""
+        return [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
+
+    # ---- helpers for subclasses
+
+    def random_counter(self) -> Variable:
+        """A counter that goes up at every draw: with the layer's path it keys a random mask, equal on all backends."""
+        if self._counter is None:
+            path = lambda: self._join("random_counter")  # noqa: E731
+            object.__setattr__(self, "_counter", Variable(0, (), "int32", False, "random_counter", path))
+            self._variables.append(self._counter)
+        return self._counter
+
+    def next_random(self) -> tuple[Any, tuple[int, int]]:
+        """Counter value and key of the next draw; advances the counter."""
+        counter = self.random_counter()
+        now = ops.identity(counter)
+        counter.assign(ops.add(counter, 1))
+        return now, random.key_of(self.seed, self._join("random"))
+
+    def require_ndim(self, x: Any, *, at_least: int = 0, exactly: int | None = None) -> None:
+        """Raise a ``ShapeError`` that names the layer unless x has that many axes."""
+        have = len(ops.shape_of(x))
+        if (exactly is not None and have != exactly) or have < at_least:
+            wanted = f"{exactly} axes" if exactly is not None else f"at least {at_least} axes"
+            raise ShapeError("input has the wrong number of axes", expected=f"{wanted}, the batch included", received=str(public_shape(ops.shape_of(x))))
+
+
+def _of(layer: Layer, trainable: bool) -> list[Variable]:
+    return [v for v in layer._variables if v.trainable is trainable]
+
+
+@cache
+def _takes_training(cls: type[Layer]) -> bool:
+    parameters: Mapping[str, inspect.Parameter] = inspect.signature(cls.call).parameters
+    return "training" in parameters

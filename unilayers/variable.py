@@ -1,0 +1,253 @@
+"""Variables: named state that ops can read, on whatever device it currently lives; and the trace that makes it graph state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from unilayers import ops
+from unilayers.backend import Array, Backend, get_backend
+from unilayers.config import floatx
+from unilayers.errors import ShapeError
+from unilayers.graph import Graph, Value, leaf, tracing
+from unilayers.graph.operators import Operators
+from unilayers.ops.define import TAPES, Box
+from unilayers.spec import Spec, check_dtype, dtype_name
+
+
+class Store:
+    """State on one device: the arrays of a group of variables, put there together.
+
+    Variables read through their store, so a training loop can replace the arrays at every step without telling them.
+    ``packed`` is false once an array was replaced from outside and the group no longer is as ``put`` laid it out.
+    """
+
+    def __init__(self, backend: Backend, device: str, arrays: list[Array]) -> None:
+        self.backend, self.device, self.arrays = backend, device, arrays
+        self.packed = True
+
+
+class Variable(Operators):
+    """A named array that a model keeps: a weight, an optimizer slot, a metric's sum.
+
+    Args:
+        initial: The value, or a function ``f(path) -> array`` called at the first read, when the path is known.
+        shape: Shape, if ``initial`` is a function.
+        dtype: Dtype; the default float dtype if None.
+        trainable: Whether gradients are wanted.
+        name: Short name: ``kernel``.
+        path: Full name, or a function that gives it.
+
+    Example:
+        >>> v = Variable(np.zeros(2), name="total")
+        >>> v.assign([1.0, 2.0])
+        >>> v.numpy()
+        array([1., 2.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        initial: Any,
+        shape: Sequence[int] | None = None,
+        dtype: str | None = None,
+        trainable: bool = True,
+        name: str = "variable",
+        path: str | Callable[[], str] = "",
+    ) -> None:
+        self.name, self.trainable = name, trainable
+        self.dtype = check_dtype(dtype or floatx())
+        self._path = path
+        self._initial: Any = initial if callable(initial) else None
+        self._host: np.ndarray | None = None if callable(initial) else np.array(initial, dtype=self.dtype)
+        self.shape: tuple[int, ...] = tuple(shape if shape is not None else np.shape(initial))  # type: ignore[arg-type]
+        self.store: Store | None = None
+        self.index = 0
+        self.regularizer: Any = None
+
+    @property
+    def path(self) -> str:
+        """The name that is unique in the model: ``conv2d/kernel``."""
+        return (self._path() if callable(self._path) else self._path) or self.name
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.shape, self.dtype)
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.path} {self.spec}>"
+
+    # ---- reading
+
+    def numpy(self) -> np.ndarray:
+        """The current value as a NumPy array of its own."""
+        if self.store is not None:
+            return self.store.backend.get(self.store.arrays[self.index])
+        return self._materialised().copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.numpy(), dtype=dtype)
+
+    def __float__(self) -> float:
+        return float(self.numpy())
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def _materialised(self) -> np.ndarray:
+        if self._host is None:
+            self._host = np.asarray(self._initial(self.path), dtype=self.dtype)
+            if self._host.shape != self.shape:
+                raise ShapeError("initializer gave another shape", where=self.path, expected=str(self.shape), received=str(self._host.shape))
+        return self._host
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the initial value exists already."""
+        return self.store is not None or self._host is not None
+
+    def place(self) -> tuple[Backend, str]:
+        """The backend and device the value is on now."""
+        if self.store is not None:
+            return self.store.backend, self.store.device
+        backend = get_backend()
+        return backend, backend.device(None)
+
+    def as_operand(self, backend: Backend | None, device: str | None) -> Any:
+        """What an op computes with: a symbolic value in a trace, else the array (on ``backend``), boxed under a tape."""
+        trace = current_trace()
+        if trace is not None:
+            return trace.read(self)
+        here, where = self.place()
+        backend, device = backend or here, device or where
+        if self.store is not None and here is backend and where == device:
+            array = self.store.arrays[self.index]
+        else:
+            array = backend.put([self.numpy()], device)[0]
+        return Box(array, self) if TAPES.get() else array
+
+    # ---- writing
+
+    def assign(self, value: Any) -> None:
+        """Replace the value; in a trace this becomes an update of the graph.
+
+        Raises:
+            ShapeError: if the shape differs.
+        """
+        shape = ops.shape_of(value)
+        if tuple(shape) != self.shape:
+            raise ShapeError("value does not fit the variable", where=self.path, expected=str(self.shape), received=str(shape))
+        trace = current_trace()
+        if trace is not None:
+            trace.assign(self, value)
+        elif self.store is None:
+            self._host = ops.to_numpy(value).astype(self.dtype)
+        else:
+            self.store.arrays[self.index] = self._converted(value, self.store)
+            self.store.packed = False
+
+    def _converted(self, value: Any, store: Store) -> Array:
+        value = value.array if isinstance(value, Box) else value
+        if store.backend.device_of(value) == store.device and dtype_name(value.dtype) == self.dtype and not isinstance(value, np.ndarray):
+            return value
+        return store.backend.put([ops.to_numpy(value).astype(self.dtype)], store.device)[0]
+
+    def assign_add(self, value: Any) -> None:
+        """Add to the value."""
+        self.assign(ops.add(self, value))
+
+    def assign_sub(self, value: Any) -> None:
+        """Subtract from the value."""
+        self.assign(ops.subtract(self, value))
+
+
+def place_together(variables: Sequence[Variable], backend: Backend, device: str) -> Store:
+    """The store that holds exactly these variables, in order, on a device: the one they are in already, or a new one."""
+    store = variables[0].store if variables else None
+    if (
+        store is not None
+        and store.packed
+        and store.backend is backend
+        and store.device == device
+        and len(store.arrays) == len(variables)
+        and all(v.store is store and v.index == i for i, v in enumerate(variables))
+    ):
+        return store
+    arrays = backend.put([v.numpy() for v in variables], device)
+    store = Store(backend, device, arrays)
+    for i, v in enumerate(variables):
+        v.store, v.index, v._host = store, i, None
+    return store
+
+
+# ---- tracing ----------------------------------------------------------------
+
+
+class Trace:
+    """Turns code that reads and assigns variables into a graph: every variable touched becomes state.
+
+    Args:
+        variables: Variables in the order the state shall have; others follow as they are met.
+    """
+
+    def __init__(self, variables: Sequence[Variable] = ()) -> None:
+        self.leaves: dict[Variable, Value] = {}
+        self.current: dict[Variable, Value] = {}
+        self.losses: list[Value] = []
+        self._names: set[str] = set()
+        for v in variables:
+            self.leaf(v)
+
+    def leaf(self, variable: Variable) -> Value:
+        """The state entry of a variable."""
+        if variable not in self.leaves:
+            name = variable.path
+            if name in self._names:
+                name = f"{name}#{len(self.leaves)}"
+            self._names.add(name)
+            self.leaves[variable] = leaf("state", name, variable.spec)
+        return self.leaves[variable]
+
+    def read(self, variable: Variable) -> Value:
+        return self.current.get(variable) or self.leaf(variable)
+
+    def assign(self, variable: Variable, value: Any) -> None:
+        self.leaf(variable)
+        value = value if isinstance(value, Value) else ops.constant(ops.to_numpy(value))
+        self.current[variable] = ops.astype(value, variable.dtype) if value.dtype != variable.dtype else value
+
+    def graph(self, inputs: Sequence[Value], outputs: Mapping[str, Value]) -> Graph:
+        """The graph of everything traced so far."""
+        updates = {self.leaves[v].node.attrs["name"]: value for v, value in self.current.items() if value is not self.leaves[v]}
+        return Graph(tuple(inputs), tuple(self.leaves.values()), dict(outputs), updates)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """The variables behind ``graph().state``, in order."""
+        return list(self.leaves)
+
+
+_TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+def current_trace() -> Trace | None:
+    """The trace being recorded, or None."""
+    return _TRACE.get()
+
+
+@contextmanager
+def trace_into(trace: Trace) -> Iterator[Trace]:
+    """Record what runs inside the block into ``trace``."""
+    token = _TRACE.set(trace)
+    try:
+        with tracing():
+            yield trace
+    finally:
+        _TRACE.reset(token)

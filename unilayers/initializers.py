@@ -257,12 +257,12 @@ class VarianceScaling(Initializer):
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
         fan_in, fan_out = compute_fans(shape)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
-        stddev = math.sqrt(float(self.scale) / max(1.0, fan))
+        variance = float(self.scale) / max(1.0, fan)
         if self.distribution == "uniform":
-            return math.sqrt(3.0) * stddev * (2.0 * generator.random(shape) - 1.0)
+            return math.sqrt(3.0 * variance) * (2.0 * generator.random(shape) - 1.0)
         if self.distribution == "untruncated_normal":
-            return stddev * generator.standard_normal(shape)
-        return stddev / TRUNCATED_STDDEV * _truncated_standard_normal(shape, generator)
+            return math.sqrt(variance) * generator.standard_normal(shape)
+        return math.sqrt(variance) / TRUNCATED_STDDEV * _truncated_standard_normal(shape, generator)
 
 
 class _NamedScaling(Initializer):

@@ -8,6 +8,7 @@ import numpy as np
 
 from unilayers import random
 from unilayers.hints import NonNegativeFloat, NonNegativeInt, PositiveInt
+
 from .dataset import Dataset
 from .source import Source
 

@@ -81,12 +81,12 @@ def check(
         Traceback (most recent call last):
         unilayers.errors.DataError: data: x has 1 value that is NaN or infinite. Received nan at index (1, 0).
     """
-    x = _numbers(x, "x", where)
+    x = as_numbers(x, "x", where)
     if feature_shape is not None:
         _check_feature_shape(x, tuple(feature_shape), where)
     if y is None:
         return
-    y = _numbers(y, "y", where)
+    y = as_numbers(y, "y", where)
     if len(x) != len(y):
         raise DataError(
             "x and y differ in length",
@@ -97,6 +97,25 @@ def check(
     one_hot = y.ndim > 1 and num_classes is not None and num_classes > 1 and y.shape[-1] == num_classes
     if num_classes is not None and not one_hot:
         _check_labels(y, num_classes, where)
+
+
+def as_numbers(values: Any, name: str, where: str) -> np.ndarray:
+    """``values`` as an array of at least one sample, all of them finite numbers.
+
+    Raises:
+        DataError: if they are not, where ``name`` says which values are meant.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise DataError(f"{name} is not an array: {error}", where=where) from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} holds no numbers", where=where, expected="a number dtype", received=f"{array.dtype}")
+    if not array.ndim or not len(array):
+        raise DataError(f"{name} has no samples", where=where, received=f"shape {array.shape}")
+    if array.dtype.kind == "f":
+        _check_each(np.isfinite(array), array, f"{name} has {{count}} that {{is_are}} NaN or infinite", where)
+    return array
 
 
 def split_index(n: int, fraction: float, *, where: str = "validation_split") -> int:
@@ -155,21 +174,6 @@ def batches(n: int, batch_size: int, seed: int = 0, epoch: int = 0, shuffle: boo
 
 
 # ---- details ------------------------------------------------------------------------------------------------------
-
-
-def _numbers(values: Any, name: str, where: str) -> np.ndarray:
-    """``values`` as an array of at least one row of finite numbers."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # rows of different lengths
-        raise DataError(f"{name} is not an array: {error}", where=where) from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} holds no numbers", where=where, expected="a number dtype", received=f"{array.dtype}")
-    if not array.ndim or not len(array):
-        raise DataError(f"{name} has no samples", where=where, received=f"shape {array.shape}")
-    if array.dtype.kind == "f":
-        _check_each(np.isfinite(array), array, f"{name} has {{count}} that {{is_are}} NaN or infinite", where)
-    return array
 
 
 def _check_labels(y: np.ndarray, num_classes: int, where: str) -> None:

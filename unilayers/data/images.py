@@ -12,6 +12,7 @@ import numpy as np
 
 from unilayers.errors import DataError
 from unilayers.hints import PositiveInt
+
 from .dataset import Dataset
 from .source import Source
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from unilayers.errors import DataError, UnilayersError, nearest
 from unilayers.registry import Configurable, resolve, snake_case
+
 from .dataset import Dataset, check
 
 

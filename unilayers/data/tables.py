@@ -15,7 +15,8 @@ import numpy as np
 
 from unilayers.errors import DataError, nearest
 from unilayers.hints import PositiveInt
-from .dataset import Dataset, check
+
+from .dataset import Dataset, as_numbers
 from .source import Source
 
 Task: TypeAlias = Literal["auto", "classification", "regression"]
@@ -127,7 +128,7 @@ def is_labels(y: np.ndarray, task: Task, num_classes: int | None = None) -> bool
     """
     if task != "auto":
         return task == "classification"
-    if y.dtype.kind not in "iuf" or y.size != len(y):
+    if y.dtype.kind not in "iuf" or y.ndim == 0 or y.size != len(y):
         return False
     used = np.unique(y)
     return num_classes is not None or (len(used) > 1 and np.array_equal(used, np.arange(len(used))))
@@ -163,15 +164,13 @@ def _features(x: np.ndarray) -> np.ndarray:
 
 
 def _targets(y: np.ndarray, labels: bool, where: str) -> np.ndarray:
-    if labels:
-        check(y, where=f"{where}, targets")  # NaN would become a label in the cast
-    return y.astype(np.int32 if labels else np.float32)
+    # Checked before the cast, in which NaN would become a label.
+    return as_numbers(y, "y", where).astype(np.int32 if labels else np.float32)
 
 
 def _count(y: np.ndarray, where: str) -> int:
     """The number of classes if the largest label is the last class."""
-    check(y, where=f"{where}, targets")
-    return int(y.max()) + 1
+    return int(as_numbers(y, "y", where).max()) + 1
 
 
 def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -183,7 +182,7 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             for row in filter(None, reader):
                 width = width or len(row)
                 if len(row) != width:
-                    where, received = f"{path}, line {reader.line_num}", f"{len(row)} cells"
+                    where, received = f"{path}, line {reader.line_num}", str(len(row))
                     raise DataError(
                         "a row of another length", where=where, expected=f"{width} cells", received=received
                     )

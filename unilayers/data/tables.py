@@ -139,13 +139,14 @@ def is_labels(y: np.ndarray, task: Task, num_classes: int | None = None) -> bool
 
 def _archived(names: list[str | None], path: Path) -> list[Any]:
     """The arrays of those names in an archive; None stays None."""
-    try:
-        file = np.load(path, allow_pickle=False)
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        raise DataError(f"not a readable NumPy archive ({error})", where=str(path)) from error
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise DataError("a single array, not an archive", where=str(path), fix="Save it with np.savez(path, x=x, y=y).")
-    with file:
+    with path.open("rb") as raw:
+        try:
+            file = np.load(raw, allow_pickle=False)
+        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+            raise DataError(f"not a readable NumPy archive ({error})", where=str(path)) from error
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            fix = "Save it with np.savez(path, x=x, y=y)."
+            raise DataError("a single array, not an archive", where=str(path), fix=fix)
         return [None if name is None else _archived_array(file, name, path) for name in names]
 
 

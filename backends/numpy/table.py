@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .windows import windowed
+
 SAME_NAME = (
     "add subtract multiply divide floor_divide remainder power maximum minimum equal not_equal less less_equal greater "
     "greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor isnan isinf isfinite "
@@ -71,4 +73,4 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
     table |= {name: getattr(xp, numpy_name) for name, numpy_name in RENAMED.items()}
     table |= {name: reduction(name) for name in ("sum", "prod", "max", "min")}
     table |= {name: reduce_bool(name) for name in ("any", "all")}
-    return {**table, **special}
+    return {**table, **special, **windowed(xp)}

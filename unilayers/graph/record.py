@@ -21,12 +21,13 @@ class Sample:
     Args:
         inputs: NumPy arrays; float arrays are float64 and the tests cast them to the dtype under test.
         attrs: Keyword attributes.
-        differentiable: Whether finite differences make sense here (no ties, no kinks at these inputs).
+        differentiable: Whether finite differences make sense here (no ties, no kinks at these inputs), or by which
+            inputs, as their positions.
     """
 
     inputs: tuple[Any, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    differentiable: bool = True
+    differentiable: bool | tuple[int, ...] = True
 
 
 def no_cost(*specs: Spec, **attrs: Any) -> int:

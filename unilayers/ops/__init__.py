@@ -7,9 +7,11 @@ Names follow the Python array API standard. Values are positional, attributes ar
 from unilayers.config import floatx
 from unilayers.graph import OPS, Value, constant
 from unilayers.ops.define import Box, dtype_of, shape_of, to_numpy  # isort: skip
+from unilayers.ops.conv import *
 from unilayers.ops.create import *
 from unilayers.ops.elementwise import *
 from unilayers.ops.index import *
 from unilayers.ops.linalg import *
+from unilayers.ops.pool import *
 from unilayers.ops.reduce import *
 from unilayers.ops.shape import *

@@ -1,0 +1,365 @@
+"""Convolution over one, two or three spatial axes, its two gradients, and padding in the field's words.
+
+All three ops are bilinear, so each one's gradients are the other two, to any order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
+
+import numpy as np
+
+from unilayers import ops
+from unilayers.errors import ShapeError, UnilayersError
+from unilayers.graph import Sample
+from unilayers.ops.define import primitive, require_float, shape_of
+from unilayers.spec import Dim, DimLike, Shape, Spec
+
+__all__ = ["conv", "conv_", "conv_input_grad", "conv_kernel_grad", "conv_padding"]
+
+Sizes = tuple[int, ...]
+Pairs = tuple[tuple[DimLike, DimLike], ...]
+P = ParamSpec("P")
+Padding = str | int | Sequence[int | Sequence[int]]
+
+# ---- windows: shared with pooling -------------------------------------------
+
+
+def names_itself(function: Callable[P, Any]) -> Callable[P, Any]:
+    """Decorator: an error that does not say where yet names this op."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except UnilayersError as error:
+            raise (error if error.where else error.inside(f"op '{function.__name__}'")) from None
+
+    return call
+
+
+def per_axis(value: int | Sequence[int], count: int, what: str) -> Sizes:
+    """One positive int per spatial axis: an int counts for every axis.
+
+    Raises:
+        ShapeError: wrong number of entries, or an entry below 1.
+    """
+    sizes = (value,) * count if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(sizes) != count or any(s < 1 for s in sizes):
+        raise ShapeError(f"{what} does not fit", expected=f"one int >= 1, or {count} of them", received=repr(value))
+    return tuple(int(s) for s in sizes)
+
+
+def extent(window: Sizes, dilation: Sizes) -> Sizes:
+    """How far a window with gaps reaches, per axis."""
+    return tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+
+
+def conv_padding(
+    mode: Padding, shape: Sequence[DimLike], window: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> Pairs:
+    """Padding as one (low, high) pair per spatial axis.
+
+    "same" is TensorFlow's and Keras's rule: ``ceil(size / stride)`` outputs, the odd element at the end. It may stay
+    symbolic where the window reaches at least as far as the stride.
+
+    Args:
+        mode: "valid" (none), "same", "causal" (all in front), an int for all sides, or per axis an int or a pair.
+        shape: The spatial sizes of the input.
+        window: The window's size per axis.
+        strides: Steps between windows.
+        dilation: Distance of the window's elements.
+
+    Raises:
+        ShapeError: unknown mode, a pair too few or below 0, or a symbolic size for which "same" has no closed form.
+
+    Example:
+        >>> conv_padding("same", (28, 5), (3, 2), (2, 1), (1, 1))
+        ((0, 1), (0, 1))
+    """
+    axes = list(zip(shape, extent(tuple(window), tuple(dilation)), strides, strict=True))
+    if mode == "valid":
+        return ((0, 0),) * len(axes)
+    if mode == "causal":
+        return tuple((reach - 1, 0) for _, reach, _ in axes)
+    if mode == "same":
+        totals = [_same_total(*axis) for axis in axes]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    if isinstance(mode, str):
+        raise ShapeError("unknown padding", expected="'valid', 'same', 'causal' or sizes", received=repr(mode))
+    sides = [mode] * len(axes) if isinstance(mode, (int, np.integer)) else list(mode)
+    pairs = [(s, s) if isinstance(s, (int, np.integer, Dim)) else tuple(s) for s in sides]
+    if len(pairs) != len(axes) or any(len(p) != 2 or any(isinstance(n, int) and n < 0 for n in p) for p in pairs):
+        raise ShapeError(
+            "padding does not fit", expected=f"an int, or {len(axes)} ints or pairs, none below 0", received=repr(mode)
+        )
+    return tuple((low, high) for low, high in pairs)
+
+
+def _same_total(size: DimLike, reach: int, stride: int) -> DimLike:
+    total = (-(-size // stride) - 1) * stride + reach - size
+    if isinstance(total, int):
+        return max(total, 0)
+    if reach >= stride:  # then it cannot be negative
+        return total
+    raise ShapeError(
+        "'same' padding of an unknown size, with a stride beyond the window", expected="a size, or a stride up to the "
+        f"window's reach of {reach}", received=f"size {size}, stride {stride}",
+    )  # fmt: skip
+
+
+def window_counts(spatial: Shape, window: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes) -> Shape:
+    """How many windows fit, per spatial axis: the output's sizes.
+
+    Raises:
+        ShapeError: attributes for another number of axes, or a window larger than the padded input.
+    """
+    if not len(spatial) == len(window) == len(strides) == len(padding) == len(dilation):
+        raise ShapeError(
+            "one entry per spatial axis", expected=f"{len(spatial)} of each",
+            received=f"window {window}, strides {strides}, padding {padding}, dilation {dilation}",
+        )  # fmt: skip
+    counts: list[DimLike] = []
+    for axis, (size, reach) in enumerate(zip(spatial, extent(window, dilation), strict=True)):
+        room = size + padding[axis][0] + padding[axis][1] - reach
+        if isinstance(room, int) and room < 0:
+            raise ShapeError(
+                "the window is larger than the padded input", expected=f"at least {reach} on spatial axis {axis}",
+                received=f"size {size} with padding {padding[axis]}", fix="Use a smaller window or padding='same'",
+            )  # fmt: skip
+        counts.append(room // strides[axis] + 1)
+    return tuple(counts)
+
+
+def reference_windows(spatial: Sizes, window: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes) -> Iterator[Any]:
+    """For the reference functions: each output position and the index of its window in the padded input."""
+    counts = window_counts(spatial, window, strides, padding, dilation)
+    for at in np.ndindex(*counts):  # type: ignore[arg-type]
+        picks = [o * s + np.arange(k) * d for o, s, k, d in zip(at, strides, window, dilation, strict=True)]
+        yield at, (slice(None), *np.ix_(*picks))
+
+
+def reference_pad(x: np.ndarray, padding: Pairs, value: float) -> np.ndarray:
+    """For the reference functions: x with its spatial axes padded."""
+    return np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=value)  # type: ignore[list-item]
+
+
+# ---- shape rules ------------------------------------------------------------
+
+
+def _conv_shape(x: Shape, kernel: Shape, *, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int) -> Shape:
+    if len(x) != len(kernel) or len(x) < 3:
+        raise ShapeError(
+            "x and kernel do not fit", expected="x (batch, *spatial, channels) and kernel (*window, channels / groups, "
+            "filters)", received=f"{x} and {kernel}",
+        )  # fmt: skip
+    if x[-1] != kernel[-2] * groups or kernel[-1] % groups:
+        raise ShapeError(
+            "channels do not fit the kernel", received=f"x {x}, kernel {kernel}, groups {groups}",
+            expected="channels = kernel.shape[-2] * groups, and filters a multiple of groups",
+        )  # fmt: skip
+    return (x[0], *window_counts(x[1:-1], kernel[:-2], strides, padding, dilation), kernel[-1])  # type: ignore[arg-type]
+
+
+def _conv_infer(x: Spec, kernel: Spec, *, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int) -> Spec:
+    require_float("conv", x.dtype)
+    return x.with_shape(
+        _conv_shape(x.shape, kernel.shape, strides=strides, padding=padding, dilation=dilation, groups=groups)
+    )
+
+
+def _expect(found: Shape, shape: Shape, what: str) -> None:
+    if tuple(found) != tuple(shape):
+        raise ShapeError(
+            f"{what} does not have the shape of the convolution's result", expected=f"{shape}", received=f"{found}"
+        )
+
+
+def _input_grad_infer(
+    g: Spec, kernel: Spec, *, shape: Shape, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> Spec:
+    out = _conv_shape(shape, kernel.shape, strides=strides, padding=padding, dilation=dilation, groups=groups)
+    _expect(g.shape, out, "g")
+    return g.with_shape(shape)
+
+
+def _kernel_grad_infer(
+    x: Spec, g: Spec, *, shape: Shape, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> Spec:
+    out = _conv_shape(x.shape, shape, strides=strides, padding=padding, dilation=dilation, groups=groups)
+    _expect(g.shape, out, "g")
+    return g.with_shape(shape)
+
+
+# ---- gradients --------------------------------------------------------------
+
+
+def _conv_vjp(g: Any, y: Any, x: Any, kernel: Any, **attrs: Any) -> tuple[Any, Any]:
+    return (
+        ops.conv_input_grad(g, kernel, shape=shape_of(x), **attrs),
+        ops.conv_kernel_grad(x, g, shape=shape_of(kernel), **attrs),
+    )
+
+
+def _input_grad_vjp(c: Any, y: Any, g: Any, kernel: Any, *, shape: Shape, **attrs: Any) -> tuple[Any, Any]:
+    return ops.conv_(c, kernel, **attrs), ops.conv_kernel_grad(c, g, shape=shape_of(kernel), **attrs)
+
+
+def _kernel_grad_vjp(c: Any, y: Any, x: Any, g: Any, *, shape: Shape, **attrs: Any) -> tuple[Any, Any]:
+    return ops.conv_input_grad(g, c, shape=shape_of(x), **attrs), ops.conv_(x, c, **attrs)
+
+
+# ---- references: the definition, window by window -------------------------------
+
+
+def _reference_groups(channels: int, filters: int, groups: int) -> Iterator[tuple[slice, slice]]:
+    """The input channels and the filters of each group."""
+    c, f = channels // groups, filters // groups
+    return ((slice(i * c, i * c + c), slice(i * f, i * f + f)) for i in range(groups))
+
+
+def _conv_reference(
+    x: np.ndarray, kernel: np.ndarray, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> np.ndarray:
+    geometry = (x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
+    y = np.zeros((len(x), *window_counts(*geometry), kernel.shape[-1]), x.dtype)  # type: ignore[arg-type]
+    padded = reference_pad(x, padding, 0.0)
+    for at, window in reference_windows(*geometry):
+        for c, f in _reference_groups(x.shape[-1], kernel.shape[-1], groups):
+            y[(slice(None), *at, f)] = np.tensordot(padded[window][..., c], kernel[..., f], x.ndim - 1)
+    return y
+
+
+def _input_grad_reference(
+    g: np.ndarray, kernel: np.ndarray, shape: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> np.ndarray:
+    padded = reference_pad(np.zeros(shape, g.dtype), padding, 0.0)
+    for at, window in reference_windows(shape[1:-1], kernel.shape[:-2], strides, padding, dilation):
+        part = padded[window]
+        for c, f in _reference_groups(shape[-1], kernel.shape[-1], groups):
+            part[..., c] += np.tensordot(g[(slice(None), *at, f)], kernel[..., f], ((1,), (kernel.ndim - 1,)))
+        padded[window] = part
+    inside = (slice(low, low + n) for (low, _), n in zip(padding, shape[1:-1], strict=True))  # type: ignore[operator]
+    return padded[(slice(None), *inside)]
+
+
+def _kernel_grad_reference(
+    x: np.ndarray, g: np.ndarray, shape: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> np.ndarray:
+    padded, kernel = reference_pad(x, padding, 0.0), np.zeros(shape, g.dtype)
+    for at, window in reference_windows(x.shape[1:-1], shape[:-2], strides, padding, dilation):
+        for c, f in _reference_groups(x.shape[-1], shape[-1], groups):
+            kernel[..., f] += np.tensordot(padded[window][..., c], g[(slice(None), *at, f)], ((0,), (0,)))
+    return kernel
+
+
+# ---- samples ----------------------------------------------------------------
+
+# x, kernel, strides, padding, dilation, groups
+_CASES: list[tuple[Any, ...]] = [
+    ((2, 7, 3), (3, 3, 4), (2,), ((1, 2),), (1,), 1),
+    ((2, 9, 2), (2, 1, 4), (1,), ((4, 0),), (3,), 2),
+    ((2, 5, 6, 3), (3, 2, 3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    ((2, 5, 4, 2), (1, 1, 2, 3), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    ((1, 6, 7, 4), (3, 3, 2, 6), (2, 3), ((1, 1), (0, 2)), (2, 1), 2),
+    ((2, 4, 4, 3), (3, 3, 1, 3), (1, 2), ((1, 1), (0, 1)), (1, 1), 3),
+    ((2, 7, 5, 2), (2, 2, 2, 2), (3, 3), ((0, 0), (0, 0)), (1, 1), 1),  # rows that no window sees
+    ((1, 3, 4, 3, 2), (2, 2, 2, 2, 2), (1, 2, 1), ((1, 0), (0, 1), (0, 0)), (1, 1, 1), 1),
+]
+
+
+def _cases(rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]]:
+    for x, kernel, *rest in _CASES:
+        attrs = dict(zip(("strides", "padding", "dilation", "groups"), rest, strict=True))
+        y = _conv_shape(x, kernel, **attrs)
+        yield rng.normal(size=x), rng.normal(size=kernel), rng.normal(size=y), attrs  # type: ignore[arg-type]
+
+
+# ---- ops --------------------------------------------------------------------
+
+
+def _prepare(strides: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
+    pairs = tuple(tuple(p) for p in padding)
+    return {"strides": tuple(strides), "padding": pairs, "dilation": tuple(dilation), "groups": groups}
+
+
+@primitive(
+    infer=_conv_infer, vjp=_conv_vjp, reference=_conv_reference, promotes=0,
+    cost=lambda x, k, **a: 2 * _conv_infer(x, k, **a).size * math.prod(k.shape[:-1]),
+    samples=lambda rng: [Sample((x, k), a) for x, k, _, a in _cases(rng)],
+)  # fmt: skip
+def conv_(x: Any, kernel: Any, *, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int) -> Any:
+    """Cross-correlation of x with a kernel: what deep learning calls convolution.
+
+    Shapes: x ``(batch, *spatial, channels)``, kernel ``(*window, channels / groups, filters)`` -> ``(batch, *counts,
+    filters)``; one entry of ``strides``, ``padding`` (pairs) and ``dilation`` per spatial axis.
+    """
+    attrs = _prepare(strides, padding, dilation, groups)
+    _conv_shape(shape_of(x), shape_of(kernel), **attrs)
+    return (x, kernel), attrs
+
+
+@primitive(
+    infer=_input_grad_infer, vjp=_input_grad_vjp, reference=_input_grad_reference, promotes=0,
+    cost=lambda g, k, *, shape, **a: 2 * g.size * math.prod(k.shape[:-1]),
+    samples=lambda rng: [Sample((g, k), {"shape": x.shape, **a}) for x, k, g, a in _cases(rng)],
+)  # fmt: skip
+def conv_input_grad(
+    g: Any, kernel: Any, *, shape: Shape, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> Any:
+    """The gradient of ``conv`` to its input of ``shape``, from the gradient g of its result: transposed convolution."""
+    return (g, kernel), {"shape": tuple(shape), **_prepare(strides, padding, dilation, groups)}
+
+
+@primitive(
+    infer=_kernel_grad_infer, vjp=_kernel_grad_vjp, reference=_kernel_grad_reference, promotes=0,
+    cost=lambda x, g, *, shape, **a: 2 * g.size * math.prod(shape[:-1]),
+    samples=lambda rng: [Sample((x, g), {"shape": k.shape, **a}) for x, k, g, a in _cases(rng)],
+)  # fmt: skip
+def conv_kernel_grad(
+    x: Any, g: Any, *, shape: Shape, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+) -> Any:
+    """The gradient of ``conv`` to its kernel of ``shape``, from the gradient g of its result."""
+    return (x, g), {"shape": tuple(shape), **_prepare(strides, padding, dilation, groups)}
+
+
+@names_itself
+def conv(
+    x: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Any:
+    """Convolution (cross-correlation) of channels-last x with a kernel, over one, two or three spatial axes.
+
+    Args:
+        x: ``(batch, *spatial, channels)``.
+        kernel: ``(*window, channels / groups, filters)``.
+        strides: Steps between windows, one int or one per axis.
+        padding: "valid", "same", "causal", an int, or per axis an int or a (low, high) pair; zeros are added.
+        dilation: Distance of the kernel's elements in the input.
+        groups: Channels and filters are cut into so many groups that do not see each other.
+
+    Returns:
+        ``(batch, *counts, filters)``; with "same", ``counts = ceil(spatial / strides)``.
+
+    Raises:
+        ShapeError: if kernel, channels, groups and sizes do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.arange(5.0).reshape(1, 5, 1)
+        >>> ops.conv(x, np.ones((3, 1, 1)), padding="same").ravel()
+        array([1., 3., 6., 9., 7.])
+    """
+    spatial = len(shape_of(x)) - 2
+    steps, gaps = per_axis(strides, spatial, "strides"), per_axis(dilation, spatial, "dilation")
+    if len(shape_of(kernel)) != spatial + 2 or spatial < 1:
+        _conv_shape(shape_of(x), shape_of(kernel), strides=steps, padding=(), dilation=gaps, groups=groups)
+    pairs = conv_padding(padding, shape_of(x)[1:-1], shape_of(kernel)[:-2], steps, gaps)  # type: ignore[arg-type]
+    return conv_(x, kernel, strides=steps, padding=pairs, dilation=gaps, groups=groups)

@@ -1,0 +1,198 @@
+"""A model from symbolic values: branches, several inputs and outputs, shared layers, nested models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unilayers import ops
+from unilayers.errors import GraphError, UnilayersError
+from unilayers.graph import OPS, Node, Value
+from unilayers.graph.passes import map_attr
+from unilayers.graph.serialize import decode_attrs, encode_attrs
+from unilayers.layers.base import Call, Layer, leaves_of, map_structure
+from unilayers.models.model import Model
+from unilayers.models.sequential import _common
+from unilayers.ops.define import bind
+from unilayers.registry import resolve, serialize
+from unilayers.spec import Dim, evaluate
+
+
+class Functional(Model, abstract=True):
+    """What ``Model(inputs, outputs)`` returns: the layer calls between inputs and outputs, replayed on any data.
+
+    Args:
+        inputs: ``Input`` values: one, a list or a dict.
+        outputs: Values computed from them: one, a list or a dict.
+        name: Name of the model.
+        trainable: Whether training updates the weights.
+        dtype: Float dtype.
+        seed: Of initial weights, random masks and batch order.
+
+    Raises:
+        GraphError: if an output needs a value that is not among the inputs.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(name=name or "functional", trainable=trainable, dtype=dtype, seed=seed)
+        # In tuples inside a holder, since lists of values among attributes would be searched for layers.
+        self._inputs, self._outputs = inputs, outputs
+        self._plan = _plan(leaves_of(inputs), leaves_of(outputs))
+        for step in self._plan:
+            if isinstance(step, Call):
+                self._adopt(step.layer)
+        object.__setattr__(self, "built", True)
+
+    @property
+    def input_structure(self) -> Any:
+        return self._inputs
+
+    @property
+    def inputs(self) -> list[Value]:
+        return leaves_of(self._inputs)
+
+    @property
+    def outputs(self) -> list[Value]:
+        return leaves_of(self._outputs)
+
+    def call(self, x: Any) -> Any:
+        known: dict[Value, Any] = {}
+        given = _aligned(self._inputs, x, self.where)
+        sizes: dict[str, Any] = {}
+        for value, data in zip(self.inputs, given, strict=True):
+            known[value] = data
+            for want, have in zip(value.shape, ops.shape_of(data), strict=False):
+                if isinstance(want, Dim) and len(want.terms) == 1:
+                    sizes.update(dict.fromkeys(want.symbols(), have))
+
+        def now(value: Any) -> Any:
+            return known[value] if isinstance(value, Value) else value
+
+        for step in self._plan:
+            if isinstance(step, Call):
+                result = step.layer(*map_structure(now, step.args), **map_structure(now, step.kwargs))
+                known.update(zip(leaves_of(step.outputs), leaves_of(result), strict=True))
+            else:
+                known.update(zip(step.outputs, _replay(step, [now(v) for v in step.inputs], sizes), strict=True))
+        return map_structure(now, self._outputs)
+
+    # ---- config: a list of steps that name their operands
+
+    def get_config(self) -> dict[str, Any]:
+        number: dict[Value, list[int]] = {v: [-1, i] for i, v in enumerate(self.inputs)}
+        steps = []
+        for i, step in enumerate(self._plan):
+            outputs = leaves_of(step.outputs)
+            number.update({v: [i, j] for j, v in enumerate(outputs)})
+
+            def refer(x: Any) -> Any:
+                return {"ref": number[x]} if isinstance(x, Value) else x
+
+            if isinstance(step, Call):
+                entry = {"layer": step.layer.name, "args": map_structure(refer, list(step.args)), "kwargs": map_structure(refer, step.kwargs)}
+            else:
+                entry = {"op": step.op, "args": [refer(v) for v in step.inputs], "attrs": encode_attrs(step.attrs)}
+            steps.append(entry)
+        from unilayers.layers.core import InputLayer
+
+        return {
+            "name": self.name,
+            "inputs": map_structure(lambda v: {"input": InputLayer.of(v).get_config()}, self._inputs),
+            "layers": [serialize(layer) for layer in self._sublayers],
+            "steps": steps,
+            "outputs": map_structure(lambda v: {"ref": number[v]}, self._outputs),
+        } | _common(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        from unilayers.layers.core import InputLayer
+
+        config = dict(config)
+        layers = {layer.name: layer for layer in (resolve(Layer.registry, c) for c in config.pop("layers"))}
+        inputs = _restore(config.pop("inputs"), "input", lambda c: InputLayer(**c).symbolic_input())
+        results: list[list[Any]] = [leaves_of(inputs)]  # [-1 + 1] are the inputs
+
+        def value(ref: list[int]) -> Any:
+            return results[ref[0] + 1][ref[1]]
+
+        for step in config.pop("steps"):
+            args = _restore(step["args"], "ref", value)
+            if "layer" in step:
+                out = layers[step["layer"]](*args, **_restore(step["kwargs"], "ref", value))
+            else:
+                out = bind(OPS[step["op"]], args, decode_attrs(step["attrs"]))
+            results.append(leaves_of(out))
+        outputs = _restore(config.pop("outputs"), "ref", value)
+        return Functional(inputs, outputs, **config)
+
+
+Layer.registry.register(Functional, "Functional")
+
+
+def _restore(structure: Any, mark: str, make: Any) -> Any:
+    """Replace every ``{mark: x}`` in nested lists and dicts by ``make(x)``."""
+    if isinstance(structure, dict):
+        if set(structure) == {mark}:
+            return make(structure[mark])
+        return {k: _restore(v, mark, make) for k, v in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return [_restore(v, mark, make) for v in structure]
+    return structure
+
+
+def _replay(node: Node, inputs: list[Any], sizes: Mapping[str, Any]) -> list[Any]:
+    def concrete(attr: Any) -> Any:
+        known = isinstance(attr, Dim) and attr.symbols() <= sizes.keys()
+        return evaluate(attr, sizes) if known else attr
+
+    attrs = {k: map_attr(v, concrete) for k, v in node.attrs.items()}
+    if node.op == "constant":
+        return [attrs["value"].array]
+    result = bind(OPS[node.op], inputs, attrs)
+    return list(result) if node.multiple else [result]
+
+
+def _aligned(declared: Any, given: Any, where: str) -> list[Any]:
+    """The data in the order of the declared inputs; a dict is matched by the inputs' keys or names."""
+    wanted = leaves_of(declared)
+    if isinstance(given, dict):
+        names = list(declared) if isinstance(declared, dict) else [v.node.attrs["name"] for v in wanted]
+        missing = [n for n in names if n not in given]
+        if missing:
+            raise UnilayersError(f"no data for input {missing[0]!r}", where=where, expected=str(names), received=str(list(given)))
+        return [given[n] for n in names]
+    data = leaves_of(given)
+    if len(data) != len(wanted):
+        raise UnilayersError("wrong number of inputs", where=where, expected=str(len(wanted)), received=str(len(data)))
+    return data
+
+
+def _plan(inputs: list[Value], outputs: list[Value]) -> list[Call | Node]:
+    """The layer calls and ops that lead from inputs to outputs, in order."""
+    for v in inputs:
+        if not isinstance(v, Value) or v.node.op != "input" or v.origin is not None:
+            raise GraphError("a model's inputs must be Input values", received=repr(v))
+    found: dict[int, tuple[int, Any]] = {}
+    stack = list(outputs)
+    while stack:
+        v = stack.pop()
+        if v in inputs:
+            continue
+        step = v.origin if v.origin is not None else v.node
+        if id(step) in found:
+            continue
+        if v.origin is None and v.node.op == "input":
+            raise GraphError("an output needs an Input that is not listed", received=repr(v.node.attrs["name"]), fix="Add it to the inputs")
+        first = leaves_of(step.outputs)[0]
+        found[id(step)] = (first.node.serial, step)
+        stack.extend(step.inputs)
+    return [step for _, step in sorted(found.values(), key=lambda pair: pair[0])]

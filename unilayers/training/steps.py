@@ -1,0 +1,260 @@
+"""The graphs of training: forward, loss, gradients, optimizer update and metric update traced into ONE graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unilayers import losses, metrics, ops
+from unilayers.autodiff import gradients
+from unilayers.errors import UnilayersError
+from unilayers.graph import Value, leaf
+from unilayers.layers.base import leaves_of, training_phase
+from unilayers.program import Program
+from unilayers.spec import Dim, Spec, is_float
+from unilayers.variable import Trace, Variable, trace_into
+
+if TYPE_CHECKING:
+    from unilayers.models.model import Model
+
+
+@dataclass
+class Batch:
+    """The data of one step: arrays, or the symbolic inputs that stand for them.
+
+    Args:
+        x: Model inputs, in the model's structure.
+        y: Targets, one per output, or nothing.
+        weight: Per-sample weights, one per output, or nothing.
+    """
+
+    x: Any
+    y: Any = None
+    weight: Any = None
+
+    @property
+    def leaves(self) -> list[Any]:
+        return [v for v in (*leaves_of(self.x), *leaves_of(self.y), *leaves_of(self.weight)) if v is not None]
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What a traced graph depends on: presence, rank, feature sizes and dtypes, not the batch size."""
+        return tuple(
+            None if v is None else (tuple(ops.shape_of(v)[1:]), ops.dtype_of(v))
+            for part in (self.x, self.y, self.weight)
+            for v in leaves_of(part)
+        )
+
+
+def symbolic(model: Model, batch: Batch) -> Batch:
+    """Fresh graph inputs for a batch of data: the model's declared inputs, targets as they come."""
+
+    def like(name: str) -> Any:
+        def fresh(array: Any) -> Value | None:
+            if array is None:
+                return None
+            dtype = model.compute_dtype if is_float(ops.dtype_of(array)) else ops.dtype_of(array)
+            return leaf("input", f"{name}{next(number)}", Spec((Dim.symbol("batch"), *ops.shape_of(array)[1:]), dtype))
+
+        number = iter(range(1000))
+        return fresh
+
+    def mapped(structure: Any, function: Any) -> Any:
+        from unilayers.layers.base import map_structure
+
+        return map_structure(function, structure)
+
+    return Batch(model.input_leaves(batch.x), mapped(batch.y, like("y")), mapped(batch.weight, like("weight")))
+
+
+# ---- what compile() was told ------------------------------------------------
+
+
+@dataclass
+class Objectives:
+    """The losses and metrics of a compiled model, lined up with its outputs.
+
+    Args:
+        loss: A loss, or a list or dict of them, as given to ``compile``.
+        metrics: Metrics of all outputs, or a list or dict of lists.
+        loss_weights: Factor of each output's loss.
+    """
+
+    loss: Any = None
+    metrics: Any = None
+    loss_weights: Any = None
+    names: list[str] = field(default_factory=list)
+    resolved_losses: list[Any] = field(default_factory=list)
+    resolved_metrics: list[list[Any]] = field(default_factory=list)
+    built: bool = False
+
+    def build(self, names: Sequence[str], y: Sequence[Any], outputs: Sequence[Any]) -> None:
+        """Resolve losses and metrics, once the outputs are known."""
+        if self.built:
+            return
+        self.names = list(names)
+        count = len(outputs)
+        self.resolved_losses = [losses.get(x) for x in _per_output(self.loss, self.names, "loss", spread=False)]
+        self.weights = [1.0 if w is None else float(w) for w in _per_output(self.loss_weights, self.names, "loss_weights", spread=False)]
+        wanted = _per_output(self.metrics, self.names, "metrics", spread=True)
+        y = [*y, *[None] * (count - len(y))]
+        self.resolved_metrics = [
+            [metrics.get(m, y_true=t, y_pred=p) for m in _as_list(per)] for per, t, p in zip(wanted, y, outputs, strict=True)
+        ]
+        self.loss_tracker = metrics.Mean(name="loss")
+        self.built = True
+
+    @property
+    def all_metrics(self) -> list[tuple[str, Any]]:
+        """The loss tracker and every metric, with the names they have in logs."""
+        if not self.built:
+            return []
+        several = len(self.names) > 1
+        found = [("loss", self.loss_tracker)]
+        for output, group in zip(self.names, self.resolved_metrics, strict=True):
+            found += [(f"{output}_{m.name}" if several else m.name, m) for m in group]
+        return found
+
+    def total_loss(self, batch: Batch, outputs: Sequence[Any]) -> list[Any]:
+        """The weighted loss of each output."""
+        targets = _aligned(batch.y, self.names)
+        weights = _aligned(batch.weight, self.names)
+        terms = []
+        for i, (loss, y_pred) in enumerate(zip(self.resolved_losses, outputs, strict=True)):
+            if loss is None:
+                continue
+            if targets[i] is None:
+                raise UnilayersError("no targets for an output with a loss", where=f"output {self.names[i]!r}", fix="Pass y to fit")
+            value = loss(targets[i], y_pred, sample_weight=weights[i])
+            terms.append(value * self.weights[i] if self.weights[i] != 1.0 else value)
+        return terms
+
+    def update_metrics(self, batch: Batch, outputs: Sequence[Any], loss: Any) -> None:
+        """Take one batch into the running values."""
+        targets, weights = _aligned(batch.y, self.names), _aligned(batch.weight, self.names)
+        size = ops.size(batch.leaves[0], (0,), ops.dtype_of(loss))
+        self.loss_tracker.update_state(loss, sample_weight=size if isinstance(size, Value) else float(size))
+        for group, y_true, y_pred, w in zip(self.resolved_metrics, targets, outputs, weights, strict=True):
+            for metric in group:
+                metric.update_state(y_true, y_pred, sample_weight=w)
+
+
+def _as_list(x: Any) -> list[Any]:
+    return [] if x is None else list(x) if isinstance(x, (list, tuple)) else [x]
+
+
+def _per_output(given: Any, names: Sequence[str], what: str, *, spread: bool) -> list[Any]:
+    """One entry per output from a list, a dict by output name, or a single value."""
+    if isinstance(given, Mapping) and (len(names) > 1 or set(given) <= set(names)):
+        unknown = [k for k in given if k not in names]
+        if unknown:
+            raise UnilayersError(f"no output is called {unknown[0]!r}", where=f"compile({what}=...)", expected=str(list(names)))
+        return [given.get(n) for n in names]
+    if len(names) == 1:
+        single = isinstance(given, (list, tuple)) and len(given) == 1 and not spread
+        return [given[0] if single else given]
+    if isinstance(given, (list, tuple)) and len(given) == len(names):
+        return list(given)
+    if given is None:
+        return [None] * len(names)
+    if isinstance(given, (list, tuple)):
+        raise UnilayersError(f"{len(given)} entries for {len(names)} outputs", where=f"compile({what}=...)", expected=str(list(names)))
+    return [given] * len(names)
+
+
+def _aligned(data: Any, names: Sequence[str]) -> list[Any]:
+    """Targets or weights in the order of the outputs."""
+    if isinstance(data, Mapping):
+        return [data.get(n) for n in names]
+    found = leaves_of(data)
+    return found if len(found) == len(names) else [found[0] if len(found) == 1 else None] * len(names)
+
+
+def output_names(model: Model, outputs: Any) -> list[str]:
+    """Names of the outputs: dict keys, the layers that made them, or ``output_1``..."""
+    if isinstance(outputs, dict):
+        return list(outputs)
+    made = getattr(model, "outputs", None)
+    names = [v.origin.layer.name if v.origin is not None else f"output_{i}" for i, v in enumerate(made)] if made else []
+    count = len(leaves_of(outputs))
+    return names if len(names) == count == len(set(names)) else [f"output_{i}" for i in range(count)]
+
+
+# ---- tracing ----------------------------------------------------------------
+
+
+def prepare(model: Model, objectives: Objectives, batch: Batch) -> None:
+    """Create everything a training graph reads: weights, metrics, optimizer slots. Nothing runs."""
+    model.ensure_built(batch.x)
+    inputs = symbolic(model, batch)
+    with trace_into(Trace()), training_phase(False):
+        outputs = model(inputs.x)
+    y = leaves_of(inputs.y) if inputs.y is not None else []
+    objectives.build(output_names(model, outputs), y, leaves_of(outputs))
+    if model.optimizer is not None and not model.optimizer.variables:
+        model.optimizer.build(model.trainable_weights)
+
+
+def state_of(model: Model, objectives: Objectives | None) -> list[Variable]:
+    """All state of a model in storage order: trained weights first, so that they and each kind of slot lie together."""
+    trained = model.trainable_weights
+    optimizer = model.optimizer.variables if model.optimizer is not None else []
+    sums = [v for _, m in objectives.all_metrics for v in m.variables] if objectives else []
+    return list(dict.fromkeys([*trained, *model.variables, *optimizer, *sums]))
+
+
+def train_program(model: Model, objectives: Objectives, batch: Batch) -> Program:
+    """One training step: ``(state, batch) -> (state', {"loss": ...})``."""
+    prepare(model, objectives, batch)
+    trace = Trace(state_of(model, objectives))
+    inputs = symbolic(model, batch)
+    trained = model.trainable_weights
+    with trace_into(trace):
+        outputs = leaves_of(model(inputs.x, training=True))
+        terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
+        if not terms:
+            raise UnilayersError("nothing to minimise", where=model.where, fix="Pass a loss to compile, or add_loss in a layer")
+        loss = terms[0]
+        for term in terms[1:]:
+            loss = ops.add(loss, term)
+        if trained:
+            model.optimizer.apply(gradients(loss, [trace.leaf(v) for v in trained]), trained)
+        objectives.update_metrics(inputs, outputs, loss)
+        graph = trace.graph(inputs.leaves, {"loss": loss})
+    return Program(graph, trace.variables)
+
+
+def test_program(model: Model, objectives: Objectives, batch: Batch) -> Program:
+    """One evaluation step: updates the metrics only."""
+    prepare(model, objectives, batch)
+    trace, inputs = Trace(), symbolic(model, batch)
+    with trace_into(trace):
+        outputs = leaves_of(model(inputs.x, training=False))
+        terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
+        loss = terms[0] if terms else ops.zeros(())
+        for term in terms[1:]:
+            loss = ops.add(loss, term)
+        objectives.update_metrics(inputs, outputs, loss)
+        graph = trace.graph(inputs.leaves, {"loss": loss})
+    return Program(graph, trace.variables)
+
+
+def predict_program(model: Model, x: Any) -> tuple[Program, Any]:
+    """The forward pass; with the structure its outputs are returned in."""
+    model.ensure_built(x)
+    trace, inputs = Trace(), model.input_leaves(x)
+    with trace_into(trace):
+        outputs = model(inputs, training=False)
+        graph = trace.graph(leaves_of(inputs), {str(i): v for i, v in enumerate(leaves_of(outputs))})
+    return Program(graph, trace.variables), outputs
+
+
+def reset_program(objectives: Objectives) -> Program:
+    """Sets every metric back to zero, on the device."""
+    trace = Trace()
+    with trace_into(trace):
+        for _, metric in objectives.all_metrics:
+            metric.reset_state()
+        graph = trace.graph((), {})
+    return Program(graph, trace.variables)

@@ -18,7 +18,7 @@ from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.ops.define import Box
 from unilayers.registry import Configurable, snake_case
-from unilayers.spec import is_float, public_shape
+from unilayers.spec import is_float, normalize_axis, public_shape
 from unilayers.variable import Trace, Variable, current_trace, trace_into
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
@@ -158,9 +158,12 @@ class Layer(Configurable, family="layer"):
         return f"{self.path} {self!r}" if self.path else repr(self)
 
     @property
-    def seed(self) -> int:
-        """The seed of initial values and random masks: the model's, or the default."""
-        return self._parent.seed if self._parent is not None else random.default_seed()
+    def root_seed(self) -> int:
+        """The seed of initial values and random masks: the model's, or the default.
+
+        Not called ``seed``, since many layers have an argument of that name.
+        """
+        return self._parent.root_seed if self._parent is not None else random.default_seed()
 
     @property
     def compute_dtype(self) -> str:
@@ -193,7 +196,7 @@ class Layer(Configurable, family="layer"):
         shape = tuple(shape or ())
 
         def draw(path: str) -> np.ndarray:
-            return init(shape, dtype, generator=random.generator(self.seed, path))
+            return init(shape, dtype, generator=random.generator(self.root_seed, path))
 
         name = name or "weight"
         variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name))
@@ -267,6 +270,9 @@ class Layer(Configurable, family="layer"):
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape (None: a size not known yet). The default creates none."""
 
+    def check_input(self, x: Any) -> None:
+        """Raise a ``ShapeError`` for an input that the layer cannot take; called before ``build`` and at every call."""
+
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output. Subclasses implement this with ``ops``."""
         raise NotImplementedError(f"{type(self).__name__} has no call() method")
@@ -286,6 +292,8 @@ class Layer(Configurable, family="layer"):
         args = tuple(map_structure(self._cast, a) for a in args)
         try:
             with training_phase(training):
+                if args:
+                    self.check_input(args[0])
                 self._build_once(args)
                 return self.call(*args, **kwargs)
         except UnilayersError as error:
@@ -365,19 +373,48 @@ class Layer(Configurable, family="layer"):
             self._variables.append(self._counter)
         return self._counter
 
-    def next_random(self) -> tuple[Any, tuple[int, int]]:
-        """Counter value and key of the next draw; advances the counter."""
+    def next_random(self, seed: int | None = None) -> tuple[Any, tuple[int, int]]:
+        """Counter value and key of the next draw; advances the counter. The key is that of the path and the seed
+        (None: the model's)."""
         counter = self.random_counter()
         now = ops.identity(counter)
         counter.assign(ops.add(counter, 1))
-        return now, random.key_of(self.seed, self._join("random"))
+        return now, random.key_of(self.root_seed if seed is None else seed, self._join("random"))
 
     def require_ndim(self, x: Any, *, at_least: int = 0, exactly: int | None = None) -> None:
         """Raise a ``ShapeError`` that names the layer unless x has that many axes."""
-        have = len(ops.shape_of(x))
-        if (exactly is not None and have != exactly) or have < at_least:
-            wanted = f"{exactly} axes" if exactly is not None else f"at least {at_least} axes"
-            raise ShapeError("input has the wrong number of axes", expected=f"{wanted}, the batch included", received=str(public_shape(ops.shape_of(x))))
+        have, least = len(ops.shape_of(x)), at_least if exactly is None else exactly
+        if have < least or (exactly is not None and have > exactly):
+            raise ShapeError(
+                "input has the wrong number of axes",
+                expected=f"{'at least ' if exactly is None else ''}{least} axes, the batch included",
+                received=str(public_shape(ops.shape_of(x))),
+                fix="Add the axis that is missing: x[None] for the batch, x[..., None] for the channels"
+                if have < least
+                else "Use Flatten or Reshape",
+            )
+
+    def known_size(self, input_shape: Sequence[int | None], axis: int) -> int:
+        """The input's size along ``axis``, which must be known to create the weights."""
+        size = input_shape[normalize_axis(axis, len(input_shape))]
+        if size is None:
+            raise ShapeError(
+                "the weights need a size that is not known",
+                expected=f"a number on axis {axis}",
+                received=str(tuple(input_shape)),
+                fix="Give that size in Input(shape)",
+            )
+        return size
+
+    def require_size(self, x: Any, axis: int, size: int) -> None:
+        """Raise a ``ShapeError`` unless x has the size along ``axis`` that the weights were made for."""
+        if ops.shape_of(x)[axis] != size:
+            raise ShapeError(
+                "input does not fit the weights",
+                expected=f"size {size} on axis {axis}, as at the first call",
+                received=str(public_shape(ops.shape_of(x))),
+                fix="Use a new layer for inputs of another size",
+            )
 
 
 def _of(layer: Layer, trainable: bool) -> list[Variable]:

@@ -12,17 +12,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # A module may import, at the top of its files, only what stands before it.
-ORDER = (
-    "errors spec config hints registry random graph backend ops autodiff variable program "
-    "initializers regularizers activations layers losses metrics optimizers data training models saving recipe cli"
-).split()
+ORDER = ["errors", "spec", "config", "hints", "registry", "random", "graph", "backend", "ops", "autodiff", "variable", "program", "initializers", "regularizers", "activations", "layers", "losses", "metrics", "optimizers", "data", "training", "models", "saving", "recipe", "cli"]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}
 FRAMEWORKS = ("torch", "tensorflow", "jax", "cupy", "keras")
 
 
 def _files() -> list[tuple[str, Path]]:
     """Every source file with the part of the house it belongs to."""
-    core = [(p.relative_to(ROOT / "unilayers").parts[0].removesuffix(".py"), p) for p in (ROOT / "unilayers").rglob("*.py")]
+    core = [
+        (p.relative_to(ROOT / "unilayers").parts[0].removesuffix(".py"), p) for p in (ROOT / "unilayers").rglob("*.py")
+    ]
     return core + [(top, p) for top in ("backends", "cli", "recipes") for p in (ROOT / top).rglob("*.py")]
 
 
@@ -47,7 +46,9 @@ def _part(name: str) -> str | None:
     return pieces[1] if pieces[0] == "unilayers" and len(pieces) > 1 else None
 
 
-@pytest.mark.parametrize(("part", "path"), _files(), ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else "")
+@pytest.mark.parametrize(
+    ("part", "path"), _files(), ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else ""
+)
 def test_imports_go_downward(part: str, path: Path) -> None:
     if part in ("__init__", "recipes"):
         return
@@ -67,7 +68,11 @@ def test_every_part_has_a_place_in_the_order() -> None:
     assert parts == set(ORDER)
 
 
-@pytest.mark.parametrize(("part", "path"), [f for f in _files() if f[0] != "backends"], ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else "")
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [f for f in _files() if f[0] != "backends"],
+    ids=lambda x: str(x.relative_to(ROOT)) if isinstance(x, Path) else "",
+)
 def test_no_backend_is_named_outside_its_folder(part: str, path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare):
@@ -84,7 +89,9 @@ def _loaded_and_seconds(statement: str) -> tuple[set[str], float]:
         f"{statement}\n"
         "print(time.perf_counter() - start, *{m.partition('.')[0] for m in sys.modules})"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    ).stdout
     seconds, *modules = out.splitlines()[-1].split()
     return set(modules), float(seconds)
 
@@ -96,4 +103,6 @@ HELP = "import contextlib, unilayers.cli\nwith contextlib.suppress(SystemExit): 
 def test_starting_is_light(statement: str) -> None:
     runs = [_loaded_and_seconds(statement) for _ in range(3)]
     assert not runs[0][0] & set(FRAMEWORKS)
-    assert min(seconds for _, seconds in runs) < 0.3, "the best of three starts is what the code costs on a busy machine"
+    assert min(seconds for _, seconds in runs) < 0.3, (
+        "the best of three starts is what the code costs on a busy machine"
+    )

@@ -165,7 +165,9 @@ class GradientTape:
             return True
         return False
 
-    def record(self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box], multiple: bool) -> None:
+    def record(
+        self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box], multiple: bool
+    ) -> None:
         if self._steps is not None:
             self._steps.append(Step(op, inputs, attrs, outputs, multiple))
             for y in outputs:
@@ -180,7 +182,9 @@ class GradientTape:
             output_gradients: What flows into ``target`` instead of ones.
         """
         if self._steps is None:
-            raise UnilayersError("the tape was used up by an earlier gradient call", fix="Use GradientTape(persistent=True)")
+            raise UnilayersError(
+                "the tape was used up by an earlier gradient call", fix="Use GradientTape(persistent=True)"
+            )
         many = isinstance(sources, (list, tuple))
         wanted = list(sources) if many else [sources]
         steps = self._steps
@@ -235,7 +239,10 @@ def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] 
     def both(*args: Any, **kwargs: Any) -> Any:
         with GradientTape() as tape:
             # A fresh box each: the same array passed twice has two gradients.
-            watched = [tape.watch(ops.identity(a) if isinstance(a, Box) else a) if i in positions else a for i, a in enumerate(args)]
+            watched = [
+                tape.watch(ops.identity(a) if isinstance(a, Box) else a) if i in positions else a
+                for i, a in enumerate(args)
+            ]
             y = function(*watched, **kwargs)
         found = tape.gradient(y, [watched[i] for i in positions])
         found = [ops.zeros_like(args[i]) if g is None else g for i, g in zip(positions, found, strict=True)]

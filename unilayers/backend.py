@@ -126,7 +126,8 @@ def get_backend(name: str | Backend | None = None) -> Backend:
         if error.name and error.name.startswith("unilayers"):
             raise
         raise BackendError(
-            f"backend {name!r} needs the package {error.name!r}", fix=f"Install it with: pip install 'unilayers[{name}]'"
+            f"backend {name!r} needs the package {error.name!r}",
+            fix=f"Install it with: pip install 'unilayers[{name}]'",
         ) from None
     _loaded[name] = found
     return found

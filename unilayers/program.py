@@ -88,11 +88,17 @@ class Program:
             inputs: NumPy arrays, or arrays of the backend on the store's device.
         """
         backend = store.backend
-        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self.graph.inputs[i].dtype]
+        host = [
+            i
+            for i, x in enumerate(inputs)
+            if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self.graph.inputs[i].dtype
+        ]
         inputs = [x.astype(self.graph.inputs[i].dtype) if i in host else x for i, x in enumerate(inputs)]
         function = self.executable(backend, store.device, [x.shape for x in inputs])
         if any(backend.device_of(x) is None for x in inputs):
-            inputs = backend.put([backend.get(x) if backend.device_of(x) else np.asarray(x) for x in inputs], store.device)
+            inputs = backend.put(
+                [backend.get(x) if backend.device_of(x) else np.asarray(x) for x in inputs], store.device
+            )
         state, whole = self._state(store)
         new, outputs = function(state, inputs)
         if whole:

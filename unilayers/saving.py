@@ -105,7 +105,9 @@ def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError("the checkpoint is damaged or not a safetensors file", where=str(path), received=str(error)) from None
+        raise CheckpointError(
+            "the checkpoint is damaged or not a safetensors file", where=str(path), received=str(error)
+        ) from None
     if KEY not in metadata:
         raise CheckpointError("not a checkpoint of unilayers", where=str(path), expected=f"metadata {KEY!r}")
     about = json.loads(metadata[KEY])
@@ -136,7 +138,11 @@ def load_state(model: Model, path: Any) -> None:
         variables += model.optimizer.variables
     _assign(variables, tensors, path)
     if model.optimizer is not None:
-        model.optimizer.learning_rate = float(model.optimizer.learning_rate_variable.numpy()) if model.optimizer.variables else model.optimizer.learning_rate
+        model.optimizer.learning_rate = (
+            float(model.optimizer.learning_rate_variable.numpy())
+            if model.optimizer.variables
+            else model.optimizer.learning_rate
+        )
     model.position = Position(**about.get("position", {}))
 
 
@@ -149,7 +155,12 @@ def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], pa
                 received=f"{len(tensors)} tensors, such as {', '.join(list(tensors)[:3])}", fix="Is it the checkpoint of another model?",
             )  # fmt: skip
         if tensors[v.path].shape != v.shape:
-            raise CheckpointError(f"{v.path!r} has another shape", where=str(path), expected=str(v.shape), received=str(tensors[v.path].shape))
+            raise CheckpointError(
+                f"{v.path!r} has another shape",
+                where=str(path),
+                expected=str(v.shape),
+                received=str(tensors[v.path].shape),
+            )
     for v in variables:
         v.assign(tensors[v.path])
 
@@ -167,7 +178,9 @@ def load_model(path: Any, *, allow_imports: bool = False) -> Any:
     """
     _, about = read(path)
     if "model" not in about:
-        raise CheckpointError("the file holds weights only", where=str(path), fix="Build the model and call load_weights")
+        raise CheckpointError(
+            "the file holds weights only", where=str(path), fix="Build the model and call load_weights"
+        )
     if allow_imports:
         import_named(about["model"])
     model = resolve(Layer.registry, about["model"], where=str(path))
@@ -194,5 +207,3 @@ def import_named(config: Any) -> None:
     elif isinstance(config, (list, tuple)):
         for value in config:
             import_named(value)
-
-

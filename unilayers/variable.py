@@ -105,7 +105,12 @@ class Variable(Operators):
         if self._host is None:
             self._host = np.asarray(self._initial(self.path), dtype=self.dtype)
             if self._host.shape != self.shape:
-                raise ShapeError("initializer gave another shape", where=self.path, expected=str(self.shape), received=str(self._host.shape))
+                raise ShapeError(
+                    "initializer gave another shape",
+                    where=self.path,
+                    expected=str(self.shape),
+                    received=str(self._host.shape),
+                )
         return self._host
 
     @property
@@ -143,7 +148,9 @@ class Variable(Operators):
         """
         shape = ops.shape_of(value)
         if tuple(shape) != self.shape:
-            raise ShapeError("value does not fit the variable", where=self.path, expected=str(self.shape), received=str(shape))
+            raise ShapeError(
+                "value does not fit the variable", where=self.path, expected=str(self.shape), received=str(shape)
+            )
         trace = current_trace()
         if trace is not None:
             trace.assign(self, value)
@@ -155,7 +162,11 @@ class Variable(Operators):
 
     def _converted(self, value: Any, store: Store) -> Array:
         value = value.array if isinstance(value, Box) else value
-        if store.backend.device_of(value) == store.device and dtype_name(value.dtype) == self.dtype and not isinstance(value, np.ndarray):
+        if (
+            store.backend.device_of(value) == store.device
+            and dtype_name(value.dtype) == self.dtype
+            and not isinstance(value, np.ndarray)
+        ):
             return value
         return store.backend.put([ops.to_numpy(value).astype(self.dtype)], store.device)[0]
 
@@ -225,7 +236,9 @@ class Trace:
 
     def graph(self, inputs: Sequence[Value], outputs: Mapping[str, Value]) -> Graph:
         """The graph of everything traced so far."""
-        updates = {self.leaves[v].node.attrs["name"]: value for v, value in self.current.items() if value is not self.leaves[v]}
+        updates = {
+            self.leaves[v].node.attrs["name"]: value for v, value in self.current.items() if value is not self.leaves[v]
+        }
         return Graph(tuple(inputs), tuple(self.leaves.values()), dict(outputs), updates)
 
     @property

@@ -3,4 +3,18 @@
 from unilayers.graph.node import Const, Graph, Node, Value, constant, is_tracing, leaf, make_node, schedule, tracing
 from unilayers.graph.record import OPS, Op, Sample
 
-__all__ = ["OPS", "Const", "Graph", "Node", "Op", "Sample", "Value", "constant", "is_tracing", "leaf", "make_node", "schedule", "tracing"]
+__all__ = [
+    "OPS",
+    "Const",
+    "Graph",
+    "Node",
+    "Op",
+    "Sample",
+    "Value",
+    "constant",
+    "is_tracing",
+    "leaf",
+    "make_node",
+    "schedule",
+    "tracing",
+]

@@ -36,7 +36,6 @@ def is_tracing() -> bool:
     return _TRACING.get()
 
 
-
 class Const:
     """An array as an attribute: compared and hashed by its bytes."""
 

@@ -96,7 +96,9 @@ def fold_constants(graph: Graph, run: Callable[[Node, list[np.ndarray]], Sequenc
 
     def replace(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         size = sum(v.spec.nbytes for v in node.outputs if isinstance(v.spec.nbytes, int))
-        known = all(v.node.op == "constant" for v in inputs) and all(isinstance(v.spec.nbytes, int) for v in node.outputs)
+        known = all(v.node.op == "constant" for v in inputs) and all(
+            isinstance(v.spec.nbytes, int) for v in node.outputs
+        )
         if node.op in LEAVES or not known or size > FOLD_LIMIT or attrs_unknown(node.attrs):
             return None
         arrays = run(node, [v.node.attrs["value"].array for v in inputs])
@@ -163,7 +165,9 @@ def simplify(graph: Graph) -> Graph:
     return rewrite(graph, replace)
 
 
-def optimise(graph: Graph, table: Container[str], run: Callable[[Node, list[np.ndarray]], Sequence[np.ndarray]]) -> Graph:
+def optimise(
+    graph: Graph, table: Container[str], run: Callable[[Node, list[np.ndarray]], Sequence[np.ndarray]]
+) -> Graph:
     """All passes a backend wants before it compiles a specialised graph."""
     graph = simplify(eliminate_common(lower(graph, table)))
     return eliminate_common(simplify(fold_constants(graph, run)))

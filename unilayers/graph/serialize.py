@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,7 @@ VERSION = 1
 def to_json(graph: Graph) -> str:
     """The graph as a JSON text with a version number."""
     number = {v: i for i, v in enumerate(v for n in graph.nodes for v in n.outputs)}
-    nodes = [
-        {"op": n.op, "inputs": [number[v] for v in n.inputs], "attrs": {k: _encode(v) for k, v in n.attrs.items()}}
-        for n in graph.nodes
-    ]
+    nodes = [{"op": n.op, "inputs": [number[v] for v in n.inputs], "attrs": encode_attrs(n.attrs)} for n in graph.nodes]
     document = {
         "format": "unilayers.graph",
         "version": VERSION,
@@ -58,14 +56,23 @@ def from_json(text: str) -> Graph:
     for i, n in enumerate(document["nodes"]):
         if n["op"] not in OPS:
             raise GraphError(f"unknown op {n['op']!r}", where=f"nodes[{i}]", fix=nearest(n["op"], OPS))
-        attrs = {k: _decode(v) for k, v in n["attrs"].items()}
-        values += make_node(OPS[n["op"]], (values[j] for j in n["inputs"]), attrs)
+        values += make_node(OPS[n["op"]], (values[j] for j in n["inputs"]), decode_attrs(n["attrs"]))
     return Graph(
         inputs=tuple(values[i] for i in document["inputs"]),
         state=tuple(values[i] for i in document["state"]),
         outputs={k: values[i] for k, i in document["outputs"].items()},
         updates={k: values[i] for k, i in document["updates"].items()},
     )
+
+
+def encode_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """An op's attributes as JSON."""
+    return {k: _encode(v) for k, v in attrs.items()}
+
+
+def decode_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that ``encode_attrs`` wrote."""
+    return {k: _decode(v) for k, v in attrs.items()}
 
 
 def _encode(value: Any) -> Any:

@@ -45,5 +45,7 @@ def verify(graph: Graph) -> Graph:
     state = {v.node.attrs["name"]: v.spec for v in graph.state}
     for name, v in graph.updates.items():
         if state.get(name) != v.spec:
-            raise GraphError("update does not fit its state", where=name, expected=str(state.get(name)), received=str(v.spec))
+            raise GraphError(
+                "update does not fit its state", where=name, expected=str(state.get(name)), received=str(v.spec)
+            )
     return graph

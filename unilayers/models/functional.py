@@ -98,7 +98,11 @@ class Functional(Model, abstract=True):
                 return {"ref": number[x]} if isinstance(x, Value) else x
 
             if isinstance(step, Call):
-                entry = {"layer": step.layer.name, "args": map_structure(refer, list(step.args)), "kwargs": map_structure(refer, step.kwargs)}
+                entry = {
+                    "layer": step.layer.name,
+                    "args": map_structure(refer, list(step.args)),
+                    "kwargs": map_structure(refer, step.kwargs),
+                }
             else:
                 entry = {"op": step.op, "args": [refer(v) for v in step.inputs], "attrs": encode_attrs(step.attrs)}
             steps.append(entry)
@@ -168,7 +172,9 @@ def _aligned(declared: Any, given: Any, where: str) -> list[Any]:
         names = list(declared) if isinstance(declared, dict) else [v.node.attrs["name"] for v in wanted]
         missing = [n for n in names if n not in given]
         if missing:
-            raise UnilayersError(f"no data for input {missing[0]!r}", where=where, expected=str(names), received=str(list(given)))
+            raise UnilayersError(
+                f"no data for input {missing[0]!r}", where=where, expected=str(names), received=str(list(given))
+            )
         return [given[n] for n in names]
     data = leaves_of(given)
     if len(data) != len(wanted):
@@ -191,7 +197,11 @@ def _plan(inputs: list[Value], outputs: list[Value]) -> list[Call | Node]:
         if id(step) in found:
             continue
         if v.origin is None and v.node.op == "input":
-            raise GraphError("an output needs an Input that is not listed", received=repr(v.node.attrs["name"]), fix="Add it to the inputs")
+            raise GraphError(
+                "an output needs an Input that is not listed",
+                received=repr(v.node.attrs["name"]),
+                fix="Add it to the inputs",
+            )
         first = leaves_of(step.outputs)[0]
         found[id(step)] = (first.node.serial, step)
         stack.extend(step.inputs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unilayers import ops, random
+from unilayers import ops
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, leaves_of, map_structure
 from unilayers.registry import snake_case
@@ -43,10 +43,12 @@ class Model(Trainer, Layer, abstract=True):
             return super().__new__(Functional, *args, **kwargs)
         return super().__new__(cls, *args, **kwargs)
 
-    def __init__(self, *, name: str | None = None, trainable: bool = True, dtype: str | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self, *, name: str | None = None, trainable: bool = True, dtype: str | None = None, seed: int | None = None
+    ) -> None:
         Layer.__init__(self, name=name or snake_case(type(self).__name__), trainable=trainable, dtype=dtype)
         self._auto_name = None if name else self.name
-        self._seed = seed
+        self.seed = seed
         self.seen_inputs: Any = None
         self._init_training()
 
@@ -62,10 +64,10 @@ class Model(Trainer, Layer, abstract=True):
         return f"model {self.name!r}"
 
     @property
-    def seed(self) -> int:
-        if self._seed is not None:
-            return self._seed
-        return self._parent.seed if self._parent is not None else random.default_seed()
+    def root_seed(self) -> int:
+        if self.seed is not None:
+            return self.seed
+        return super().root_seed
 
     @property
     def layers(self) -> list[Layer]:
@@ -81,7 +83,9 @@ class Model(Trainer, Layer, abstract=True):
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        raise UnilayersError(f"no layer {name!r}", where=self.where, fix=nearest(str(name), [str(x.name) for x in self.layers]))
+        raise UnilayersError(
+            f"no layer {name!r}", where=self.where, fix=nearest(str(name), [str(x.name) for x in self.layers])
+        )
 
     # ---- inputs
 

@@ -92,4 +92,4 @@ class Sequential(Model):
 
 
 def _common(model: Model) -> dict[str, Any]:
-    return {"trainable": model.trainable, "dtype": model.dtype, "seed": model._seed}
+    return {"trainable": model.trainable, "dtype": model.dtype, "seed": model.seed}

@@ -80,7 +80,9 @@ class Recorder(Protocol):
     """A gradient tape, as the dispatcher sees it."""
 
     def watches(self, box: Box) -> bool: ...
-    def record(self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box], multiple: bool) -> None: ...
+    def record(
+        self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box], multiple: bool
+    ) -> None: ...
 
 
 TAPES: ContextVar[tuple[Recorder, ...]] = ContextVar("tapes", default=())
@@ -131,9 +133,7 @@ def _common_dtype(operands: Sequence[Any]) -> str:
         return promote(*weak)
     target = promote(*strong)
     for w in weak:
-        if is_float(w) and not is_float(target):
-            target = w
-        elif target == "bool" and w != "bool":
+        if (is_float(w) and not is_float(target)) or (target == "bool" and w != "bool"):
             target = w
     return target
 
@@ -218,7 +218,9 @@ def _place(operands: Sequence[Any]) -> tuple[Backend, str]:
         (guests if isinstance(x, (np.ndarray, np.generic)) else hosts).append(place)
     names = {b.name for b, _ in hosts}
     if len(names) > 1:
-        raise BackendError(f"arrays of two backends in one op: {' and '.join(sorted(names))}", fix="Convert one of them")
+        raise BackendError(
+            f"arrays of two backends in one op: {' and '.join(sorted(names))}", fix="Convert one of them"
+        )
     if hosts or guests:
         return (hosts or guests)[0]
     backend = get_backend()
@@ -300,6 +302,7 @@ def primitive(
                 tolerance, order, inspect.getdoc(prepare) or "",
             )
         )  # fmt: skip
+
         def call(*args: Any, **kwargs: Any) -> Any:
             values, attrs = prepare(*args, **kwargs)
             return bind(op, values, attrs)
@@ -355,6 +358,7 @@ def composite(
                 promotes, tolerance, order, inspect.getdoc(expand) or "",
             )
         )  # fmt: skip
+
         def call(*args: Any, **kwargs: Any) -> Any:
             unknown = kwargs.keys() - defaults.keys()
             if unknown:
@@ -397,7 +401,9 @@ def per_element(flops: int = 1) -> Callable[..., Any]:
 
 def require_float(op: str, dtype: str) -> None:
     if not is_float(dtype):
-        raise DTypeError("needs a float operand", where=f"op '{op}'", received=dtype, fix="Use ops.astype(x, 'float32')")
+        raise DTypeError(
+            "needs a float operand", where=f"op '{op}'", received=dtype, fix="Use ops.astype(x, 'float32')"
+        )
 
 
 __all__ = ["Box", "bind", "check_dtype", "composite", "dtype_of", "primitive", "shape_of", "to_numpy"]

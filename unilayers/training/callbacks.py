@@ -173,9 +173,13 @@ class _Monitor(Callback):
         from unilayers.errors import UnilayersError
 
         if mode not in ("auto", "min", "max"):
-            raise UnilayersError("unknown mode", where=type(self).__name__, expected="auto, min or max", received=repr(mode))
+            raise UnilayersError(
+                "unknown mode", where=type(self).__name__, expected="auto, min or max", received=repr(mode)
+            )
         self.monitor = monitor
-        larger = mode == "max" or (mode == "auto" and any(word in monitor for word in ("acc", "auc", "precision", "recall")))
+        larger = mode == "max" or (
+            mode == "auto" and any(word in monitor for word in ("acc", "auc", "precision", "recall"))
+        )
         self._sign = -1.0 if larger else 1.0
         self.min_delta = abs(min_delta)
         self.best: float | None = None
@@ -184,7 +188,11 @@ class _Monitor(Callback):
         from unilayers.errors import UnilayersError, nearest
 
         if self.monitor not in logs:
-            raise UnilayersError(f"nothing called {self.monitor!r} to monitor", where=type(self).__name__, fix=nearest(self.monitor, logs))
+            raise UnilayersError(
+                f"nothing called {self.monitor!r} to monitor",
+                where=type(self).__name__,
+                fix=nearest(self.monitor, logs),
+            )
         return logs[self.monitor]
 
     def improved(self, value: float) -> bool:

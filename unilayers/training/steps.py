@@ -96,11 +96,15 @@ class Objectives:
         self.names = list(names)
         count = len(outputs)
         self.resolved_losses = [losses.get(x) for x in _per_output(self.loss, self.names, "loss", spread=False)]
-        self.weights = [1.0 if w is None else float(w) for w in _per_output(self.loss_weights, self.names, "loss_weights", spread=False)]
+        self.weights = [
+            1.0 if w is None else float(w)
+            for w in _per_output(self.loss_weights, self.names, "loss_weights", spread=False)
+        ]
         wanted = _per_output(self.metrics, self.names, "metrics", spread=True)
         y = [*y, *[None] * (count - len(y))]
         self.resolved_metrics = [
-            [metrics.get(m, y_true=t, y_pred=p) for m in _as_list(per)] for per, t, p in zip(wanted, y, outputs, strict=True)
+            [metrics.get(m, y_true=t, y_pred=p) for m in _as_list(per)]
+            for per, t, p in zip(wanted, y, outputs, strict=True)
         ]
         self.loss_tracker = metrics.Mean(name="loss")
         self.built = True
@@ -125,7 +129,9 @@ class Objectives:
             if loss is None:
                 continue
             if targets[i] is None:
-                raise UnilayersError("no targets for an output with a loss", where=f"output {self.names[i]!r}", fix="Pass y to fit")
+                raise UnilayersError(
+                    "no targets for an output with a loss", where=f"output {self.names[i]!r}", fix="Pass y to fit"
+                )
             value = loss(targets[i], y_pred, sample_weight=weights[i])
             terms.append(value * self.weights[i] if self.weights[i] != 1.0 else value)
         return terms
@@ -149,7 +155,9 @@ def _per_output(given: Any, names: Sequence[str], what: str, *, spread: bool) ->
     if isinstance(given, Mapping) and (len(names) > 1 or set(given) <= set(names)):
         unknown = [k for k in given if k not in names]
         if unknown:
-            raise UnilayersError(f"no output is called {unknown[0]!r}", where=f"compile({what}=...)", expected=str(list(names)))
+            raise UnilayersError(
+                f"no output is called {unknown[0]!r}", where=f"compile({what}=...)", expected=str(list(names))
+            )
         return [given.get(n) for n in names]
     if len(names) == 1:
         single = isinstance(given, (list, tuple)) and len(given) == 1 and not spread
@@ -159,7 +167,9 @@ def _per_output(given: Any, names: Sequence[str], what: str, *, spread: bool) ->
     if given is None:
         return [None] * len(names)
     if isinstance(given, (list, tuple)):
-        raise UnilayersError(f"{len(given)} entries for {len(names)} outputs", where=f"compile({what}=...)", expected=str(list(names)))
+        raise UnilayersError(
+            f"{len(given)} entries for {len(names)} outputs", where=f"compile({what}=...)", expected=str(list(names))
+        )
     return [given] * len(names)
 
 
@@ -214,7 +224,9 @@ def train_program(model: Model, objectives: Objectives, batch: Batch) -> Program
         outputs = leaves_of(model(inputs.x, training=True))
         terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
         if not terms:
-            raise UnilayersError("nothing to minimise", where=model.where, fix="Pass a loss to compile, or add_loss in a layer")
+            raise UnilayersError(
+                "nothing to minimise", where=model.where, fix="Pass a loss to compile, or add_loss in a layer"
+            )
         loss = terms[0]
         for term in terms[1:]:
             loss = ops.add(loss, term)

@@ -91,7 +91,9 @@ class Trainer:
 
     def _require_compiled(self) -> None:
         if self.optimizer is None:
-            raise UnilayersError("the model is not compiled", where=self.where, fix="Call model.compile(optimizer, loss) first")  # type: ignore[attr-defined]
+            raise UnilayersError(
+                "the model is not compiled", where=self.where, fix="Call model.compile(optimizer, loss) first"
+            )  # type: ignore[attr-defined]
 
     # ---- where to run
 
@@ -197,7 +199,9 @@ class Trainer:
         count = _length(data)
         self.history = History()
         bar = [ProgressBar(verbose=1 if verbose == "auto" else int(verbose))] if verbose else []
-        hooks = CallbackList([self.history, *(callbacks or ()), *bar], self, {"epochs": epochs, "steps": math.ceil(count / batch_size)})
+        hooks = CallbackList(
+            [self.history, *(callbacks or ()), *bar], self, {"epochs": epochs, "steps": math.ceil(count / batch_size)}
+        )
         self.stop_training = False
         hooks.call("on_train_begin", {})
         logs: dict[str, Any] = {}
@@ -207,7 +211,9 @@ class Trainer:
             self.position.epoch += 1
             logs = self._results()
             if held is not None and (epoch + 1) % validation_freq == 0:
-                found = self._evaluate(held, validation_batch_size or batch_size, engine, where, CallbackList([], self, {}))
+                found = self._evaluate(
+                    held, validation_batch_size or batch_size, engine, where, CallbackList([], self, {})
+                )
                 logs |= {f"val_{k}": v for k, v in found.items()}
             hooks.call("on_epoch_end", epoch, logs)
             if self.stop_training:
@@ -216,13 +222,19 @@ class Trainer:
         return self.history
 
     def _train_epoch(
-        self, program: Program, data: Batch, place: tuple[Backend, str], batch_size: int, shuffle: bool, hooks: CallbackList
+        self,
+        program: Program,
+        data: Batch,
+        place: tuple[Backend, str],
+        batch_size: int,
+        shuffle: bool,
+        hooks: CallbackList,
     ) -> None:
         store = self._store(*place)
         self._reset_metrics(store)
         probe = program.variables[0]
         arrays = data.leaves
-        for number, rows in enumerate(batches(_length(data), batch_size, self.seed, self.position.epoch, shuffle)):  # type: ignore[attr-defined]
+        for number, rows in enumerate(batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)):  # type: ignore[attr-defined]
             hooks.call("on_train_batch_begin", number, {})
             if probe.store is not store:  # a callback moved the state
                 store = self._store(*place)
@@ -270,7 +282,9 @@ class Trainer:
         values = list(found.values())
         return found if return_dict else values if len(values) > 1 else values[0]
 
-    def _evaluate(self, data: Batch, batch_size: int, engine: Backend, where: str, hooks: CallbackList) -> dict[str, float]:
+    def _evaluate(
+        self, data: Batch, batch_size: int, engine: Backend, where: str, hooks: CallbackList
+    ) -> dict[str, float]:
         program: Program = self._program("test", data)
         store = self._store(engine, where)
         self._reset_metrics(store)
@@ -415,7 +429,9 @@ def _checked(data: Batch) -> Batch:
             return None
         a = ops.to_numpy(x)
         if a.dtype == object or a.dtype.kind in "USO":
-            raise DataError("data is not numeric", received=f"dtype {a.dtype}", fix="Pass arrays of numbers with equal shapes")
+            raise DataError(
+                "data is not numeric", received=f"dtype {a.dtype}", fix="Pass arrays of numbers with equal shapes"
+            )
         return a.astype("int32") if a.dtype.kind in "iu" and a.dtype.itemsize == 8 else a
 
     converted = Batch(*(map_structure(array, _plain(part)) for part in (data.x, data.y, data.weight)))
@@ -423,7 +439,9 @@ def _checked(data: Batch) -> Batch:
     if not lengths or lengths[0] == 0:
         raise DataError("no samples", received=f"shapes {[a.shape for a in converted.leaves]}")
     if len(set(lengths)) > 1:
-        raise DataError("arrays of different lengths", expected="as many targets and weights as inputs", received=str(lengths))
+        raise DataError(
+            "arrays of different lengths", expected="as many targets and weights as inputs", received=str(lengths)
+        )
     return converted
 
 
@@ -438,6 +456,8 @@ def _split(data: Batch, fraction: float) -> tuple[Batch, Batch]:
     at = split_index(_length(data), fraction)
 
     def part(rows: slice) -> Batch:
-        return Batch(*(map_structure(lambda a: None if a is None else a[rows], p) for p in (data.x, data.y, data.weight)))
+        return Batch(
+            *(map_structure(lambda a: None if a is None else a[rows], p) for p in (data.x, data.y, data.weight))
+        )
 
     return part(slice(0, at)), part(slice(at, None))

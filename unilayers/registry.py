@@ -204,8 +204,9 @@ class Configurable:
             raise UnilayersError(str(error), where=cls.__name__) from error  # a name that **kwargs handed on
 
     def __repr__(self) -> str:
-        defaults = defaults_of(type(self))
-        shown = [f"{n}={v!r}" for n, v in arguments_of(self).items() if not (n in defaults and _same(v, defaults[n]))]
+        usual = {n: [d] for n, d in defaults_of(type(self)).items()}
+        usual.setdefault("name", []).append(snake_case(type(self).__name__))  # what an object without a name is called
+        shown = [f"{n}={v!r}" for n, v in arguments_of(self).items() if not any(_same(v, d) for d in usual.get(n, ()))]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:

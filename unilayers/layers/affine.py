@@ -1,0 +1,59 @@
+"""What layers with a kernel share: bias, activation, regularizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from unilayers import activations, ops
+from unilayers.initializers import Initializer
+from unilayers.layers.base import Layer
+from unilayers.registry import resolve
+from unilayers.regularizers import Regularizer
+
+RegularizerLike: TypeAlias = Regularizer | str | Mapping[str, Any] | None
+ActivationLike: TypeAlias = activations.ActivationLike | Mapping[str, Any]
+
+
+class Activated(Layer, abstract=True):
+    """Base of layers with an ``activation``: a name, a function, or a layer (as an object or as ``{name: arguments}``).
+
+    The subclass declares the field, at the place that it has among its arguments; hence ``self: Any`` below.
+    """
+
+    def __post_init__(self: Any) -> None:
+        where = f"{type(self).__name__}.activation"
+        if isinstance(self.activation, Mapping):
+            self.activation = resolve(Layer.registry, self.activation, where=where)
+        function = activations.get(self.activation, where=where)  # so that a wrong name is told now
+        if function is self.activation and not isinstance(function, Layer):
+            self.activation = activations.nameable(function)
+
+    def activate(self: Any, y: Any) -> Any:
+        """The activation of y."""
+        return activations.get(self.activation)(y)
+
+
+class Affine(Activated, abstract=True):
+    """Base of layers that multiply by a kernel and add a bias: creates both, and adds the bias.
+
+    The subclass declares ``use_bias`` and an initializer and a regularizer each for ``kernel`` and ``bias``.
+    """
+
+    def add_kernel_and_bias(self: Any, kernel_shape: tuple[int, ...]) -> None:
+        """Create ``kernel`` and, if wanted, ``bias``, one per output channel (the kernel's last axis)."""
+        self.kernel = self.add_weight(
+            kernel_shape, self.kernel_initializer, regularizer=self.kernel_regularizer, name="kernel"
+        )
+        self.bias = (
+            self.add_weight(kernel_shape[-1:], self.bias_initializer, regularizer=self.bias_regularizer, name="bias")
+            if self.use_bias
+            else None
+        )
+
+    def add_bias(self: Any, y: Any) -> Any:
+        """y plus the bias, if there is one; channels last."""
+        return y if self.bias is None else ops.add(y, self.bias)
+
+
+__all__ = ["Activated", "ActivationLike", "Affine", "Initializer", "RegularizerLike"]

@@ -1,0 +1,181 @@
+"""Layers that make one value of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, ClassVar
+
+from unilayers import ops
+from unilayers.errors import ShapeError
+from unilayers.layers.base import Layer
+from unilayers.spec import public_shape
+
+
+class Merge(Layer, abstract=True):
+    """Base of the layers on a list of inputs; here those that combine elements with equal places.
+
+    Shapes: all inputs have one shape, or broadcast: sizes of 1 stretch, and axes that are missing are inserted after
+    the batch.
+
+    Raises:
+        ShapeError: if the input is no list, or the shapes do not fit.
+    """
+
+    combine: ClassVar[Callable[[Any, Any], Any]]
+
+    def check_input(self, x: Any) -> None:
+        if not isinstance(x, (list, tuple)) or not x:
+            raise ShapeError(
+                "needs a list of inputs",
+                received="an empty list" if isinstance(x, (list, tuple)) else "one value",
+                fix="Call the layer on [a, b]",
+            )
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        return reduce(type(self).combine, _aligned(inputs))
+
+
+def _aligned(inputs: Sequence[Any]) -> list[Any]:
+    """The inputs with equally many axes: those that are missing come after the batch."""
+    shapes = [ops.shape_of(x) for x in inputs]
+    axes = max(map(len, shapes))
+    return [
+        x if len(s) == axes else ops.reshape(x, (s[0], *(1,) * (axes - len(s)), *s[1:]))
+        for x, s in zip(inputs, shapes, strict=True)
+    ]
+
+
+class Add(Merge):
+    """The sum of the inputs, element by element. Shapes as of ``Merge``.
+
+    Example:
+        >>> import numpy as np
+        >>> Add()([np.float32([1, 2]), np.float32([10, 20]), np.float32([100, 200])])
+        array([111., 222.], dtype=float32)
+    """
+
+    combine = ops.add
+
+
+class Multiply(Merge):
+    """The product of the inputs, element by element. Shapes as of ``Merge``.
+
+    Example:
+        >>> import numpy as np
+        >>> Multiply()([np.float32([1, 2]), np.float32([10, 20])])
+        array([10., 40.], dtype=float32)
+    """
+
+    combine = ops.multiply
+
+
+class Maximum(Merge):
+    """The largest of the inputs, element by element; ties share the gradient equally. Shapes as of ``Merge``.
+
+    Example:
+        >>> import numpy as np
+        >>> Maximum()([np.float32([1, 5]), np.float32([3, 2])])
+        array([3., 5.], dtype=float32)
+    """
+
+    combine = ops.maximum
+
+
+class Minimum(Merge):
+    """The smallest of the inputs, element by element; ties share the gradient equally. Shapes as of ``Merge``.
+
+    Example:
+        >>> import numpy as np
+        >>> Minimum()([np.float32([1, 5]), np.float32([3, 2])])
+        array([1., 2.], dtype=float32)
+    """
+
+    combine = ops.minimum
+
+
+class Average(Merge):
+    """The mean of the inputs, element by element. Shapes as of ``Merge``.
+
+    Example:
+        >>> import numpy as np
+        >>> Average()([np.float32([1, 5]), np.float32([3, 2])])
+        array([2. , 3.5], dtype=float32)
+    """
+
+    combine = ops.add
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        return ops.divide(super().call(inputs), len(inputs))
+
+
+class Subtract(Merge):
+    """The first of two inputs minus the second. Shapes as of ``Merge``.
+
+    Raises:
+        ShapeError: if there are not two inputs.
+
+    Example:
+        >>> import numpy as np
+        >>> Subtract()([np.float32([1, 5]), np.float32([3, 2])])
+        array([-2.,  3.], dtype=float32)
+    """
+
+    combine = ops.subtract
+
+    def check_input(self, x: Any) -> None:
+        super().check_input(x)
+        if len(x) != 2:
+            raise ShapeError("needs two inputs", received=str(len(x)))
+
+
+class Concatenate(Merge):
+    """The inputs one after the other along an axis.
+
+    Shapes: equal except along ``axis``, where the sizes add up.
+
+    Args:
+        axis: The axis, the batch being 0.
+
+    Raises:
+        ShapeError: if the input is no list, or another axis differs.
+
+    Example:
+        >>> import numpy as np
+        >>> Concatenate()([np.ones((2, 3), "float32"), np.ones((2, 1), "float32")]).shape
+        (2, 4)
+    """
+
+    axis: int = -1
+
+    def check_input(self, x: Any) -> None:
+        super().check_input(x)
+        shapes = [public_shape(ops.shape_of(value)) for value in x]
+        if len(set(map(len, shapes))) > 1:
+            raise ShapeError("inputs have different numbers of axes", received=", ".join(map(str, shapes)))
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        return ops.concat(inputs, self.axis)
+
+
+# ---- functional forms -------------------------------------------------------
+
+
+def _function(layer: type[Merge], name: str) -> Callable[..., Any]:
+    """``add(inputs, **kwargs)`` for ``Add(**kwargs)(inputs)``."""
+
+    def function(inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        return layer(*args, **kwargs)(inputs)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"``{layer.__name__}(...)(inputs)``; further arguments are the layer's."
+    return function
+
+
+add = _function(Add, "add")
+subtract = _function(Subtract, "subtract")
+multiply = _function(Multiply, "multiply")
+average = _function(Average, "average")
+maximum = _function(Maximum, "maximum")
+minimum = _function(Minimum, "minimum")
+concatenate = _function(Concatenate, "concatenate")

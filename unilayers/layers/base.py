@@ -191,7 +191,9 @@ class Layer(Configurable, family="layer"):
             name: Short name; ``weight`` if None.
         """
         dtype = dtype or self.compute_dtype
-        init = initializers.get(initializer or ("glorot_uniform" if is_float(dtype) else "zeros"), where=self.where)
+        if initializer is None:
+            initializer = "glorot_uniform" if is_float(dtype) else "zeros"
+        init = initializers.get(initializer, where=self.where)
         assert init is not None
         shape = tuple(shape or ())
 

@@ -33,6 +33,7 @@ class Dropout(Layer):
         Srivastava et al., Dropout, 2014, Journal of Machine Learning Research 15.
 
     Example:
+        >>> import numpy as np
         >>> x = np.ones((2, 3), "float32")
         >>> bool((Dropout(0.5)(x) == x).all()), set(Dropout(0.5)(np.ones(100, "float32"), training=True).tolist())
         (True, {0.0, 2.0})

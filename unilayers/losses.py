@@ -183,9 +183,10 @@ def categorical_crossentropy(
     """
     y_pred = _floats(y_pred)
     _require_classes(y_pred, axis)
-    y_true, y_pred = _alike(y_true, y_pred, "Use SparseCategoricalCrossentropy for labels that are class numbers")
+    y_true, y_pred = _alike(y_true, y_pred, "For labels that are class numbers use SparseCategoricalCrossentropy")
     if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / ops.size(y_pred, (normalize_axis(axis, _ndim(y_pred)),))
+        classes = ops.size(y_pred, (normalize_axis(axis, _ndim(y_pred)),))
+        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / classes
     if from_logits:
         return ops.softmax_cross_entropy(y_pred, y_true, axis=axis)
     p = y_pred / ops.sum(y_pred, axis=axis, keepdims=True)
@@ -210,7 +211,7 @@ def sparse_categorical_crossentropy(
     y_pred = _floats(y_pred)
     axis = normalize_axis(axis, _ndim(y_pred))
     _require_classes(y_pred, axis)
-    labels = _class_numbers(y_true, y_pred, axis)
+    labels = class_numbers(y_true, y_pred, axis)
     y_pred = ops.moveaxis(y_pred, axis, -1) if axis != _ndim(y_pred) - 1 else y_pred
     if ignore_class is None:
         return _sparse_values(labels, y_pred, from_logits)
@@ -360,7 +361,7 @@ class SparseCategoricalCrossentropy(_SampleLoss):
     def mask(self, y_true: Any, y_pred: Any) -> Any:
         if self.ignore_class is None:
             return None
-        return ops.not_equal(_class_numbers(y_true, y_pred, normalize_axis(self.axis, _ndim(y_pred))), self.ignore_class)
+        return ops.not_equal(class_numbers(y_true, y_pred, self.axis), self.ignore_class)
 
 
 class _Function(Loss):
@@ -381,7 +382,7 @@ def _from_function(function: Callable[..., Any]) -> Loss:
     return next(known, lambda: _Function(function))()
 
 
-# ---- weights and reduction, shared with the metrics ---------------------------------------------------------------
+# ---- shapes, weights and reduction, shared with the metrics -------------------------------------------------------
 
 
 def weighted_reduction(values: Any, sample_weight: Any, mask: Any, reduction: Reduction) -> Any:
@@ -420,6 +421,47 @@ def _masked(weights: Any, mask: Any, reduction: Reduction) -> Any:
     return ops.multiply(mask, weights)
 
 
+def same_shape(y_true: Any, y_pred: Any, fix: str = "") -> tuple[Any, Any]:
+    """Both with the same axes; see `same_ndim`.
+
+    Raises:
+        ShapeError: if their shapes differ, or there is no axis; it ends with ``fix``.
+    """
+    true, pred = same_ndim(y_true, y_pred)
+    a, b = shape_of(true), shape_of(pred)
+    if not a or len(a) != len(b) or any(map(_differ, a, b)):
+        raise ShapeError(
+            "y_true and y_pred do not fit",
+            expected="equal shapes (batch, ...)",
+            received=f"{public_shape(shape_of(y_true))} and {public_shape(shape_of(y_pred))}",
+            fix=fix,
+        )
+    return true, pred
+
+
+def class_numbers(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """Labels as integers, of y_pred's shape without the axis of the classes.
+
+    Raises:
+        ShapeError: if they have another shape.
+    """
+    axis = normalize_axis(axis, _ndim(y_pred))
+    labels = _cast(y_true, dtype_of(y_true) if dtype_of(y_true) in INTS else "int32")
+    if _ndim(labels) == _ndim(y_pred) and shape_of(labels)[axis] == 1:
+        labels = ops.squeeze(labels, axis)
+    shape, have = shape_of(y_pred), shape_of(labels)
+    expected = (*shape[:axis], *shape[axis + 1 :])
+    if len(have) != len(expected) or any(map(_differ, have, expected)):
+        one_hot = len(have) == len(shape) and not any(map(_differ, have, shape))
+        raise ShapeError(
+            "y_true does not fit y_pred",
+            expected=f"class numbers of shape {public_shape(expected)}",
+            received=f"y_true of shape {public_shape(shape_of(y_true))}, y_pred of shape {public_shape(shape)}",
+            fix="Use the categorical variant, without Sparse, for one-hot labels" if one_hot else "",
+        )
+    return labels
+
+
 def divide_no_nan(a: Any, b: Any) -> Any:
     """``a / b``, and a where b is 0."""
     return ops.divide(a, ops.where(ops.equal(b, 0), 1.0, b))
@@ -445,7 +487,7 @@ def stretchable(values: Any, weights: Any) -> tuple[Any, Any]:
 
 
 def same_ndim(a: Any, b: Any) -> tuple[Any, Any]:
-    """``(batch,)`` beside ``(batch, 1)`` gets an axis; with more axes, a last axis of 1 that only one has is dropped."""
+    """Both with as many axes, if they differ by a last axis of size 1: ``(batch,)`` gets it, more axes lose it."""
     if _ndim(a) < _ndim(b):
         b, a = same_ndim(b, a)
     elif _ndim(a) == _ndim(b) + 1 and shape_of(a)[-1] == 1:
@@ -457,7 +499,7 @@ def same_ndim(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def beside(y_true: Any, y_pred: Any) -> Any:
-    """y_true on the backend and device of y_pred where that holds an engine's array, so that plain operators mix them."""
+    """y_true where y_pred is, if that is another engine's array, so that plain operators can mix the two."""
     if isinstance(y_pred, (ops.Value, np.ndarray)) or not isinstance(y_true, (np.ndarray, np.generic)):
         return y_true
     return put_beside(y_pred, np.asarray(y_true))
@@ -504,18 +546,9 @@ def _differ(a: Any, b: Any) -> bool:
 
 
 def _alike(y_true: Any, y_pred: Any, fix: str = "") -> tuple[Any, Any]:
-    """Both in the float dtype of y_pred and of one shape."""
+    """Both in the float dtype of y_pred, and of one shape."""
     y_pred = _floats(y_pred)
-    true, pred = same_ndim(_cast(y_true, dtype_of(y_pred)), y_pred)
-    a, b = shape_of(true), shape_of(pred)
-    if not a or len(a) != len(b) or any(map(_differ, a, b)):
-        raise ShapeError(
-            "y_true and y_pred do not fit" if a else "there is no axis of samples",
-            expected=f"equal shapes, {public_shape(shape_of(y_pred))}" if a else "(batch, ...)",
-            received=f"y_true of shape {public_shape(shape_of(y_true))}",
-            fix=fix,
-        )
-    return true, pred
+    return same_shape(_cast(y_true, dtype_of(y_pred)), y_pred, fix)
 
 
 def _require_classes(y_pred: Any, axis: int) -> None:
@@ -526,21 +559,3 @@ def _require_classes(y_pred: Any, axis: int) -> None:
             received=f"y_pred of shape {public_shape(shape_of(y_pred))}",
             fix="Use BinaryCrossentropy for one output per sample",
         )
-
-
-def _class_numbers(y_true: Any, y_pred: Any, axis: int) -> Any:
-    """Labels as integers, of y_pred's shape without the axis of the classes."""
-    labels = _cast(y_true, dtype_of(y_true) if dtype_of(y_true) in INTS else "int32")
-    if _ndim(labels) == _ndim(y_pred) and shape_of(labels)[axis] == 1:
-        labels = ops.squeeze(labels, axis)
-    shape = shape_of(y_pred)
-    expected, have = (*shape[:axis], *shape[axis + 1 :]), shape_of(labels)
-    if len(have) != len(expected) or any(map(_differ, have, expected)):
-        one_hot = len(have) == len(shape) and not any(map(_differ, have, shape))
-        raise ShapeError(
-            "y_true does not fit y_pred",
-            expected=f"class numbers of shape {public_shape(expected)}",
-            received=f"y_true of shape {public_shape(shape_of(y_true))}, y_pred of shape {public_shape(shape)}",
-            fix="Use CategoricalCrossentropy for one-hot labels" if one_hot else "",
-        )
-    return labels

@@ -44,23 +44,19 @@ def windowed(xp: Any) -> dict[str, Callable[..., Any]]:
         parts = rows.reshape(n, elements, groups, channels // groups).transpose(2, 0, 1, 3)
         return parts.reshape(groups, n, elements * channels // groups)
 
-    def kernel_by_group(kernel: Any, groups: int) -> Any:
-        *window, depth, filters = kernel.shape
-        rows = math.prod(window) * depth
+    def filters_by_group(kernel: Any, groups: int) -> Any:
+        """``(..., filters)`` as one matrix per group, or one for all."""
+        rows, filters = math.prod(kernel.shape[:-1]), kernel.shape[-1]
         if groups == 1:
             return kernel.reshape(rows, filters)
         return kernel.reshape(rows, groups, filters // groups).transpose(1, 0, 2)
 
     def ungrouped(y: Any) -> Any:
-        return y if y.ndim == 2 else y.transpose(1, 0, 2).reshape(y.shape[1], -1)
-
-    def filters_by_group(g: Any, groups: int) -> Any:
-        flat = g.reshape(math.prod(g.shape[:-1]), g.shape[-1])
-        return flat if groups == 1 else flat.reshape(len(flat), groups, -1).transpose(1, 0, 2)
+        return y if y.ndim == 2 else y.transpose(1, 0, 2).reshape(y.shape[1], y.shape[0] * y.shape[2])
 
     def conv(x: Any, kernel: Any, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int) -> Any:
         rows, lead = columns(x, kernel.shape[:-2], strides, padding, dilation)
-        y = xp.matmul(by_group(rows, groups), kernel_by_group(kernel, groups))
+        y = xp.matmul(by_group(rows, groups), filters_by_group(kernel, groups))
         return ungrouped(y).reshape(*lead, kernel.shape[-1])
 
     def conv_kernel_grad(
@@ -73,14 +69,12 @@ def windowed(xp: Any) -> dict[str, Callable[..., Any]]:
     def conv_input_grad(
         g: Any, kernel: Any, shape: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
     ) -> Any:
-        window = kernel.shape[:-2]
-        rows = xp.matmul(filters_by_group(g, groups), kernel_by_group(kernel, groups).swapaxes(-1, -2))
-        if groups > 1:
-            rows = rows.reshape(groups, rows.shape[1], math.prod(window), -1).transpose(1, 2, 0, 3)
-        parts = rows.reshape(*g.shape[:-1], math.prod(window), shape[-1])
+        rows = filters_by_group(g, groups)
+        taps = kernel.reshape(-1, *kernel.shape[-2:])
         result = xp.zeros(_padded_shape(shape, padding), g.dtype)
-        for i, tap in enumerate(_taps(window, strides, dilation, g.shape)):
-            result[tap] += parts[..., i, :]
+        for part, tap in zip(taps, _taps(kernel.shape[:-2], strides, dilation, g.shape), strict=True):
+            back = xp.matmul(rows, filters_by_group(part, groups).swapaxes(-1, -2))
+            result[tap] += ungrouped(back).reshape(*g.shape[:-1], shape[-1])
         return result[_inside(shape, padding)]
 
     # ---- pooling: one strided view per place in the window --------------------

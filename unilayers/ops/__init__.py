@@ -7,11 +7,16 @@ Names follow the Python array API standard. Values are positional, attributes ar
 from unilayers.config import floatx
 from unilayers.graph import OPS, Value, constant
 from unilayers.ops.define import Box, dtype_of, shape_of, to_numpy  # isort: skip
+from unilayers.ops.activation import *
 from unilayers.ops.conv import *
 from unilayers.ops.create import *
 from unilayers.ops.elementwise import *
 from unilayers.ops.index import *
 from unilayers.ops.linalg import *
+from unilayers.ops.losses import *
+from unilayers.ops.norm import *
+from unilayers.ops.optimizer import *
 from unilayers.ops.pool import *
+from unilayers.ops.random import *
 from unilayers.ops.reduce import *
 from unilayers.ops.shape import *

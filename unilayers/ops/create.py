@@ -92,11 +92,23 @@ def arange_(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Any:
     return literal(np.arange(start, stop, step, dtype))  # type: ignore[arg-type]
 
 
-def arange(start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: str = "int32") -> Any:
-    """start, start + step, ... below stop; with one argument, counts from 0."""
+def arange(
+    start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: str = "int32", like: Any = None
+) -> Any:
+    """start, start + step, ... below stop; with one argument, counts from 0.
+
+    Args:
+        start: First number, or how many numbers if ``stop`` is None.
+        stop: The numbers stay below it.
+        step: Difference of neighbours, at least 1.
+        dtype: Of the result.
+        like: An array on whose backend and device the result shall be; None: the default backend.
+    """
     if stop is None:
         start, stop = 0, start
-    return arange_(start=start, stop=stop, step=step, dtype=check_dtype(dtype))
+    if like is None or isinstance(like, Value) or is_tracing():
+        return arange_(start=start, stop=stop, step=step, dtype=check_dtype(dtype))
+    return put_beside(like, np.arange(start, stop, step, check_dtype(dtype)))  # type: ignore[arg-type]
 
 
 def _size_infer(*, value: DimLike, dtype: str) -> Spec:

@@ -371,7 +371,8 @@ def composite(
 
 
 def _named(call: Callable[..., Any], source: Callable[..., Any], op: Op) -> Callable[..., Any]:
-    update_wrapper(call, source)
+    if source is not call:
+        update_wrapper(call, source)
     call.__name__ = call.__qualname__ = op.name
     call.op = op  # type: ignore[attr-defined]
     return call

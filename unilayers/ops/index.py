@@ -83,7 +83,7 @@ def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
 def one_hot_(indices: Any, *, num_classes: int, axis: int = -1, dtype: str = "float32") -> Any:
     """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
     at = axis % (len(shape_of(indices)) + 1)
-    classes = ops.arange(num_classes, dtype=ops.dtype_of(indices))
+    classes = ops.arange(num_classes, dtype=ops.dtype_of(indices), like=indices)
     classes = ops.reshape(classes, tuple(num_classes if a == at else 1 for a in range(len(shape_of(indices)) + 1)))
     return ops.astype(ops.equal(ops.expand_dims(indices, at), classes), dtype)
 

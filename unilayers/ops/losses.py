@@ -1,0 +1,153 @@
+"""Cross-entropies straight from logits: stable, and with the short gradient probabilities minus labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from unilayers import ops
+from unilayers.errors import DTypeError, ShapeError
+from unilayers.graph import Sample
+from unilayers.ops.define import broadcast_spec, composite, dtype_of, per_element, require_float, shape_of
+from unilayers.spec import INTS, Spec, normalize_axis
+
+__all__ = [
+    "sigmoid_cross_entropy", "softmax_cross_entropy", "softmax_cross_entropy_", "sparse_softmax_cross_entropy",
+]  # fmt: skip
+
+# ---- labels as probabilities ----------------------------------------------------
+
+
+def _infer(logits: Spec, labels: Spec, *, axis: int) -> Spec:
+    require_float("softmax_cross_entropy", logits.dtype)
+    if logits.shape != labels.shape:
+        raise ShapeError("logits and labels differ", expected=str(logits.shape), received=str(labels.shape))
+    return logits.with_shape(d for a, d in enumerate(logits.shape) if a != axis)
+
+
+def _vjp(g: Any, y: Any, logits: Any, labels: Any, *, axis: int) -> tuple[Any, Any]:
+    g = ops.expand_dims(g, axis)
+    total = ops.sum(labels, axis, keepdims=True)
+    return (
+        g * (ops.softmax_(logits, axis=axis) * total - labels),
+        ops.negative(g * ops.log_softmax_(logits, axis=axis)),
+    )
+
+
+def _reference(logits: np.ndarray, labels: np.ndarray, axis: int) -> np.ndarray:
+    return np.sum(labels * (np.logaddexp.reduce(logits, axis, keepdims=True) - logits), axis)
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    large = np.array([[1000.0, 0.0, -1000.0]]), np.array([[0.5, 0.25, 0.25]])
+    shapes = [((3, 5), 1), ((2, 4, 3), 1)]
+    return [
+        *(Sample((rng.normal(size=s), rng.uniform(size=s)), {"axis": a}) for s, a in shapes),
+        Sample(large, {"axis": 1}, False),
+    ]
+
+
+@composite(infer=_infer, vjp=_vjp, cost=per_element(7), reference=_reference, samples=_samples, promotes=0)
+def softmax_cross_entropy_(logits: Any, labels: Any, *, axis: int) -> Any:
+    """-sum(labels * log_softmax(logits)) along an axis."""
+    return ops.negative(ops.sum(labels * ops.log_softmax_(logits, axis=axis), axis))
+
+
+def softmax_cross_entropy(logits: Any, labels: Any, axis: int = -1) -> Any:
+    """Cross-entropy of softmax(logits) with labels that are probabilities: -sum(labels * log_softmax(logits)).
+
+    Args:
+        logits: Unnormalised scores, any shape.
+        labels: Probabilities, of the same shape.
+        axis: The classes; it is summed away.
+
+    Returns:
+        One loss per sample. The gradient to the logits is softmax(logits) * sum(labels) - labels.
+
+    Example:
+        >>> import numpy as np
+        >>> softmax_cross_entropy(np.zeros((1, 4)), np.array([[0.0, 1.0, 0.0, 0.0]])).round(4)
+        array([1.3863])
+    """
+    return softmax_cross_entropy_(logits, labels, axis=normalize_axis(axis, len(shape_of(logits))))
+
+
+# ---- labels as class numbers ------------------------------------------------------
+
+
+def _sparse_infer(logits: Spec, labels: Spec) -> Spec:
+    require_float("sparse_softmax_cross_entropy", logits.dtype)
+    if labels.dtype not in INTS:
+        raise DTypeError("labels must be integers", received=labels.dtype, fix="Use ops.astype(labels, 'int32')")
+    if not logits.shape or labels.shape != logits.shape[:-1]:
+        raise ShapeError("one label per row of logits", expected=str(logits.shape[:-1]), received=str(labels.shape))
+    return logits.with_shape(labels.shape)
+
+
+def _sparse_vjp(g: Any, y: Any, logits: Any, labels: Any) -> tuple[Any, None]:
+    classes = shape_of(logits)[-1]
+    hot = ops.one_hot(labels, classes, dtype=dtype_of(logits))
+    return ops.expand_dims(g, -1) * (ops.softmax(logits) - hot), None
+
+
+def _sparse_reference(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    losses = np.zeros(labels.shape, logits.dtype)
+    for at in np.ndindex(*labels.shape):
+        known = 0 <= labels[at] < logits.shape[-1]
+        losses[at] = np.logaddexp.reduce(logits[at]) - logits[at][labels[at]] if known else math.nan
+    return losses
+
+
+def _sparse_samples(rng: np.random.Generator) -> list[Sample]:
+    outside = np.array([0, -1, 3], np.int32)
+    return [
+        Sample((rng.normal(size=(4, 3)), np.array([2, 0, 1, 1], np.int32))),
+        Sample((rng.normal(size=(2, 2, 5)) * 100, np.array([[4, 0], [1, 3]], np.int32))),
+        Sample((rng.normal(size=(3, 3)), outside), {}, False),
+    ]
+
+
+@composite(
+    infer=_sparse_infer, vjp=_sparse_vjp, cost=lambda x, labels: 6 * x.size, reference=_sparse_reference,
+    samples=_sparse_samples,
+)  # fmt: skip
+def sparse_softmax_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Cross-entropy of softmax(logits) with class numbers: ``-log_softmax(logits)[label]``, a loss per sample.
+
+    Shapes: logits ``(..., classes)``, labels ``(...)`` of integers -> ``(...)``. A label outside ``0..classes - 1``
+    gives NaN on every backend, and a finite gradient.
+    """
+    classes = shape_of(logits)[-1]
+    known = ops.logical_and(labels >= 0, labels < classes)
+    inside = ops.where(known, labels, ops.zeros_like(labels))
+    picked = ops.take_along_axis(ops.log_softmax(logits), ops.expand_dims(inside, -1), -1)
+    losses = ops.negative(ops.reshape(picked, shape_of(labels)))
+    return ops.where(known, losses, math.nan)
+
+
+# ---- independent labels -----------------------------------------------------------
+
+
+def _sigmoid_infer(logits: Spec, labels: Spec) -> Spec:
+    require_float("sigmoid_cross_entropy", logits.dtype)
+    return broadcast_spec(logits, labels)
+
+
+def _sigmoid_samples(rng: np.random.Generator) -> list[Sample]:
+    far = np.array([[-80.0, 80.0, 0.0]]), np.array([[1.0, 0.0, 1.0]])
+    return [
+        *(Sample((rng.normal(size=(3, 4)), rng.uniform(size=s))) for s in ((3, 4), (4,))),
+        Sample(far, {}, False),
+    ]
+
+
+@composite(
+    infer=_sigmoid_infer, cost=per_element(8), samples=_sigmoid_samples, promotes=0,
+    vjp=lambda g, y, x, z: (g * (ops.sigmoid(x) - z), ops.negative(g * x)),
+    reference=lambda x, z: np.logaddexp(0, x) * (1 - z) + np.logaddexp(0, -x) * z,
+)  # fmt: skip
+def sigmoid_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Cross-entropy of sigmoid(logits) with labels between 0 and 1, elementwise and without overflow."""
+    return ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(ops.negative(ops.abs(logits))))

@@ -1,0 +1,223 @@
+"""Normalization, with gradients in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from unilayers import ops
+from unilayers.errors import ShapeError
+from unilayers.graph import Sample
+from unilayers.ops.define import composite, require_float, shape_of
+from unilayers.spec import Shape, Spec, normalize_axes
+
+__all__ = ["batch_norm", "batch_norm_", "batch_norm_inference", "layer_norm", "layer_norm_"]
+
+Axes = tuple[int, ...]
+
+
+def _others(ndim: int, axes: Axes) -> Axes:
+    return tuple(a for a in range(ndim) if a not in axes)
+
+
+def _features(shape: Shape, axes: Axes) -> Shape:
+    """The sizes along ``axes``."""
+    return tuple(shape[a] for a in axes)
+
+
+def _along(features: Any, x: Any, axes: Axes) -> Any:
+    """An array over ``axes`` of x, reshaped to broadcast against x."""
+    shape = shape_of(x)
+    return ops.reshape(features, tuple(d if a in axes else 1 for a, d in enumerate(shape)))
+
+
+def _check(name: str, x: Spec, shape: Shape, **given: Spec) -> None:
+    require_float(name, x.dtype)
+    for what, spec in given.items():
+        if tuple(spec.shape) != tuple(shape):
+            raise ShapeError(f"{what} does not fit x {x.shape}", expected=str(shape), received=str(spec.shape))
+
+
+def _standardised(x: Any, axes: Axes, epsilon: float) -> tuple[Any, Any, Any, Any]:
+    """(x - mean) / std over ``axes``; 1 / std; mean; variance: the last three with ``axes`` of size 1."""
+    mean = ops.mean(x, axes, keepdims=True)
+    centred = x - mean
+    variance = ops.mean(ops.square(centred), axes, keepdims=True)
+    inverse = ops.rsqrt(variance + epsilon)
+    return centred * inverse, inverse, mean, variance
+
+
+def _input_gradient(g: Any, unit: Any, inverse: Any, axes: Axes) -> Any:
+    """Back through the standardisation: what is along its mean and its scale is taken out of g."""
+    mean, slope = ops.mean(g, axes, keepdims=True), ops.mean(g * unit, axes, keepdims=True)
+    return (g - mean - unit * slope) * inverse
+
+
+def _reference_unit(x: np.ndarray, axes: Axes, epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    mean, variance = np.mean(x, axes, keepdims=True), np.var(x, axes, keepdims=True)
+    return (x - mean) / np.sqrt(variance + epsilon), mean, variance
+
+
+def _samples(
+    cases: list[tuple[tuple[int, ...], Axes]], over: Callable[[int, Axes], Axes]
+) -> Callable[..., list[Sample]]:
+    """``over(ndim, axes)`` names the axes that gamma and beta have."""
+
+    def draw(rng: np.random.Generator) -> Iterator[Sample]:
+        for shape, axes in cases:
+            features = _features(shape, over(len(shape), axes))
+            x, gamma, beta = rng.normal(1.0, 2.0, shape), rng.uniform(0.5, 2, features), rng.normal(size=features)  # type: ignore[arg-type]
+            yield Sample((x, gamma, beta), {"axes": axes, "epsilon": 1e-3})
+
+    return lambda rng: list(draw(rng))
+
+
+# ---- batch normalization --------------------------------------------------------
+
+
+def _batch_infer(x: Spec, gamma: Spec, beta: Spec, *, axes: Axes, epsilon: float) -> tuple[Spec, Spec, Spec]:
+    features = _features(x.shape, _others(x.ndim, axes))
+    _check("batch_norm", x, features, gamma=gamma, beta=beta)
+    return x, x.with_shape(features), x.with_shape(features)
+
+
+def _batch_vjp(g: Any, y: Any, x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
+    kept = _others(len(shape_of(x)), axes)
+    unit, inverse, mean, _ = _standardised(x, axes, epsilon)
+    gy, g_mean, g_variance = g
+    count = ops.size(x, axes)
+    to_x = to_gamma = to_beta = None
+    if gy is not None:
+        to_gamma, to_beta = ops.sum(gy * unit, axes), ops.sum(gy, axes)
+        # The sums over the batch are those of gamma's and beta's gradients: nothing is summed twice.
+        spread = unit * _along(to_gamma / count, x, kept) + _along(to_beta / count, x, kept)
+        to_x = (gy - spread) * (_along(gamma, x, kept) * inverse)
+    if g_mean is not None:
+        to_x = _plus(to_x, ops.broadcast_to(_along(g_mean / count, x, kept), shape_of(x)))
+    if g_variance is not None:
+        to_x = _plus(to_x, (x - mean) * _along(g_variance * 2.0 / count, x, kept))
+    return to_x, to_gamma, to_beta
+
+
+def _plus(a: Any, b: Any) -> Any:
+    return b if a is None else a + b
+
+
+def _batch_reference(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, axes: Axes, epsilon: float
+) -> tuple[np.ndarray, ...]:
+    unit, mean, variance = _reference_unit(x, axes, epsilon)
+    gamma, beta = gamma.reshape(mean.shape), beta.reshape(mean.shape)
+    return gamma * unit + beta, np.squeeze(mean, axes), np.squeeze(variance, axes)
+
+
+@composite(
+    infer=_batch_infer, vjp=_batch_vjp, reference=_batch_reference, cost=lambda x, *a, **k: 7 * x.size, promotes=0,
+    samples=_samples([((6, 3), (0,)), ((2, 3, 2, 4), (0, 1, 2)), ((2, 3, 4), (0, 2))], _others),
+)  # fmt: skip
+def batch_norm_(x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta with the statistics of the batch, and these statistics.
+
+    Shapes: gamma, beta, mean and variance have the axes of x that are not in ``axes``: one, the features, as a rule.
+    """
+    features = _others(len(shape_of(x)), axes)
+    unit, _, mean, variance = _standardised(x, axes, epsilon)
+    y = unit * _along(gamma, x, features) + _along(beta, x, features)
+    return y, ops.reshape(mean, shape_of(gamma)), ops.reshape(variance, shape_of(gamma))
+
+
+def batch_norm(
+    x: Any, gamma: Any, beta: Any, *, axes: int | tuple[int, ...], epsilon: float = 1e-3
+) -> tuple[Any, Any, Any]:
+    """Normalise x over the batch: gamma * (x - mean) / sqrt(variance + epsilon) + beta.
+
+    Args:
+        x: Any shape; floats.
+        gamma: The scale, of the shape of x without ``axes``: ``(channels,)`` where ``axes`` are all but the last.
+        beta: The offset, as gamma.
+        axes: The axes whose mean and variance are taken, for example ``(0, 1, 2)`` for images.
+        epsilon: Added to the variance.
+
+    Returns:
+        y, mean and variance; the variance divides by the number of elements, not by one less.
+
+    Raises:
+        ShapeError: if gamma or beta do not have the shape of x without ``axes``.
+
+    Reference:
+        Ioffe, Szegedy, Batch Normalization, 2015, arXiv 1502.03167.
+
+    Example:
+        >>> import numpy as np
+        >>> y, mean, variance = batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), axes=0, epsilon=0.0)
+        >>> y.ravel(), mean, variance
+        (array([-1.,  1.]), array([2.]), array([1.]))
+    """
+    return batch_norm_(x, gamma, beta, axes=normalize_axes(axes, len(shape_of(x))), epsilon=float(epsilon))
+
+
+def batch_norm_inference(
+    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, *, axes: int | tuple[int, ...], epsilon: float = 1e-3
+) -> Any:
+    """Normalise x with given statistics: one scale and one offset per feature. Arguments as of ``batch_norm``."""
+    axes = normalize_axes(axes, len(shape_of(x)))
+    scale = gamma * ops.rsqrt(variance + epsilon)
+    features = _others(len(shape_of(x)), axes)
+    return x * _along(scale, x, features) + _along(beta - mean * scale, x, features)
+
+
+# ---- layer normalization ----------------------------------------------------------
+
+
+def _layer_infer(x: Spec, gamma: Spec, beta: Spec, *, axes: Axes, epsilon: float) -> Spec:
+    _check("layer_norm", x, _features(x.shape, axes), gamma=gamma, beta=beta)
+    return x
+
+
+def _layer_vjp(g: Any, y: Any, x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
+    unit, inverse, _, _ = _standardised(x, axes, epsilon)
+    samples = _others(len(shape_of(x)), axes)
+    to_x = _input_gradient(g * _along(gamma, x, axes), unit, inverse, axes)
+    return to_x, ops.sum(g * unit, samples), ops.sum(g, samples)
+
+
+def _layer_reference(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, axes: Axes, epsilon: float) -> np.ndarray:
+    unit, _, _ = _reference_unit(x, axes, epsilon)
+    shape = [d if a in axes else 1 for a, d in enumerate(x.shape)]
+    return unit * gamma.reshape(shape) + beta.reshape(shape)
+
+
+@composite(
+    infer=_layer_infer, vjp=_layer_vjp, reference=_layer_reference, cost=lambda x, *a, **k: 8 * x.size, promotes=0,
+    samples=_samples([((3, 5), (1,)), ((2, 3, 4), (2,)), ((2, 3, 4), (1, 2))], lambda ndim, axes: axes),
+)  # fmt: skip
+def layer_norm_(x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> Any:
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta, each sample by itself; gamma and beta have the ``axes``."""
+    unit, _, _, _ = _standardised(x, axes, epsilon)
+    return unit * _along(gamma, x, axes) + _along(beta, x, axes)
+
+
+def layer_norm(x: Any, gamma: Any, beta: Any, *, axes: int | tuple[int, ...] = -1, epsilon: float = 1e-3) -> Any:
+    """Normalise each sample of x: gamma * (x - mean) / sqrt(variance + epsilon) + beta.
+
+    Args:
+        x: Any shape; floats.
+        gamma: The scale, of the sizes of x along ``axes``.
+        beta: The offset, as gamma.
+        axes: The axes whose mean and variance are taken.
+        epsilon: Added to the variance.
+
+    Raises:
+        ShapeError: if gamma or beta do not have the shape of the normalised axes.
+
+    Reference:
+        Ba, Kiros, Hinton, Layer Normalization, 2016, arXiv 1607.06450.
+
+    Example:
+        >>> import numpy as np
+        >>> layer_norm(np.array([[1.0, 3.0]]), np.ones(2), np.zeros(2), epsilon=0.0)
+        array([[-1.,  1.]])
+    """
+    return layer_norm_(x, gamma, beta, axes=normalize_axes(axes, len(shape_of(x))), epsilon=float(epsilon))

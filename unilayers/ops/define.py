@@ -194,7 +194,8 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
         return result
     outputs = tuple(Box(r) for r in (result if isinstance(result, (tuple, list)) else (result,)))
     for tape in tapes:
-        if any(isinstance(x, Box) and tape.watches(x) for x in readable):
+        watched = [tape.watches(x) for x in readable if isinstance(x, Box)]  # each: asking starts to watch a variable
+        if any(watched):
             inputs = [x if isinstance(x, Box) else a for x, a in zip(readable, arrays, strict=True)]
             tape.record(op, inputs, attrs, outputs, isinstance(result, (tuple, list)))
     return outputs if isinstance(result, (tuple, list)) else outputs[0]

@@ -24,9 +24,9 @@ __all__ = ["dropout", "random_bits", "random_bits_", "random_uniform", "random_u
 Key = tuple[int, int]
 
 LANES = 4  # 16-bit numbers in one block of two 32-bit words
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = 0x1BD11BDA
-_ROUND_GROUPS = 5  # of four rounds each
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+ROUND_GROUPS = 5  # of four rounds each
 # How many of 32 random bits a float dtype takes: what its significand holds, so that every value is exact and below 1.
 _UNIFORM_BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 32}
 
@@ -60,10 +60,10 @@ def threefry_2x32(key: Key, a: Any, b: Any) -> tuple[Any, Any]:
         >>> [hex(int(w[0]) & 0xFFFFFFFF) for w in words]
         ['0x6b200159', '0x99ba4efe']
     """
-    words = (*key, _PARITY ^ key[0] ^ key[1])
+    words = (*key, PARITY ^ key[0] ^ key[1])
     a, b = a + _signed(words[0]), b + _signed(words[1])
-    for group in range(_ROUND_GROUPS):
-        for by in _ROTATIONS[group % 2]:
+    for group in range(ROUND_GROUPS):
+        for by in ROTATIONS[group % 2]:
             a = a + b
             b = ops.bitwise_xor(_rotate_left(b, by), a)
         a = a + _signed(words[(group + 1) % 3])

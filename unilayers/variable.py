@@ -227,7 +227,7 @@ class Trace:
         return self.leaves[variable]
 
     def read(self, variable: Variable) -> Value:
-        return self.current.get(variable) or self.leaf(variable)
+        return self.current[variable] if variable in self.current else self.leaf(variable)
 
     def assign(self, variable: Variable, value: Any) -> None:
         self.leaf(variable)

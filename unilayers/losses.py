@@ -507,7 +507,8 @@ def beside(y_true: Any, y_pred: Any) -> Any:
 
 def own_arguments(instance: Configurable, base: type[Configurable]) -> Mapping[str, Any]:
     """The arguments that an object's class has beyond those of ``base``."""
-    return {name: value for name, value in arguments_of(instance).items() if name not in parameters(base)}
+    common = parameters(base)  # type: ignore[arg-type]
+    return {name: value for name, value in arguments_of(instance).items() if name not in common}
 
 
 def fitting_kind(name: str, y_true: Any, y_pred: Any) -> Literal["binary", "categorical", "sparse_categorical"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,13 +52,12 @@ class Metric(Configurable, family="metric"):
     name: str | None = None
     dtype: str | None = None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        self = super().__new__(cls, *args, **kwargs)
-        self._variables = []  # set here, so that a hand-written __init__ may add variables at any point
-        return self
-
     def __post_init__(self) -> None:
         self.name = self.name or snake_case(type(self).__name__)
+
+    @cached_property  # made when needed, so that a hand-written __init__ may add variables before super().__init__()
+    def _variables(self) -> list[Variable]:
+        return []
 
     def add_variable(
         self, shape: Sequence[int] = (), initializer: Any = "zeros", dtype: str | None = None, name: str | None = None
@@ -218,7 +218,7 @@ class _SampleMean(Mean):
     def values(self, y_true: Any, y_pred: Any) -> Any:
         return self.function(y_true, y_pred, **own_arguments(self, Metric))
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Take in a batch.
 
         Args:
@@ -458,7 +458,7 @@ class SparseCategoricalCrossentropy(_SampleMean):
     axis: int = -1
     function = staticmethod(losses.sparse_categorical_crossentropy)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Take in a batch of class numbers and predictions."""
         if self.ignore_class is not None:
             counts = ops.not_equal(losses.class_numbers(y_true, y_pred, self.axis), self.ignore_class)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from unilayers import (
     activations,
+    callbacks,
     config,
     data,
     errors,
@@ -29,7 +30,6 @@ from unilayers.layers import Input, Layer
 from unilayers.models import Model, Sequential
 from unilayers.random import set_random_seed
 from unilayers.saving import load_model
-from unilayers.training import callbacks
 from unilayers.variable import Variable
 
 try:

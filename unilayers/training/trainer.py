@@ -16,7 +16,7 @@ from unilayers.errors import DataError, UnilayersError
 from unilayers.layers.base import map_structure
 from unilayers.program import Program
 from unilayers.training import steps
-from unilayers.training.callbacks import Callback, CallbackList, History, ProgressBar
+from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
 from unilayers.training.steps import Batch, Objectives
 from unilayers.variable import Store, place_together
 

@@ -5,21 +5,25 @@ The function has no loop over nodes and no look-up: PyTorch runs it as it stands
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from unilayers.graph.node import LEAVES, Graph, Node, Value
+from unilayers.graph.node import LEAVES, Graph, Node, Value, make_node
+from unilayers.graph.record import OPS
 
 Step = Callable[[list[Any], Any], tuple[list[Any], dict[str, Any]]]
+# An op's variant that overwrites operands, and ``written(node)``: the number of the operand that each output goes into.
+Overwriting = Mapping[str, tuple[Callable[..., Any], Callable[[Node], Sequence[int]]]]
 
 
 def straight_line(
     graph: Graph,
     table: Mapping[str, Callable[..., Any]],
     put: Callable[[np.ndarray], Any],
-    overwriting: Mapping[str, Callable[..., Any]] | None = None,
+    overwriting: Overwriting | None = None,
+    views: Container[str] = (),
 ) -> Step:
     """Compile a specialised, lowered graph to ``f(state, inputs) -> (new_state, outputs)``; ``f.source`` is its text.
 
@@ -27,10 +31,11 @@ def straight_line(
         graph: The graph.
         table: Op name to function.
         put: Moves a constant to the device.
-        overwriting: Variants of ops that write into those state operands which their outputs replace. They are used
-            where nothing reads the old state afterwards.
+        overwriting: Variants of ops that write their outputs into operands. They are used where these operands are the
+            state that the outputs replace, and nothing reads the old state afterwards.
+        views: Ops whose result may share memory with an operand. With ``overwriting``, give a graph of ``own_results``.
     """
-    order, in_place = _order(graph, overwriting or {})
+    order, in_place = _order(graph, overwriting or {}, views)
     namespace: dict[str, Any] = {}
     names: dict[Value, str] = {}
     last: dict[Value, Node] = {v: node for node in order for v in node.inputs}
@@ -49,7 +54,7 @@ def straight_line(
             namespace[names[node.outputs[0]]] = put(node.attrs["value"].array)
             continue
         function = f"{node.op}_{number}" if node in in_place else node.op
-        namespace[function] = (overwriting or {})[node.op] if node in in_place else table[node.op]
+        namespace[function] = (overwriting or {})[node.op][0] if node in in_place else table[node.op]
         arguments = [names[v] for v in node.inputs]
         arguments += [f"{k}={_literal(v, f'{k}_{number}', namespace)}" for k, v in node.attrs.items()]
         left = ", ".join(names[v] for v in node.outputs) + ("," if node.multiple and len(node.outputs) == 1 else "")
@@ -77,7 +82,32 @@ def _literal(value: Any, name: str, namespace: dict[str, Any]) -> str:
     return name
 
 
-def _order(graph: Graph, overwriting: Mapping[str, Any]) -> tuple[list[Node], set[Node]]:
+def own_results(graph: Graph, views: Container[str]) -> Graph:
+    """The graph with copies (``identity`` nodes) where a result would share memory with state, an input, a constant or
+    another result: for backends that overwrite state."""
+    memory = _memory(graph, views)
+    taken = {*graph.inputs, *graph.state, *(v for n in graph.nodes if n.op == "constant" for v in n.outputs)}
+
+    def own(value: Value) -> Value:
+        shared = memory[value] & taken
+        taken.update(memory[value])
+        return make_node(OPS["identity"], (value,), {})[0] if shared else value
+
+    kept = {v.node.attrs["name"]: v for v in graph.state}
+    updates = {k: v if v is kept[k] else own(v) for k, v in graph.updates.items()}
+    return Graph(graph.inputs, graph.state, {k: own(v) for k, v in graph.outputs.items()}, updates)
+
+
+def _memory(graph: Graph, views: Container[str]) -> dict[Value, frozenset[Value]]:
+    """The values in whose memory each value may lie: its own, or what it is a view of."""
+    memory: dict[Value, frozenset[Value]] = {}
+    for node in graph.nodes:
+        seen = frozenset[Value]().union(*(memory[v] for v in node.inputs)) if node.op in views else None
+        memory.update({v: frozenset((v,)) if seen is None else seen for v in node.outputs})
+    return memory
+
+
+def _order(graph: Graph, overwriting: Overwriting, views: Container[str]) -> tuple[list[Node], set[Node]]:
     """The nodes in running order, and those that may overwrite their state: these, and what needs them, come last."""
     nodes = [n for n in graph.nodes if n.op not in ("input", "state")]
     candidates = {n for n in nodes if n.op in overwriting}
@@ -85,15 +115,18 @@ def _order(graph: Graph, overwriting: Mapping[str, Any]) -> tuple[list[Node], se
     for n in nodes:
         if n in candidates or any(v.node in late for v in n.inputs):
             late.add(n)
-    state = {v.node.attrs["name"]: v for v in graph.state}
-
-    def replaced(node: Node) -> set[Value]:
-        return {state[name] for name, v in graph.updates.items() if v.node is node}
-
+    memory = _memory(graph, views) if candidates else {}
     returned = {*graph.outputs.values(), *graph.updates.values()}
-    safe = {
-        n
-        for n in candidates
-        if not replaced(n) & returned and not any(replaced(n) & set(other.inputs) for other in late if other is not n)
-    }
-    return [n for n in nodes if n not in late] + [n for n in nodes if n in late], safe
+
+    def safe(node: Node) -> bool:
+        written = overwriting[node.op][1](node)
+        lost = [node.inputs[i] for i in written]
+        replaced = all(
+            old.node.op == "state" and graph.updates.get(old.node.attrs["name"]) is new
+            for old, new in zip(lost, node.outputs, strict=True)
+        )
+        read = [v for other in late if other is not node for v in other.inputs]
+        read += [v for i, v in enumerate(node.inputs) if i not in written]
+        return replaced and len(set(lost)) == len(lost) and not any(memory[v] & {*lost} for v in (*read, *returned))
+
+    return [n for n in nodes if n not in late] + [n for n in nodes if n in late], {n for n in candidates if safe(n)}

@@ -1,0 +1,113 @@
+"""The hooks of the TensorFlow backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import, which would greet the user from C++
+
+import tensorflow as tf  # noqa: E402
+
+from unilayers.backend import Backend, Executable  # noqa: E402
+from unilayers.graph import Graph  # noqa: E402
+from unilayers.graph.emit import straight_line  # noqa: E402
+
+from .table import TABLE  # noqa: E402
+
+
+# Ops without a kernel for the GPU run on the CPU, as everywhere in TensorFlow 2.
+_SOFT = tf.compat.v1.ConfigProto(allow_soft_placement=True).SerializeToString()
+
+
+@cache
+def _gpus() -> int:
+    """How many GPUs there are; asked before TensorFlow starts, so that it does not take all of their memory."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # somebody has started TensorFlow already, with their own choice
+            break
+    return len(gpus)
+
+
+def devices() -> list[str]:
+    return ["cpu", *(f"cuda:{i}" for i in range(_gpus()))]
+
+
+def _place(device: str) -> Any:
+    _gpus()
+    return tf.device(device.replace("cuda", "GPU").replace("cpu", "CPU:0"))
+
+
+def put(arrays: Sequence[np.ndarray], device: str) -> list[Any]:
+    with _place(device):  # private copies, as TensorFlow may keep the very buffer it is given
+        return [tf.constant(np.array(a, order="C")) for a in arrays]
+
+
+def get(array: Any) -> np.ndarray:
+    return np.array(array)
+
+
+def device_of(array: object) -> str | None:
+    if not isinstance(array, tf.Tensor):
+        return None
+    kind, _, index = array.device.rpartition("/device:")[2].partition(":")  # "" while a function is traced
+    return f"cuda:{index}" if kind == "GPU" else "cpu"
+
+
+def compile(graph: Graph, device: str) -> Executable:
+    """Traces the graph at once, and calls the traced function as the op it is: ``tf.function`` would look at its
+    arguments one by one, which takes longer than a small step."""
+    leaves, place = [*graph.state, *graph.inputs], _place(device)
+
+    @tf.function(autograph=False)
+    def step(*arrays: Any) -> list[Any]:
+        # straight_line runs in here, so that constants become nodes of TensorFlow's graph, which it folds.
+        with _place(device):
+            line = straight_line(graph, TABLE, tf.constant)
+            state, outputs = line(list(arrays[: len(graph.state)]), arrays[len(graph.state) :])
+        return [*state, *outputs.values()]
+
+    traced = step.get_concrete_function(*(tf.TensorSpec(v.shape, v.dtype) for v in leaves))
+    dtypes = [v.dtype for v in (*graph.state, *graph.outputs.values())]
+
+    def run(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        with place:
+            results = tf.raw_ops.StatefulPartitionedCall(
+                args=[*state, *inputs], Tout=dtypes, f=traced, config_proto=_SOFT
+            )
+        return results[: len(state)], dict(zip(graph.outputs, results[len(state) :], strict=True))
+
+    return run
+
+
+def synchronize() -> None:
+    tf.experimental.sync_devices()
+
+
+def memory(device: str) -> dict[str, int]:
+    if not device.startswith("cuda"):
+        return {}
+    info = tf.config.experimental.get_memory_info(device.replace("cuda", "GPU"))
+    return {"in_use": info["current"], "peak": info["peak"]}
+
+
+def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) -> list[Any]:
+    """Gradient of ``f(*arrays)`` by tf.GradientTape: an array per float array, None for the others."""
+    wanted = [x for x in arrays if x.dtype.is_floating]
+    with tf.GradientTape() as tape:
+        tape.watch(wanted)
+        y = f(*arrays)
+    found = iter(tape.gradient(y, wanted, cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO))
+    return [next(found) if x.dtype.is_floating else None for x in arrays]
+
+
+BACKEND = Backend(
+    "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad
+)  # fmt: skip

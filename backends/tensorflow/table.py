@@ -1,0 +1,122 @@
+"""Op name to TensorFlow function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from . import windows
+
+NAMES: dict[Any, str] = {
+    tf: "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal abs sign "
+    "floor round exp sqrt square sin cos tan asin acos atan atan2 sinh cosh tanh where identity stop_gradient reshape "
+    "broadcast_to",
+    tf.math: "ceil expm1 log log1p rsqrt reciprocal erf logical_and logical_or logical_xor logical_not",
+}
+RENAMED: dict[str, Callable[..., Any]] = {
+    "remainder": tf.math.floormod, "negative": tf.negative, "power": tf.pow, "isnan": tf.math.is_nan,
+    "isinf": tf.math.is_inf, "isfinite": tf.math.is_finite, "bitwise_left_shift": tf.bitwise.left_shift,
+    "bitwise_right_shift": tf.bitwise.right_shift, "matmul": tf.matmul,
+}  # fmt: skip
+
+# ---- where TensorFlow's own function differs ----------------------------------
+
+
+def floor_divide(a: Any, b: Any) -> Any:
+    """tf rounds a / b before it takes the floor, so that 1 // 0.1 would be 10; without the remainder it is exact."""
+    return tf.round((a - tf.math.floormod(a, b)) / b) if a.dtype.is_floating else tf.math.floordiv(a, b)
+
+
+def widened(function: Callable[..., Any]) -> Callable[..., Any]:
+    """tf has no uint8 kernel for some arithmetic; int32's low bits are the same."""
+
+    def call(*arrays: Any) -> Any:
+        if arrays[0].dtype != tf.uint8:
+            return function(*arrays)
+        return tf.cast(function(*(tf.cast(a, tf.int32) for a in arrays)), tf.uint8)
+
+    return call
+
+
+def of_bits(bitwise: Callable[..., Any], logical: Callable[..., Any]) -> Callable[..., Any]:
+    """tf keeps the bits of integers and of bools apart."""
+    return lambda *arrays: (logical if arrays[0].dtype == tf.bool else bitwise)(*arrays)
+
+
+# ---- indices --------------------------------------------------------------------
+
+
+def slice_(x: Any, start: Sequence[int], stop: Sequence[int], step: Sequence[int]) -> Any:
+    return x[tuple(map(slice, start, stop, step))]
+
+
+def wide_index(indices: Any) -> Any:
+    """tf does not index by integers of 8 bits."""
+    return indices if indices.dtype.size > 1 else tf.cast(indices, tf.int32)
+
+
+def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
+    """tf sums segments of the leading axes only."""
+    n = indices.shape.rank
+    front = [*range(axis, axis + n), *range(axis), *range(axis + n, g.shape.rank)]
+    y = tf.math.unsorted_segment_sum(tf.transpose(g, front), wide_index(indices), size)
+    return tf.transpose(y, [*range(1, axis + 1), 0, *range(axis + 1, y.shape.rank)])
+
+
+def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
+    """tf gathers along the axis after those it walks in step."""
+    last = x.shape.rank - 1
+    order = [*(a for a in range(last + 1) if a != axis), axis]
+    y = tf.gather(tf.transpose(x, order), wide_index(tf.transpose(indices, order)), batch_dims=last)
+    return tf.transpose(y, [*range(axis), last, *range(axis, last)])
+
+
+# ---- the table --------------------------------------------------------------------
+
+
+def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axis, keepdims: function(x, axis, keepdims)
+
+
+TABLE: dict[str, Callable[..., Any]] = {
+    **{name: getattr(module, name) for module, names in NAMES.items() for name in names.split()},
+    **RENAMED,
+    **{name: widened(RENAMED[name]) for name in ("power", "negative")},
+    **{name: widened(getattr(tf, name)) for name in ("abs", "sign")},
+    **{name: reduction(getattr(tf, f"reduce_{name}")) for name in ("sum", "prod", "max", "min", "any", "all")},
+    **{f"bitwise_{n}": of_bits(getattr(tf.bitwise, f"bitwise_{n}"), getattr(tf, f"logical_{n}")) for n in ("and", "or")},
+    "bitwise_xor": of_bits(tf.bitwise.bitwise_xor, tf.math.logical_xor),
+    "bitwise_invert": of_bits(tf.bitwise.invert, tf.logical_not),
+    "floor_divide": floor_divide,
+    "astype": lambda x, dtype: tf.cast(x, dtype),
+    "permute_dims": lambda x, axes: tf.transpose(x, axes),
+    "concat": lambda *xs, axis: tf.concat(xs, axis),
+    "flip": lambda x, axes: tf.reverse(x, axes),
+    "slice": slice_,
+    "pad": windows.pad,
+    "argmax": lambda x, axis: tf.argmax(x, axis, tf.int32),
+    "argmin": lambda x, axis: tf.argmin(x, axis, tf.int32),
+    "take": lambda x, indices, axis: tf.gather(x, wide_index(indices), axis=axis),
+    "take_grad": take_grad,
+    "take_along_axis": take_along_axis,
+    "conv": windows.conv,
+    "conv_input_grad": windows.conv_input_grad,
+    "conv_kernel_grad": windows.conv_kernel_grad,
+    "max_pool": windows.max_pool,
+    "max_pool_grad": windows.max_pool_grad,
+    "avg_pool": windows.avg_pool,
+    "avg_pool_grad": windows.avg_pool_grad,
+}
+
+# Composite ops that TensorFlow has as one kernel; not leaky_relu, whose slope it keeps in float32.
+TABLE |= {
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+    "selu": tf.nn.selu,
+    "sigmoid": tf.sigmoid,
+    "softplus": tf.math.softplus,
+    "softmax": lambda x, axis: tf.nn.softmax(x, axis),
+    "log_softmax": lambda x, axis: tf.nn.log_softmax(x, axis),
+}

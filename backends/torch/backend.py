@@ -1,0 +1,85 @@
+"""The hooks of the PyTorch backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from unilayers.backend import Backend, Executable
+from unilayers.graph import Graph
+from unilayers.graph.emit import own_results, straight_line
+
+from .table import OVERWRITING, TABLE, VIEWS
+
+
+def devices() -> list[str]:
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ["cpu", *cuda, *(["mps:0"] if torch.backends.mps.is_available() else [])]
+
+
+def put(arrays: Sequence[np.ndarray], device: str) -> list[torch.Tensor]:
+    """Copies to the device; a copy to CUDA is only queued, as the driver has taken the source when the call returns."""
+    queued = device.startswith("cuda")
+    return [_tensor(a).to(device, non_blocking=queued) for a in arrays]
+
+
+def _tensor(a: np.ndarray) -> torch.Tensor:
+    own = np.array(a, order="C")  # a private copy: from_numpy shares memory
+    if own.dtype.name == "bfloat16":  # not a dtype of NumPy's own, so torch does not know it from there
+        return torch.from_numpy(own.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(own)
+
+
+def get(array: torch.Tensor) -> np.ndarray:
+    """bfloat16 comes as float32, which holds every value of it: NumPy has no such dtype."""
+    array = array.detach()
+    return np.array((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
+
+
+def device_of(array: object) -> str | None:
+    return str(array.device) if isinstance(array, torch.Tensor) else None
+
+
+def compile(graph: Graph, device: str) -> Executable:
+    graph = own_results(graph, VIEWS)
+    step = straight_line(graph, TABLE, lambda a: put([a], device)[0], OVERWRITING, VIEWS)
+    return torch.inference_mode()(step)
+
+
+def synchronize() -> None:
+    if torch.cuda.is_initialized():
+        for i in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(i)
+    if torch.backends.mps.is_available():
+        torch.mps.synchronize()
+
+
+def memory(device: str) -> dict[str, int]:
+    if not device.startswith("cuda"):
+        return {}
+    return {"in_use": torch.cuda.memory_allocated(device), "peak": torch.cuda.max_memory_allocated(device)}
+
+
+def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent: Any) -> list[Any]:
+    """Gradient of ``f(*arrays)`` by torch.autograd: an array per float array, None for the others.
+
+    Args:
+        f: A function of tensors that returns one tensor or a tuple of them.
+        arrays: Where to differentiate.
+        cotangent: What flows into each output: one array, or a tuple of them.
+    """
+    with torch.inference_mode(False):
+        leaves = [a.clone().requires_grad_(a.is_floating_point()) for a in arrays]
+        y = f(*leaves)
+        outputs, flow = (y, cotangent) if isinstance(y, (tuple, list)) else ((y,), (cotangent,))
+        wanted = [x for x in leaves if x.requires_grad]
+        found = iter(torch.autograd.grad(outputs, wanted, [g.clone() for g in flow], materialize_grads=True))
+        return [next(found) if x.requires_grad else None for x in leaves]
+
+
+BACKEND = Backend(
+    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad
+)  # fmt: skip

@@ -1,0 +1,151 @@
+"""Op name to PyTorch function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import updates, windows
+
+SAME_NAME = (
+    "add floor_divide remainder maximum minimum logical_and logical_or logical_xor logical_not bitwise_and bitwise_or "
+    "bitwise_xor bitwise_left_shift bitwise_right_shift isnan isinf isfinite abs floor ceil round exp expm1 log log1p "
+    "sqrt rsqrt square reciprocal sin cos tan asin acos atan atan2 sinh cosh tanh erf matmul where"
+).split()
+RENAMED = {
+    "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow", "negative": "neg",
+    "bitwise_invert": "bitwise_not", "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le",
+    "greater": "gt", "greater_equal": "ge"
+}  # fmt: skip
+
+# ---- where PyTorch's own function differs ---------------------------------
+
+
+def sign(x: Tensor) -> Tensor:
+    """torch.sign(nan) is 0, which would hide a NaN."""
+    return torch.where(x != x, x, torch.sign(x)) if x.is_floating_point() else torch.sign(x)
+
+
+def over_axes(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A reduction; PyTorch reads no axes as all of them."""
+
+    def reduce(x: Tensor, axis: Sequence[int], keepdims: bool) -> Tensor:
+        return function(x, axis, keepdims) if axis else x.clone()
+
+    return reduce
+
+
+def sum_(x: Tensor, axis: Sequence[int], keepdims: bool) -> Tensor:
+    """PyTorch sums integers in int64 unless told."""
+    return torch.sum(x, axis, keepdims, dtype=x.dtype)
+
+
+def prod(x: Tensor, axis: Sequence[int], keepdims: bool) -> Tensor:
+    """torch.prod takes one axis at a time."""
+    for a in reversed(axis):
+        x = torch.prod(x, a, keepdims, dtype=x.dtype)
+    return x
+
+
+# ---- shapes and indices ---------------------------------------------------
+
+
+def slice_(x: Tensor, start: Sequence[int], stop: Sequence[int], step: Sequence[int]) -> Tensor:
+    return x[tuple(map(slice, start, stop, step))]
+
+
+def pad(x: Tensor, low: Sequence[int], high: Sequence[int], interior: Sequence[int], value: float) -> Tensor:
+    """torch pads edges only, so what lies between neighbours is filled first."""
+    if any(interior):
+        wide = x.new_full([d + max(0, d - 1) * i for d, i in zip(x.shape, interior, strict=True)], value)
+        wide[tuple(slice(None, None, i + 1) for i in interior)] = x
+        x = wide
+    edges = [n for pair in zip(reversed(low), reversed(high), strict=True) for n in pair]  # last axis first
+    return torch.constant_pad_nd(x, edges, value)
+
+
+def flat_index(indices: Tensor) -> Tensor:
+    """torch indexes by int32 and int64 only."""
+    indices = indices.reshape(-1)
+    return indices if indices.dtype in (torch.int32, torch.int64) else indices.int()
+
+
+def take(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    rows = torch.index_select(x, axis, flat_index(indices))
+    return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
+    rest = g.shape[axis + indices.ndim :]
+    rows = g.reshape(*g.shape[:axis], indices.numel(), *rest)
+    return g.new_zeros((*g.shape[:axis], size, *rest)).index_add_(axis, flat_index(indices), rows)
+
+
+# ---- the table ------------------------------------------------------------
+
+TABLE: dict[str, Callable[..., Any]] = {
+    **{name: getattr(torch, name) for name in SAME_NAME},
+    **{name: getattr(torch, theirs) for name, theirs in RENAMED.items()},
+    "sign": sign,
+    "sum": over_axes(sum_),
+    "prod": over_axes(prod),
+    "max": over_axes(torch.amax),
+    "min": over_axes(torch.amin),
+    "any": over_axes(torch.any),
+    "all": over_axes(torch.all),
+    "argmax": lambda x, axis: torch.argmax(x, axis).int(),
+    "argmin": lambda x, axis: torch.argmin(x, axis).int(),
+    "astype": lambda x, dtype: x.to(getattr(torch, dtype)),
+    "identity": torch.clone,
+    "stop_gradient": lambda x: x,
+    "reshape": lambda x, shape: x.reshape(shape),
+    "permute_dims": lambda x, axes: x.permute(axes),
+    "broadcast_to": lambda x, shape: x.expand(shape),
+    "concat": lambda *xs, axis: torch.cat(xs, axis),
+    "slice": slice_,
+    "pad": pad,
+    "flip": lambda x, axes: torch.flip(x, axes),
+    "take": take,
+    "take_grad": take_grad,
+    "take_along_axis": lambda x, indices, axis: torch.gather(x, axis, indices.long()),
+    "conv": windows.conv,
+    "conv_input_grad": windows.conv_input_grad,
+    "conv_kernel_grad": windows.conv_kernel_grad,
+    "max_pool": windows.max_pool,
+    "max_pool_grad": windows.max_pool_grad,
+    "avg_pool": windows.avg_pool,
+    "avg_pool_grad": windows.avg_pool_grad,
+}
+
+# Composite ops that aten has as one kernel.
+TABLE |= {
+    "relu": torch.relu,
+    "relu6": F.relu6,
+    "leaky_relu": lambda x, negative_slope: F.leaky_relu(x, negative_slope),
+    "hard_sigmoid": F.hardsigmoid,
+    "elu": lambda x, alpha: F.elu(x, alpha),
+    "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "log_sigmoid": F.logsigmoid,
+    "silu": F.silu,
+    "softplus": lambda x: F.softplus(x, threshold=50.0),  # beyond the default of 20 it would be off by 1e-10
+    "gelu": lambda x, approximate: F.gelu(x, approximate="tanh" if approximate else "none"),
+    "softmax": lambda x, axis: torch.softmax(x, axis),
+    "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
+    "logsumexp": over_axes(torch.logsumexp),
+    "sgd_update": updates.keeping(updates.sgd_update, scalars=1),
+    "adam_update": updates.keeping(updates.adam_update, scalars=2),
+}
+
+# The same written into the operands, with the numbers of those.
+OVERWRITING = {
+    "sgd_update": (updates.sgd_update, updates.overwritten(scalars=1)),
+    "adam_update": (updates.adam_update, updates.overwritten(scalars=2)),
+}
+
+# Ops whose result may be a view of an operand, or the operand itself.
+VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype"})

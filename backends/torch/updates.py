@@ -1,0 +1,119 @@
+"""Optimizer steps by fused and multi-tensor kernels, written into parameters and slots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unilayers.graph import OPS, Node
+
+
+def overwritten(scalars: int) -> Callable[[Node], Sequence[int]]:
+    """For an update op with so many scalars: the operands its outputs go into, which are all tensors but gradients."""
+
+    def written(node: Node) -> Sequence[int]:
+        grads = range(scalars + node.attrs["count"], scalars + 2 * node.attrs["count"])
+        return [i for i in range(scalars, len(node.inputs)) if i not in grads]
+
+    return written
+
+
+def keeping(update: Callable[..., Any], scalars: int) -> Callable[..., Any]:
+    """The same update on copies: its operands stay as they are."""
+
+    def call(*operands: Tensor, **attrs: Any) -> Any:
+        return update(*operands[:scalars], *(x.clone() for x in operands[scalars:]), **attrs)
+
+    return call
+
+
+def _lists(tensors: Sequence[Tensor], count: int) -> list[list[Tensor]]:
+    """Parameters, gradients and each slot."""
+    return [list(tensors[i : i + count]) for i in range(0, len(tensors), count)]
+
+
+def _number(scalar: Tensor) -> Any:
+    """A scalar as a Python number, unless asking for it would wait for the device."""
+    return scalar.item() if scalar.is_cpu else scalar
+
+
+def _shrink(params: list[Tensor], learning_rate: Any, weight_decay: float) -> None:
+    if weight_decay:
+        torch._foreach_mul_(params, 1 - learning_rate * weight_decay)
+
+
+# ---- SGD: torch's fused kernel keeps another velocity, without the learning rate ----
+
+
+def sgd_update(
+    learning_rate: Tensor, *tensors: Tensor, count: int, momentum: float, nesterov: bool, weight_decay: float
+) -> Any:
+    params, grads, *slots = _lists(tensors, count)
+    rate = _number(learning_rate)
+    _shrink(params, rate, weight_decay)
+    if not momentum:
+        _descend(params, grads, rate)
+        return params
+    torch._foreach_mul_(slots[0], momentum)
+    _descend(slots[0], grads, rate)
+    torch._foreach_add_(params, slots[0], alpha=momentum if nesterov else 1.0)
+    if nesterov:
+        _descend(params, grads, rate)
+    return [*params, *slots[0]]
+
+
+def _descend(xs: list[Tensor], grads: list[Tensor], rate: Any) -> None:
+    """x -= rate * g."""
+    if isinstance(rate, Tensor):
+        torch._foreach_sub_(xs, torch._foreach_mul(grads, rate))
+    else:
+        torch._foreach_add_(xs, grads, alpha=-rate)
+
+
+# ---- Adam -----------------------------------------------------------------------
+
+
+def adam_update(
+    learning_rate: Tensor,
+    iteration: Tensor,
+    *tensors: Tensor,
+    count: int,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    amsgrad: bool,
+    weight_decay: float,
+) -> Any:
+    """torch's kernel corrects the bias of v before epsilon is added, Keras after it: so the kernel is told that very
+    many steps are done, when nothing is left to correct, and gets the corrected step size as its learning rate."""
+    params, grads, *slots = _lists(tensors, count)
+    if not _fused([*params, *(x for slot in slots for x in slot)]):
+        attrs = {"amsgrad": amsgrad, "weight_decay": weight_decay, "epsilon": epsilon}
+        expand: Any = OPS["adam_update"].expand
+        return expand(learning_rate, iteration, *tensors, count=count, beta_1=beta_1, beta_2=beta_2, **attrs)
+    rate, t = _number(learning_rate), _number(iteration) + 1
+    _shrink(params, rate, weight_decay)
+    torch._fused_adam_(
+        params, [g.contiguous() for g in grads], slots[0], slots[1], slots[2] if amsgrad else [],
+        [torch.full((), 1e9, device=params[0].device)] * count, lr=rate * _correction(t, beta_1, beta_2), beta1=beta_1,
+        beta2=beta_2, weight_decay=0.0, eps=epsilon, amsgrad=amsgrad, maximize=False,
+    )  # fmt: skip
+    return [*params, *(x for slot in slots for x in slot)]
+
+
+def _fused(written: list[Tensor]) -> bool:
+    """Whether the kernel takes these: one dtype, no gaps; off the CPU it reads the step size as float32."""
+    dtypes = {x.dtype for x in written}
+    known = len(dtypes) == 1 and (written[0].is_cpu or dtypes == {torch.float32})
+    return known and all(x.is_contiguous() for x in written)
+
+
+def _correction(t: Any, beta_1: float, beta_2: float) -> Any:
+    """sqrt(1 - beta_2**t) / (1 - beta_1**t)."""
+    expm1, sqrt = (torch.expm1, torch.sqrt) if isinstance(t, Tensor) else (math.expm1, math.sqrt)
+    first, second = (-expm1(t * (math.log(beta) if beta > 0 else -math.inf)) for beta in (beta_1, beta_2))
+    return sqrt(second) / first

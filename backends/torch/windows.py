@@ -1,0 +1,135 @@
+"""Convolution and pooling by aten kernels.
+
+Data is channels-last and stays so: aten gets channels-first *views* of it, which is its ``channels_last`` format.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..spatial import Ints, Pairs, inside, padded_shape, planar
+
+aten = torch.ops.aten
+
+# Orders of axes by their number: data to channels-first and back, kernels (*spatial, in, out) to (out, in, *spatial)
+# and back.
+_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}
+_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
+_OUT_IN = {3: (2, 1, 0), 4: (3, 2, 0, 1), 5: (4, 3, 0, 1, 2)}
+_IN_OUT = {3: (2, 1, 0), 4: (2, 3, 1, 0), 5: (2, 3, 4, 1, 0)}
+
+
+def _first(x: Tensor) -> Tensor:
+    return x.permute(_FIRST[x.ndim])
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.permute(_LAST[x.ndim])
+
+
+def _symmetric(padding: Pairs) -> bool:
+    """Whether aten can pad this by itself."""
+    return all(low == high for low, high in padding)
+
+
+def _pad(x: Tensor, padding: Pairs, value: float = 0.0) -> Tensor:
+    """Channels-last x with ``value`` around its spatial axes."""
+    if not any(map(any, padding)):
+        return x
+    return torch.constant_pad_nd(x, [0, 0, *(n for pair in reversed(padding) for n in pair)], value)
+
+
+# ---- convolution ------------------------------------------------------------
+
+
+def _settings(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> tuple[Any, ...]:
+    """aten's arguments from ``stride`` on."""
+    return strides, [low for low, _ in padding], dilation, False, [0] * len(padding), groups
+
+
+def conv(x: Tensor, kernel: Tensor, strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> Tensor:
+    if not _symmetric(padding):
+        return conv(_pad(x, padding), kernel, strides, [(0, 0)] * len(padding), dilation, groups)
+    weight = kernel.permute(_OUT_IN[kernel.ndim])
+    return _last(aten.convolution(_first(x), weight, None, *_settings(strides, padding, dilation, groups)))
+
+
+def conv_input_grad(
+    g: Tensor, kernel: Tensor, shape: Ints, strides: Ints, padding: Pairs, dilation: Ints, groups: int
+) -> Tensor:
+    if not _symmetric(padding):
+        none, wide = [(0, 0)] * len(padding), padded_shape(shape, padding)
+        return conv_input_grad(g, kernel, wide, strides, none, dilation, groups)[inside(shape, padding)]
+    x = _first(g.new_empty(shape))  # aten wants an x, of which it reads the shape and the strides
+    weight, settings = kernel.permute(_OUT_IN[kernel.ndim]), _settings(strides, padding, dilation, groups)
+    return _last(aten.convolution_backward(_first(g), x, weight, None, *settings, [True, False, False])[0])
+
+
+def conv_kernel_grad(
+    x: Tensor, g: Tensor, shape: Ints, strides: Ints, padding: Pairs, dilation: Ints, groups: int
+) -> Tensor:
+    if not _symmetric(padding):
+        return conv_kernel_grad(_pad(x, padding), g, shape, strides, [(0, 0)] * len(padding), dilation, groups)
+    weight = g.new_empty([shape[a] for a in _OUT_IN[len(shape)]])  # only its shape and strides are read, as above
+    settings = _settings(strides, padding, dilation, groups)
+    grad = aten.convolution_backward(_first(g), _first(x), weight, None, *settings, [False, True, False])[1]
+    return grad.permute(_IN_OUT[len(shape)])
+
+
+# ---- pooling: aten's kernels for one axis have no gradient, so that is run as two ----
+
+
+def _unbeaten(x: Tensor, window: Ints, padding: Pairs) -> tuple[Tensor, Pairs]:
+    """x and the padding left to aten, which pads equally, and by half a window at most; -inf never wins."""
+    if _symmetric(padding) and all(2 * low <= w for (low, _), w in zip(padding, window, strict=True)):
+        return x, padding
+    return _pad(x, padding, float("-inf")), [(0, 0)] * len(padding)
+
+
+def _max_pool(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Any:
+    """Maxima and their places; of equal ones aten takes the first, row by row."""
+    kernel = aten.max_pool2d_with_indices if len(window) == 2 else aten.max_pool3d_with_indices
+    return kernel(_first(x), window, strides, [low for low, _ in padding])
+
+
+@planar(1, 1)
+def max_pool(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
+    x, padding = _unbeaten(x, window, padding)
+    return _last(_max_pool(x, window, strides, padding)[0])
+
+
+@planar(1, 1, 1, 1)
+def max_pool_grad(g: Tensor, x: Tensor, y: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
+    """The places of the maxima are found again rather than kept from the forward pass."""
+    wide, left = _unbeaten(x, window, padding)
+    places = _max_pool(wide, window, strides, left)[1]
+    kernel = aten.max_pool2d_with_indices_backward if len(window) == 2 else aten.max_pool3d_with_indices_backward
+    pads = [low for low, _ in left]
+    grad = _last(kernel(_first(g), _first(wide), window, strides, pads, [1] * len(window), False, places))
+    return grad if wide is x else grad[inside(x.shape, padding)]
+
+
+def _sums(x: Tensor, window: Ints, strides: Ints) -> Tensor:
+    kernel = aten.avg_pool2d if len(window) == 2 else aten.avg_pool3d
+    return _last(kernel(_first(x), window, strides, [0] * len(window), False, True, 1))
+
+
+def _counts(like: Tensor, shape: Ints, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
+    """How many positions that are not padding each window covers."""
+    return _sums(_pad(like.new_ones((1, *shape[1:-1], 1)), padding), window, strides)
+
+
+@planar(1, 1)
+def avg_pool(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
+    return _sums(_pad(x, padding), window, strides) / _counts(x, x.shape, window, strides, padding)
+
+
+@planar(1, 1)
+def avg_pool_grad(g: Tensor, shape: Ints, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
+    kernel = aten.avg_pool2d_backward if len(window) == 2 else aten.avg_pool3d_backward
+    wide = _first(g.new_empty(padded_shape(shape, padding)))
+    g = _first(g / _counts(g, shape, window, strides, padding))
+    return _last(kernel(g, wide, window, strides, [0] * len(window), False, True, 1))[inside(shape, padding)]

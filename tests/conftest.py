@@ -1,0 +1,53 @@
+"""Which backends the tests run on, and what happens where one is not installed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from unilayers import ops  # noqa: F401  (the records that a backend's table is checked against)
+from unilayers.backend import Backend, backend_names, get_backend
+from unilayers.errors import BackendError
+
+BACKENDS = backend_names()
+EXPECTED = [name for name in os.environ.get("UNILAYERS_EXPECT_BACKENDS", "").split(",") if name]
+_REASON = "backend not installed: "
+
+
+def require_backend(name: str) -> Backend:
+    """The backend, or a skipped test where its framework is not installed.
+
+    With ``UNILAYERS_EXPECT_BACKENDS=numpy,torch`` these must be there: the test fails instead. A backend that is
+    installed and broken always fails.
+    """
+    try:
+        return get_backend(name)
+    except BackendError as error:
+        if "needs the package" not in str(error):
+            raise
+        if name in EXPECTED:
+            pytest.fail(f"UNILAYERS_EXPECT_BACKENDS names {name}: {error}")
+        pytest.skip(_REASON + name)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every registered backend in turn."""
+    return require_backend(request.param)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    unknown = sorted(set(EXPECTED) - set(BACKENDS))
+    if unknown:
+        raise pytest.UsageError(f"UNILAYERS_EXPECT_BACKENDS names unregistered backends: {unknown}")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many tests each missing backend cost."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
+    missing = Counter(r.partition(_REASON)[2] for r in reasons if _REASON in r)
+    for name, count in sorted(missing.items()):
+        terminalreporter.write_line(f"backend {name} is not installed: {count} tests skipped")

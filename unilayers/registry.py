@@ -366,6 +366,8 @@ def _article(noun: str) -> str:
 
 def _hand_written_init(cls: type) -> bool:
     """Whether the class or one above it wrote ``__init__``; a generated one would then skip that code."""
+    if not issubclass(cls, Configurable):
+        return True
     bases = cls.__mro__[: cls.__mro__.index(Configurable)]
     return any("__init__" in vars(c) and "__dataclass_params__" not in vars(c) for c in bases)
 

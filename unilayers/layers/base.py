@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY
@@ -72,6 +72,11 @@ class Call:
         return [x for x in leaves_of([list(self.args), self.kwargs]) if isinstance(x, Value)]
 
 
+def free_name(base: str, taken: Collection[str | None]) -> str:
+    """The first of ``dense``, ``dense_1``, ``dense_2``... that is not taken."""
+    return next(n for n in (base, *(f"{base}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
+
+
 # ---- the layer ----------------------------------------------------------------
 
 
@@ -132,8 +137,7 @@ class Layer(Configurable, family="layer"):
         taken = {s.name for s in self._sublayers}
         if layer._parent is None:
             if layer.name is None or (layer._auto_name == layer.name and layer.name in taken):
-                base = snake_case(type(layer).__name__)
-                name = next(n for n in (base, *(f"{base}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
+                name = free_name(snake_case(type(layer).__name__), taken)
                 object.__setattr__(layer, "_auto_name", name)
                 object.__setattr__(layer, "name", name)
             object.__setattr__(layer, "_parent", self)

@@ -1,0 +1,11 @@
+"""Recipes: a model, its data and its training as YAML; checked against the classes' own fields, with clear errors.
+
+>>> recipe = load_recipe("digits-mlp", overrides=["fit.epochs=1"])
+>>> recipe.build().output_shape
+(None, 10)
+"""
+
+from unilayers.recipe.recipe import Parts, Recipe, load_recipe, shipped
+from unilayers.recipe.run import Interrupted, Result, open_run, read_history, scores
+
+__all__ = ["Interrupted", "Parts", "Recipe", "Result", "load_recipe", "open_run", "read_history", "scores", "shipped"]

@@ -1,0 +1,248 @@
+"""A run: training by a recipe, with everything that happened kept in one folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from unilayers import config
+from unilayers.backend import get_backend
+from unilayers.callbacks import Callback
+from unilayers.errors import UnilayersError
+from unilayers.models import Model
+from unilayers.recipe.fit import check_fit
+from unilayers.recipe.recipe import Parts, Recipe, load_recipe
+from unilayers.saving import load_state, write_atomically
+
+RECIPE, HISTORY, CHECKPOINT, ENVIRONMENT = "recipe.yaml", "history.jsonl", "checkpoint.safetensors", "environment.json"
+HEAD = "# The recipe of this run with every default written out. It can be trained again: unilayers train recipe.yaml\n"
+
+
+@dataclass
+class Result:
+    """What came of a training.
+
+    Args:
+        folder: The run folder.
+        model: The trained model.
+        history: The values of each epoch by name, from the first epoch on.
+        scores: Loss and metrics of the trained model: ``val_...`` on the validation part, ``test_...`` on the test
+            part, or those of the last epoch where there is neither.
+    """
+
+    folder: Path
+    model: Model
+    history: dict[str, list[float]] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted; ``folder`` holds what is needed to go on."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"interrupted; the run is in {folder}")
+        self.folder = folder
+
+
+def train(
+    recipe: Recipe,
+    out: str | PathLike[str] | None = None,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    verbose: int | str = "auto",
+) -> Result:
+    """Train by a recipe; see ``Recipe.train``."""
+    engine = get_backend(recipe.backend)
+    device = engine.device(recipe.device)
+    folder = _existing(out) if resume else _unused(out, recipe.name)
+    data = recipe.data()
+    parts, model = recipe.parts(data), recipe.build()
+    check_fit(recipe, model, data, parts)
+    if resume:
+        _restore(model, recipe, folder)
+    recorder = Recorder(recipe, folder, _environment(recipe, engine.packages, device))
+    with config.dtype_scope(recipe.dtype):
+        try:
+            model.fit(
+                *parts.train,
+                batch_size=recipe.batch_size,
+                epochs=recipe.epochs,
+                initial_epoch=model.position.epoch,
+                shuffle=recipe.settings["fit"]["shuffle"],
+                validation_data=parts.validation,
+                validation_freq=recipe.settings["fit"]["validation_freq"],
+                callbacks=[*recipe.callbacks(), *callbacks, recorder],
+                verbose=verbose,
+            )
+        except KeyboardInterrupt:
+            raise Interrupted(folder) from None
+        model.save(folder / CHECKPOINT)  # callbacks may have changed the weights at the end
+        history = read_history(folder)
+        return Result(folder, model, history, scores(recipe, model, parts) or _last(history))
+
+
+def scores(recipe: Recipe, model: Model, parts: Parts) -> dict[str, float]:
+    """Loss and metrics on the validation and test parts, as far as there are any."""
+    found: dict[str, float] = {}
+    for prefix, part in (("val", parts.validation), ("test", parts.test)):
+        if part is not None:
+            values = model.evaluate(*part, batch_size=recipe.batch_size, verbose=0, return_dict=True)
+            found |= {f"{prefix}_{name}": value for name, value in values.items()}
+    return found
+
+
+def open_run(
+    folder: str | PathLike[str], overrides: Sequence[str] = (), allow_imports: bool = False
+) -> tuple[Recipe, Model]:
+    """The recipe and the trained model of a run folder.
+
+    Args:
+        folder: The run folder.
+        overrides: Values to replace in its recipe.
+        allow_imports: See ``load_recipe``.
+
+    Raises:
+        UnilayersError: if it is no run folder, or its checkpoint is missing, damaged or of another model.
+    """
+    recipe = load_recipe(_existing(folder) / RECIPE, overrides, allow_imports)
+    model = recipe.build()
+    with config.dtype_scope(recipe.dtype):
+        load_state(model, Path(folder) / CHECKPOINT)
+    return recipe, model
+
+
+# ---- the folder -----------------------------------------------------------------------------------------------------
+
+
+class Recorder(Callback):
+    """Writes the run folder while the model trains; made when training starts, so that no error leaves one behind."""
+
+    def __init__(self, recipe: Recipe, folder: Path, environment: Mapping[str, Any]) -> None:
+        self.recipe, self.folder, self.environment = recipe, folder, environment
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnilayersError(f"cannot make the run folder: {error.strerror}", where=str(self.folder)) from None
+        self._write(RECIPE, HEAD + self.recipe.to_yaml())
+        self._write(ENVIRONMENT, json.dumps(_after(self.folder / ENVIRONMENT, self.environment), indent=2) + "\n")
+        done = [line for line in _lines(self.folder) if line["epoch"] <= self.model.position.epoch]
+        self._write(HISTORY, "".join(json.dumps(line) + "\n" for line in done))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        values = {name: float(v) if math.isfinite(v) else None for name, v in (logs or {}).items()}
+        line = {"epoch": epoch + 1, **values, "seconds": round(time.perf_counter() - self._start, 4)}
+        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        # After its line: what a crash in between leaves is an epoch without a checkpoint, which is done again.
+        self.model.save(self.folder / CHECKPOINT)
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self.folder / name, text.encode())
+
+
+def _unused(out: str | PathLike[str] | None, name: str) -> Path:
+    """The folder for a new run."""
+    if out is None:
+        stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        names = (Path("runs", stem + end) for end in ("", *(f"-{i}" for i in range(2, 1000))))
+        return next(folder for folder in names if not folder.exists())
+    folder = Path(out).expanduser()
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        run = (folder / RECIPE).is_file()
+        fix = f"Go on with it: unilayers train --resume {folder}; or choose another folder" if run else "Choose another"
+        problem = "there is a run in this folder already" if run else "the run folder must be new or empty"
+        raise UnilayersError(problem, where=str(folder), fix=fix)
+    return folder
+
+
+def _existing(folder: str | PathLike[str] | None) -> Path:
+    """A folder that holds a run."""
+    if folder is None:
+        raise UnilayersError(
+            "no run folder to go on with", where="resume", fix="Name it: train(out=folder, resume=True)"
+        )
+    found = Path(folder).expanduser()
+    if not (found / RECIPE).is_file():
+        problem = "not a run folder" if found.is_dir() else "no such run folder"
+        raise UnilayersError(problem, where=str(folder), expected=f"a folder with {RECIPE} and {CHECKPOINT}")
+    return found
+
+
+def _restore(model: Model, recipe: Recipe, folder: Path) -> None:
+    """Bring a new model to where the run stopped; a run that stopped in its first epoch starts again."""
+    if not (folder / CHECKPOINT).is_file():
+        return
+    wanted = model.optimizer.learning_rate
+    before = load_recipe(folder / RECIPE, allow_imports=recipe.allow_imports).settings["optimizer"]
+    with config.dtype_scope(recipe.dtype):
+        load_state(model, folder / CHECKPOINT)
+    if recipe.settings["optimizer"] != before:  # the checkpoint's rate would win over the one now asked for
+        model.optimizer.learning_rate = wanted
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    path = folder / HISTORY
+    texts = path.read_text("utf-8").splitlines() if path.is_file() else []
+    return [json.loads(text) for text in texts if text.endswith("}")]  # a line cut short by a crash is none
+
+
+def read_history(folder: str | PathLike[str]) -> dict[str, list[float]]:
+    """The values of each epoch by name, as a run folder has them."""
+    found: dict[str, list[float]] = {}
+    for line in _lines(Path(folder)):
+        for name, value in line.items():
+            found.setdefault(name, []).append(math.nan if value is None else value)
+    return found
+
+
+def _last(history: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: values[-1] for name, values in history.items() if name not in ("epoch", "seconds")}
+
+
+# ---- environment ----------------------------------------------------------------------------------------------------
+
+
+def _environment(recipe: Recipe, packages: Sequence[str], device: str) -> dict[str, Any]:
+    """What the numbers may depend on besides the recipe."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "backend": recipe.backend,
+        "device": device,
+        "python": platform.python_version(),
+        "packages": {name: version_of(name) for name in dict.fromkeys(("unilayers", "numpy", *packages))},
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _after(path: Path, now: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of a run; those in which it was trained before it was resumed are kept in ``before``."""
+    if not path.is_file():
+        return dict(now)
+    earlier = json.loads(path.read_text("utf-8"))
+    return {**now, "before": [*earlier.pop("before", []), earlier]}

@@ -31,7 +31,7 @@ def _reshape_infer(x: Spec, *, shape: Shape) -> Spec:
 @primitive(
     infer=_reshape_infer, vjp=lambda g, y, x, *, shape: (ops.reshape(g, shape_of(x)),),
     reference=lambda x, shape: np.reshape(x, shape),
-    samples=lambda rng: _one(rng, (2, 3, 4), {"shape": (6, 4)}, {"shape": (24,)}, {"shape": (1, 2, 12)}),
+    samples=lambda rng: _one(rng, (2, 3, 4), {"shape": (6, 4)}, {"shape": (24,)}, {"shape": (2, 1, 12)}),
 )  # fmt: skip
 def reshape(x: Any, shape: Any, *more: Any) -> Any:
     """x with another shape, elements in row-major order; one size may be -1."""
@@ -112,7 +112,7 @@ def _broadcast_infer(x: Spec, *, shape: Shape) -> Spec:
 @primitive(
     infer=_broadcast_infer, vjp=lambda g, y, x, *, shape: (g,),  # the accumulator sums what was stretched
     reference=lambda x, shape: np.broadcast_to(x, shape),
-    samples=lambda rng: [*_one(rng, (3, 1), {"shape": (2, 3, 4)}), *_one(rng, (), {"shape": (3,)})],
+    samples=lambda rng: [*_one(rng, (3, 1), {"shape": (2, 3, 4)}), *_one(rng, (2, 1, 3), {"shape": (2, 4, 3)}), *_one(rng, (), {"shape": (3,)})],
 )  # fmt: skip
 def broadcast_to(x: Any, shape: Any) -> Any:
     """x stretched to ``shape``."""

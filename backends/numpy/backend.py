@@ -1,38 +1,131 @@
-"""The hooks of the embedded backend."""
+"""The hooks of the embedded backend: NumPy on the CPU, CuPy on CUDA devices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
-from unilayers.graph.emit import straight_line
 
+from .emit import load
+from .kernels import FUSED, eager
+from .link import LinkedStep, aligned
 from .table import numpy_like
+
+Array = Any
+
+# ---- devices --------------------------------------------------------------------
+
+
+class _Devices(list[str]):
+    """``["cpu"]`` and then the CUDA devices: CuPy is imported only when someone reads past the first."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield "cpu"
+        yield from _cuda_devices()
+
+    def __len__(self) -> int:
+        return 1 + len(_cuda_devices())
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == there for there in self)
+
+    def __eq__(self, other: object) -> bool:
+        return [*self] == other
+
+    def __repr__(self) -> str:
+        return repr([*self])
 
 
 def devices() -> list[str]:
-    return ["cpu"]
+    return _Devices(["cpu"])
 
 
-def put(arrays: Sequence[np.ndarray], device: str) -> list[Any]:
-    return [np.array(a) for a in arrays]
-
-
-def get(array: Any) -> np.ndarray:
-    return np.array(array)
+def _cuda_devices() -> list[str]:
+    """The CUDA devices that CuPy can use now."""
+    if "cupy" not in sys.modules and find_spec("cupy") is None:
+        return []
+    try:
+        count = import_module("cupy").cuda.runtime.getDeviceCount()
+    except Exception:  # no driver, no device, a broken installation: each has its own class in CuPy
+        return []
+    return [f"cuda:{i}" for i in range(count)]
 
 
 def device_of(array: object) -> str | None:
-    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else None
+    if isinstance(array, (np.ndarray, np.generic)):
+        return "cpu"
+    cupy = sys.modules.get("cupy")
+    return f"cuda:{array.device.id}" if cupy is not None and isinstance(array, cupy.ndarray) else None
+
+
+def module(device: str) -> Any:
+    """The array module of a device: NumPy or CuPy."""
+    return import_module("cupy") if device.startswith("cuda") else np
+
+
+# ---- arrays ---------------------------------------------------------------------
+
+
+def put(arrays: Sequence[np.ndarray], device: str) -> list[Array]:
+    """Copies, packed: all arrays of one dtype lie one behind the other in one buffer, in order, scalars last.
+
+    So the weights of a model, and each slot of its optimizer, can be updated as one long vector.
+    """
+    xp, hosts = module(device), [np.asarray(a) for a in arrays]
+    if device.startswith("cuda"):
+        xp.cuda.Device(int(device.partition(":")[2])).use()
+    found: dict[int, Array] = {}
+    for dtype in dict.fromkeys(a.dtype for a in hosts):
+        mine = sorted((i for i, a in enumerate(hosts) if a.dtype == dtype), key=lambda i: hosts[i].size <= 1)
+        flat = aligned(xp, sum(hosts[i].nbytes for i in mine)).view(dtype)
+        start = 0
+        for i in mine:
+            stop = start + hosts[i].size
+            found[i] = flat[start:stop].reshape(hosts[i].shape)
+            load(found[i], hosts[i])
+            start = stop
+    return [found[i] for i in range(len(hosts))]
+
+
+def get(array: Array) -> np.ndarray:
+    return np.array(array) if isinstance(array, (np.ndarray, np.generic)) else array.get()
+
+
+# ---- graphs ---------------------------------------------------------------------
+
+
+@cache
+def _table(device: str) -> Mapping[str, Callable[..., Any]]:
+    xp = module(device)
+    return {**numpy_like(xp), **{name: eager(name, xp) for name in FUSED}}
 
 
 def compile(graph: Graph, device: str) -> Executable:
-    return straight_line(graph, TABLE, lambda a: a)
+    return LinkedStep(graph, module(device), _table(device))
 
 
-TABLE = numpy_like(np)
-BACKEND = Backend("numpy", TABLE, devices, put, get, device_of, compile, packages=("numpy",))
+def synchronize() -> None:
+    """NumPy has finished when a call returns; CuPy has only begun."""
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].cuda.runtime.deviceSynchronize()
+
+
+def memory(device: str) -> dict[str, int]:
+    if not device.startswith("cuda"):
+        return {}
+    pool = module(device).get_default_memory_pool()
+    return {"used": pool.used_bytes(), "peak": pool.total_bytes()}
+
+
+BACKEND = Backend(
+    "numpy", _table("cpu"), devices, put, get, device_of, compile, packages=("numpy",), synchronize=synchronize,
+    memory=memory,
+)  # fmt: skip

@@ -1,0 +1,10 @@
+"""Kernels: how each op runs into memory that is there already, without allocating."""
+
+from unilayers.graph import OPS
+
+from . import elementwise, index, linalg, reduce, shape  # noqa: F401  (they fill KERNELS)
+from .contract import KERNELS, Immediate, Kernel, eager, from_function
+
+FUSED = [name for name in KERNELS if name in OPS and OPS[name].composite]  # composite ops that run in one piece
+
+__all__ = ["FUSED", "KERNELS", "Immediate", "Kernel", "eager", "from_function"]

@@ -1,0 +1,136 @@
+"""What a kernel is, and how it is run at once on arrays.
+
+A kernel does not compute: it is given arrays for its operands and results and says which functions are to be called
+on them, in order. Said to the compiler, the calls become lines of a generated step (see ``emit``); said to
+``Immediate``, they run. So a kernel is written once for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from unilayers.graph import OPS
+from unilayers.spec import Spec
+
+Array = Any
+
+
+class Calls(Protocol):
+    """Who listens to a kernel: ``do(function, *args)`` asks for one call, whose results go into arrays among ``args``.
+
+    Kernels may look at shapes, dtypes and strides, never at values: those are not there yet.
+    """
+
+    xp: Any
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None: ...
+
+    def workspace(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array for this kernel's own use; holds nothing at first, and nothing is kept in it after the last call."""
+
+    def constant(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Array:
+        """The array that ``make()`` gives, made once for all kernels that ask by the same ``key``. Only to be read."""
+
+
+Pairs = Iterable[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How an op runs into given memory.
+
+    Args:
+        build: ``build(do, *operands, *results, **attrs)`` says the calls. Results do not overlap operands, except
+            where ``overwrites`` allows it, and then exactly.
+        overwrites: ``overwrites(operands, attrs)``, with their count, gives the pairs (result, operand) that may be one
+            and the same array, all at once.
+        adjacent: ``adjacent(operands, attrs)`` gives the operands that are worth lying one behind the other in memory;
+            the compiler puts them so.
+    """
+
+    build: Callable[..., None]
+    overwrites: Callable[[int, Mapping[str, Any]], Pairs] = lambda operands, attrs: ()
+    adjacent: Callable[[int, Mapping[str, Any]], Iterable[int]] = lambda operands, attrs: ()
+
+
+KERNELS: dict[str, Kernel] = {}  # by op name
+
+
+def anywhere(operands: int, attrs: Mapping[str, Any]) -> Pairs:
+    """``overwrites`` of a kernel whose result may take the place of any operand: elementwise, in one call."""
+    return [(0, i) for i in range(operands)]
+
+
+def first(operands: int, attrs: Mapping[str, Any]) -> Pairs:
+    """``overwrites`` of a kernel whose result may take the place of the first operand only."""
+    return [(0, 0)]
+
+
+def kernel(name: str, **given: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator: the function is the kernel of the op ``name``; the keywords are those of ``Kernel``."""
+
+    def decorate(build: Callable[..., None]) -> Callable[..., None]:
+        KERNELS[name] = Kernel(build, **given)
+        return build
+
+    return decorate
+
+
+def from_function(name: str, function: Callable[..., Any], results: int) -> Kernel:
+    """The kernel of an op that only has a function which returns new arrays: they are copied where they belong."""
+
+    def build(do: Calls, *arrays: Array, **attrs: Any) -> None:
+        copyto = do.xp.copyto
+
+        def run(operands: tuple[Array, ...], into: tuple[Array, ...]) -> None:
+            found = function(*operands, **attrs)
+            for result, y in zip(into, found if isinstance(found, (tuple, list)) else (found,), strict=True):
+                copyto(result, y)
+
+        run.__name__ = name
+        do(run, arrays[:-results], arrays[-results:])
+
+    return Kernel(build)
+
+
+class Immediate:
+    """Runs a kernel's calls as they are said."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        function(*args, **kwargs)
+
+    def workspace(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.xp.empty(shape, dtype)
+
+    def constant(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Array:
+        return self.xp.asarray(make())
+
+
+def eager(name: str, xp: Any) -> Callable[..., Any]:
+    """The kernel of an op as a function that returns new arrays, for a backend's table."""
+    op, build = OPS[name], KERNELS[name].build
+
+    def call(*operands: Array, **attrs: Any) -> Any:
+        arrays = [xp.ascontiguousarray(x).reshape(x.shape) for x in operands]
+        specs = op.infer(*(Spec(x.shape, x.dtype.name) for x in arrays), **attrs)
+        several = isinstance(specs, tuple)
+        results = tuple(xp.empty(s.shape, s.dtype) for s in (specs if several else (specs,)))
+        with quiet(xp):
+            build(Immediate(xp), *arrays, *results, **attrs)
+        return results if several else results[0]
+
+    call.__name__ = name
+    return call
+
+
+def quiet(xp: Any) -> AbstractContextManager[Any]:
+    """While active, infinities and NaNs come without NumPy's warnings. CuPy has none."""
+    return np.errstate(all="ignore") if xp is np else nullcontext()

@@ -1,0 +1,381 @@
+"""What a step will do and where its values will be: actions in order, views, lifetimes, shared memory.
+
+The plan knows shapes and strides, never addresses: those come when a step is linked (``emit``).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from unilayers.errors import BackendError
+from unilayers.graph import Graph, Node, Value
+from unilayers.graph.node import LEAVES
+from unilayers.spec import Spec
+
+from .arena import Storage, lower_bound, place, together
+from .kernels import KERNELS, Kernel, from_function
+from .views import as_view, view
+
+Array = Any
+Table = Mapping[str, Callable[..., Any]]
+MOVES = ("load", "store", "return")  # actions that only carry values between the caller and the arena
+
+
+@dataclass(eq=False)
+class Action:
+    """One entry of a step: an op's kernel, or ``load`` an input, ``store`` to state, ``return`` an output, ``copy``.
+
+    Args:
+        op: What to do.
+        inputs: Values that are read; a store's second one is the state it writes to.
+        outputs: Values that are made.
+        attrs: The op's attributes; the position of a loaded input; the name of a returned output.
+        key: Where it stands if nothing forbids it.
+        workspaces: Memory it needs for itself, as its kernel asked for it.
+    """
+
+    op: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    attrs: Mapping[str, Any]
+    key: tuple[int, int]
+    workspaces: list[tuple[Storage, tuple[int, ...], Any]] = field(default_factory=list)
+
+
+class Plan:
+    """A graph made ready to run.
+
+    Args:
+        graph: Specialised and lowered.
+        table: Functions for ops without a kernel.
+
+    Attributes:
+        actions: In running order.
+        storage: Where each value lives.
+        base: For a value that is a view, the value whose memory it shows; ``views`` is the reverse.
+        arena_bytes, lower_bound: The arena's size, and the bytes that are alive at the fullest moment.
+    """
+
+    def __init__(self, graph: Graph, table: Table) -> None:
+        self.graph, self.table = graph, table
+        self.base: dict[Value, Value] = {}
+        self.views: dict[Value, list[Value]] = {}
+        self.storage: dict[Value, Storage] = {}
+        self.sketch: dict[Value, np.ndarray] = {}  # arrays with the shape and strides of the real ones; never touched
+        for node in graph.nodes:
+            self._lay_out(node)
+        actions = _actions(self)
+        _snapshot_exchanged_state(self, actions)
+        before = _write_state_in_place(self, actions)
+        self.actions = _ordered(self, actions, before)
+        _lay_adjacent(self)
+        _measure_lifetimes(self)
+        _reuse_dying_operands(self)
+        _rehearse(self)
+        arena = self.arena_storages()
+        self.lower_bound = lower_bound(arena)
+        self.arena_bytes = place(arena)
+        self.sketch.clear()
+
+    # ---- values
+
+    def _lay_out(self, node: Node) -> None:
+        """Decide for each output whether it is a view or has memory of its own."""
+        if node.inputs:
+            seen = as_view(node, self.sketch[node.inputs[0]])
+            if seen is not None:
+                (value,) = node.outputs
+                root = self.base[value] = self.root(node.inputs[0])
+                self.views.setdefault(root, []).append(value)
+                self.storage[value], self.sketch[value] = self.storage[node.inputs[0]], seen
+                return
+        kind = node.op if node.op in ("state", "constant") else "arena"
+        for v in node.outputs:
+            self.give_memory(v, kind)
+
+    def give_memory(self, value: Value, kind: str = "arena") -> None:
+        """Memory of its own for a value."""
+        self.sketch[value] = np.empty(value.shape, dtype_of(value.spec))  # type: ignore[arg-type]
+        self.storage[value] = Storage(kind, self.sketch[value].nbytes)
+
+    def root(self, value: Value) -> Value:
+        """The value whose memory a value shows: itself unless it is a view."""
+        return self.base.get(value, value)
+
+    def is_whole(self, value: Value) -> bool:
+        """Whether a value is all of its memory, in order, and not only a part of it or the elements rearranged."""
+        seen = self.sketch[value]
+        return bool(seen.flags.c_contiguous) and seen.nbytes == self.storage[value].nbytes
+
+    def same_layout(self, a: Value, b: Value) -> bool:
+        """Whether two values on the same memory have their elements at the same places."""
+        x, y = self.sketch[a], self.sketch[b]
+        return x.shape == y.shape and x.dtype == y.dtype and self.is_whole(a) and self.is_whole(b)
+
+    def move(self, value: Value, storage: Storage) -> None:
+        """Let a value, with all views of it, live in another storage."""
+        for v in (value, *self.views.get(value, ())):
+            self.storage[v] = storage
+
+    def copy_of(self, value: Value) -> tuple[Value, Action]:
+        """A further value with the same elements in memory of its own, and the action that fills it."""
+        copied = Node("copy", (value,), {}, value.spec).outputs[0]
+        self.give_memory(copied)
+        return copied, Action("copy", (value,), (copied,), {}, (value.node.serial, 1))
+
+    def arena_storages(self) -> list[Storage]:
+        """The storages that share the arena."""
+        own = [s for v in self.storage for s in (self.storage[v].whole,) if s.kind == "arena" and s.start >= 0]
+        work = [s for a in self.actions for s, _, _ in a.workspaces]
+        return list(dict.fromkeys([*own, *work]))
+
+    def constants(self) -> list[Value]:
+        return [n.outputs[0] for n in self.graph.nodes if n.op == "constant"]
+
+    # ---- kernels
+
+    def kernel(self, action: Action) -> Kernel:
+        """The kernel of an action, or one made from the table's function."""
+        found = KERNELS.get(action.op)
+        return found or from_function(action.op, self.table[action.op], len(action.outputs))
+
+    def overwritable(self, action: Action) -> list[tuple[int, int]]:
+        """Which results of an action may take the memory of which operands."""
+        return [] if action.op in MOVES else list(self.kernel(action).overwrites(len(action.inputs), action.attrs))
+
+    def arrays(self, make: Callable[[Storage, Spec], Array], xp: Any) -> dict[Value, Array]:
+        """An array for every value in use. ``make(storage, spec)`` gives those with memory of their own."""
+        found: dict[Value, Array] = {}
+        for value, storage in self.storage.items():
+            if storage.whole.start < 0:
+                continue
+            if value in self.base:
+                found[value] = view(xp, value.node, found[value.node.inputs[0]])
+            else:
+                found[value] = make(self.storage[value], value.spec)
+        return found
+
+
+def dtype_of(spec: Spec) -> np.dtype[Any]:
+    """NumPy's dtype for a spec.
+
+    Raises:
+        BackendError: for bfloat16, which NumPy does not have.
+    """
+    try:
+        return np.dtype(spec.dtype)
+    except TypeError:
+        raise BackendError(f"NumPy has no dtype {spec.dtype!r}", fix="Use float32, or another backend") from None
+
+
+# ---- actions --------------------------------------------------------------------
+
+
+def _actions(plan: Plan) -> list[Action]:
+    """What a graph asks for, unordered."""
+    graph = plan.graph
+    kernels = [n for n in graph.nodes if n.op not in LEAVES and n.outputs[0] not in plan.base]
+    made = [Action(n.op, n.inputs, n.outputs, n.attrs, (n.serial, 0)) for n in kernels]
+    returns = [_after(plan, "return", (v,), {"name": name}) for name, v in graph.outputs.items()]
+    state = {v.node.attrs["name"]: v for v in graph.state}
+    stores = [_after(plan, "store", (v, state[k]), {}) for k, v in graph.updates.items() if v is not state[k]]
+    read = {plan.root(v) for a in (*made, *returns, *stores) for v in a.inputs}
+    loads = [Action("load", (), (v,), {"position": i}, (-1, i)) for i, v in enumerate(graph.inputs) if v in read]
+    return [*loads, *made, *returns, *stores]
+
+
+def _after(plan: Plan, op: str, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Action:
+    return Action(op, inputs, (), attrs, (plan.root(inputs[0]).node.serial, 2))
+
+
+def _reads(action: Action) -> tuple[Value, ...]:
+    return action.inputs[:1] if action.op == "store" else action.inputs
+
+
+# ---- state: new values over old ones ---------------------------------------------
+
+
+def _snapshot_exchanged_state(plan: Plan, actions: list[Action]) -> None:
+    """Where an update is the old value of a state that is updated too (two of them swapped, say), copy that first."""
+    written = {a.inputs[1] for a in actions if a.op == "store"}
+    for action in [a for a in actions if a.op == "store" and plan.root(a.inputs[0]) in written]:
+        copied, copying = plan.copy_of(action.inputs[0])
+        action.inputs = (copied, action.inputs[1])
+        actions.append(copying)
+
+
+def _write_state_in_place(plan: Plan, actions: list[Action]) -> dict[Action, set[Action]]:
+    """Let updates be computed right into the state's memory where the old value is not needed any more by then.
+
+    Returns:
+        For each action, those that must come before it for the sake of the old values they read.
+    """
+    producer = {v: a for a in actions for v in a.outputs}
+    readers: dict[Value, list[Action]] = {}
+    for a in actions:
+        for v in _reads(a):
+            readers.setdefault(plan.root(v), []).append(a)
+    before: dict[Action, set[Action]] = {a: set() for a in actions}
+    followers: dict[Action, set[Action]] = {a: set() for a in actions}
+    for a in actions:
+        for v in _reads(a):
+            if plan.root(v) in producer:
+                followers[producer[plan.root(v)]].add(a)
+    for store in [a for a in actions if a.op == "store"]:
+        value, state = store.inputs
+        root, others = plan.root(value), set(readers.get(state, ()))
+        maker = producer.get(root)
+        if maker is not None and _may_overwrite(plan, maker, value, state) and not others & _behind(maker, followers):
+            others.discard(maker)
+            plan.move(root, plan.storage[state])
+            actions.remove(store)
+            before[maker] |= others
+            for a in others:
+                followers[a].add(maker)
+        else:
+            before[store] |= others - {store}
+            for a in others - {store}:
+                followers[a].add(store)
+    return before
+
+
+def _may_overwrite(plan: Plan, maker: Action, value: Value, state: Value) -> bool:
+    """Whether the action that makes ``value`` may put it where the old ``state`` is, which it may be reading."""
+    root = plan.root(value)
+    if maker.op == "load" or plan.storage[root].kind != "arena" or not plan.is_whole(value):
+        return False
+    return _exact(plan, maker, root, plan.storage[state])
+
+
+def _exact(plan: Plan, action: Action, result: Value, storage: Storage) -> bool:
+    """Whether the kernel allows that a result takes over this storage from every operand that is on it."""
+    touching = [i for i, v in enumerate(action.inputs) if plan.storage[v] is storage]
+    allowed = plan.overwritable(action)
+    at = action.outputs.index(result)
+    return all((at, i) in allowed and plan.same_layout(action.inputs[i], result) for i in touching)
+
+
+def _behind(action: Action, followers: Mapping[Action, Iterable[Action]]) -> set[Action]:
+    """Everything that can only run after an action."""
+    found: set[Action] = set()
+    stack = [action]
+    while stack:
+        for a in followers[stack.pop()]:
+            if a not in found:
+                found.add(a)
+                stack.append(a)
+    return found
+
+
+# ---- order ------------------------------------------------------------------------
+
+
+def _ordered(plan: Plan, actions: Sequence[Action], before: Mapping[Action, set[Action]]) -> list[Action]:
+    """As the graph was written, except where data or old state values demand otherwise."""
+    producer = {v: a for a in actions for v in a.outputs}
+    needs = {
+        a: {producer[r] for r in map(plan.root, _reads(a)) if r in producer} | before.get(a, set()) for a in actions
+    }
+    waiting: dict[Action, int] = {a: len(n) for a, n in needs.items()}
+    followers: dict[Action, list[Action]] = {a: [] for a in actions}
+    for a, n in needs.items():
+        for b in n:
+            followers[b].append(a)
+    number = {a: i for i, a in enumerate(actions)}
+    ready = [(a.key, number[a], a) for a in actions if not waiting[a]]
+    heapq.heapify(ready)
+    order: list[Action] = []
+    while ready:
+        a = heapq.heappop(ready)[-1]
+        order.append(a)
+        for b in followers[a]:
+            waiting[b] -= 1
+            if not waiting[b]:
+                heapq.heappush(ready, (b.key, number[b], b))
+    assert len(order) == len(actions), "the actions wait for each other"
+    return order
+
+
+# ---- memory -----------------------------------------------------------------------
+
+
+def _lay_adjacent(plan: Plan) -> None:
+    """Put operands that a kernel wants side by side into one storage; what cannot be made there is copied there."""
+    producer = {v: a for a in plan.actions for v in a.outputs}
+    for action in list(plan.actions):
+        if action.op not in KERNELS:
+            continue
+        positions = list(KERNELS[action.op].adjacent(len(action.inputs), action.attrs))
+        wanted = [action.inputs[i] for i in positions]
+        if len(wanted) < 2 or len({v.dtype for v in wanted}) > 1:
+            continue
+        inputs = list(action.inputs)
+        for i, part in zip(positions, together([plan.sketch[v].nbytes for v in wanted]), strict=True):
+            root = plan.root(inputs[i])
+            free = root in producer and producer[root].op != "load" and plan.storage[root].kind == "arena"
+            if not (free and plan.is_whole(inputs[i]) and plan.storage[root].inside is None):
+                root, copying = plan.copy_of(inputs[i])
+                inputs[i] = root
+                plan.actions.insert(plan.actions.index(action), copying)
+            plan.move(root, part)
+        action.inputs = tuple(inputs)
+
+
+def _measure_lifetimes(plan: Plan) -> None:
+    for time, action in enumerate(plan.actions):
+        for v in (*action.inputs, *action.outputs):
+            plan.storage[v].touch(time)
+
+
+def _reuse_dying_operands(plan: Plan) -> None:
+    """Let a result take the memory of an operand that nobody reads any more, where the kernel allows that."""
+    for time, action in enumerate(plan.actions):
+        for at, i in plan.overwritable(action):
+            result, operand = action.outputs[at], action.inputs[i]
+            mine, its = plan.storage[result], plan.storage[operand]
+            if (
+                mine.kind == its.kind == "arena"
+                and mine.inside is None and its.inside is None
+                and mine is not its and its.stop == time
+                and not any(plan.storage[v] is its for v in action.outputs)
+                and plan.same_layout(operand, result)
+                and _exact(plan, action, result, its)
+            ):  # fmt: skip
+                its.stop = mine.stop
+                plan.move(result, its)
+
+
+class _Rehearsal:
+    """Listens to a kernel only to learn which workspaces it needs."""
+
+    xp = np
+
+    def __init__(self, time: int) -> None:
+        self.time = time
+        self.asked: list[tuple[Storage, tuple[int, ...], Any]] = []
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def workspace(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        array = np.empty(shape, dtype)
+        self.asked.append((Storage("arena", array.nbytes, self.time, self.time), tuple(shape), array.dtype))
+        return array
+
+    def constant(self, key: tuple[Any, ...], make: Callable[[], Any]) -> np.ndarray:
+        return np.asarray(make())
+
+
+def _rehearse(plan: Plan) -> None:
+    for time, action in enumerate(plan.actions):
+        if action.op in MOVES:
+            continue
+        listener = _Rehearsal(time)
+        arrays = [plan.sketch[v] for v in (*action.inputs, *action.outputs)]
+        plan.kernel(action).build(listener, *arrays, **action.attrs)
+        action.workspaces = listener.asked

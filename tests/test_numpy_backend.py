@@ -1,0 +1,473 @@
+"""The compiler of the embedded backend against a straight line of table calls: every op, and random graphs."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unilayers.backends.numpy import plan as planning
+from unilayers.backends.numpy.arena import Storage, lower_bound, place
+from unilayers.backends.numpy.table import numpy_like
+
+from unilayers import ops
+from unilayers.backend import get_backend
+from unilayers.errors import BackendError, GraphError
+from unilayers.graph import OPS, Graph, Sample, Value, leaf, make_node, tracing
+from unilayers.graph.emit import straight_line
+from unilayers.graph.passes import lower
+from unilayers.graph.verify import verify
+from unilayers.program import compile_graph
+from unilayers.spec import Spec
+
+BACKEND = get_backend("numpy")
+NAIVE = numpy_like(np)
+TOLERANCE = {"float32": 2e-6, "float64": 1e-13}
+
+
+def planned(graph: Graph) -> Any:
+    """The compiled graph, without the passes that would tidy it up first."""
+    return BACKEND.compile(lower(verify(graph), BACKEND.table), "cpu")
+
+
+def naive(graph: Graph) -> Callable[..., Any]:
+    """The same by plain table calls, each into a new array."""
+    step = straight_line(lower(graph, NAIVE), NAIVE, lambda a: a)
+
+    def run(state: list[np.ndarray], inputs: Sequence[np.ndarray]) -> Any:
+        with np.errstate(all="ignore"):
+            return step(state, inputs)
+
+    return run
+
+
+def assert_same(found: Any, wanted: Any, factor: float = 1.0) -> None:
+    """Shape and dtype equal, elements close for their dtype."""
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    assert found.shape == wanted.shape
+    assert found.dtype == wanted.dtype
+    close = TOLERANCE.get(wanted.dtype.name, 0.0) * factor
+    np.testing.assert_allclose(found, wanted, rtol=close, atol=close)
+
+
+# ---- every op ---------------------------------------------------------------------
+
+SAMPLES = [
+    pytest.param(name, i, dtype, id=f"{name}-{i}-{dtype}")
+    for name, op in OPS.items()
+    if op.samples is not None
+    for i, sample in enumerate(op.samples(np.random.default_rng(0)))
+    for dtype in ("float32", "float64")
+]
+
+
+def arrays_of(sample: Sample, dtype: str) -> list[np.ndarray]:
+    arrays = [np.asarray(a) for a in sample.inputs]
+    return [a.astype(dtype) if a.dtype == np.float64 else a for a in arrays]
+
+
+@pytest.mark.parametrize(("name", "index", "dtype"), SAMPLES)
+def test_every_op_by_its_kernel(name: str, index: int, dtype: str) -> None:
+    op = OPS[name]
+    assert op.samples is not None
+    sample, other = (op.samples(np.random.default_rng(seed))[index] for seed in (0, 1))
+    arrays = arrays_of(sample, dtype)
+    leaves = [leaf("input", f"x{i}", Spec(a.shape, a.dtype.name)) for i, a in enumerate(arrays)]
+    with tracing():
+        results = make_node(op, leaves, {**op.defaults, **sample.attrs})
+    graph = Graph(tuple(leaves), (), {f"y{i}": v for i, v in enumerate(results)})
+    step = planned(graph)
+    step([], arrays_of(other, dtype))  # leaves its traces in the buffers
+    kept = [a.copy() for a in arrays]
+    _, found = step([], arrays)
+    _, wanted = naive(graph)([], arrays)
+    for key, value in wanted.items():
+        assert_same(found[key], value, 10 * op.tolerance / 1e-5 if op.tolerance > 1e-5 else 1.0)
+    for before, after in zip(kept, arrays, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in BACKEND.table if OPS[n].composite and OPS[n].samples is not None))
+def test_fused_ops_run_eagerly_as_their_expansion(name: str) -> None:
+    op = OPS[name]
+    assert op.samples is not None
+    for sample in op.samples(np.random.default_rng(2)):
+        arrays = arrays_of(sample, "float64")
+        found = BACKEND.table[name](*arrays, **{**op.defaults, **sample.attrs})
+        leaves = [leaf("input", f"x{i}", Spec(a.shape, a.dtype.name)) for i, a in enumerate(arrays)]
+        with tracing():
+            results = make_node(op, leaves, {**op.defaults, **sample.attrs})
+        wanted = naive(Graph(tuple(leaves), (), {str(i): v for i, v in enumerate(results)}))([], arrays)[1]
+        found = found if isinstance(found, tuple) else (found,)
+        for y, (_, value) in zip(found, wanted.items(), strict=True):
+            assert_same(y, value)
+
+
+# ---- random graphs ------------------------------------------------------------------
+
+SHAPES = [(3, 4), (4, 3), (12,), (3, 1), (4,), (), (2, 2, 3), (1, 4)]
+Choose = Callable[[int], int]
+
+
+def _reshaped(x: Value, choose: Choose) -> Value | None:
+    fits = [s for s in SHAPES if np.prod(s, dtype=int) == np.prod(x.shape, dtype=int)]
+    return ops.reshape(x, fits[choose(len(fits))]) if fits else None
+
+
+def _sliced(x: Value, choose: Choose) -> Value:
+    axis = choose(x.ndim)
+    start, step = choose(2), 1 + choose(2)
+    return ops.slice_axis(x, axis, min(start, x.shape[axis] - 1), x.shape[axis], step)
+
+
+def _taken(x: Value, choose: Choose) -> Value:
+    index = ops.argmax(x, choose(x.ndim))
+    return ops.take(x, ops.astype(ops.minimum(index, 0), "int32"), axis=0)
+
+
+def _selected(x: Value, choose: Choose) -> Value:
+    other = ops.sin(x) if choose(2) else 0.5
+    return ops.where(x > 0.1, x, other) if choose(2) else ops.where(x > 0.1, other, x)
+
+
+# Each makes a value from one or two others; None where they do not fit.
+RULES: list[Callable[[Value, Value, Choose], Value | None]] = [
+    lambda a, b, choose: a + b if _broadcast(a, b) else None,
+    lambda a, b, choose: a * b if _broadcast(a, b) else None,
+    lambda a, b, choose: a - b if _broadcast(a, b) else None,
+    lambda a, b, choose: ops.maximum(a, b) if _broadcast(a, b) else None,
+    lambda a, b, choose: a + a,
+    lambda a, b, choose: ops.tanh(a),
+    lambda a, b, choose: ops.relu(a),
+    lambda a, b, choose: ops.sigmoid(a),
+    lambda a, b, choose: a * 0.5,
+    lambda a, b, choose: _selected(a, choose),
+    lambda a, b, choose: _reshaped(a, choose),
+    lambda a, b, choose: ops.transpose(a),
+    lambda a, b, choose: ops.flip(a, choose(a.ndim)) if a.ndim else None,
+    lambda a, b, choose: _sliced(a, choose) if a.ndim else None,
+    lambda a, b, choose: ops.broadcast_to(a, b.shape) if _stretches(a, b) else None,
+    lambda a, b, choose: ops.identity(a),
+    lambda a, b, choose: ops.stop_gradient(a),
+    lambda a, b, choose: ops.concat([a, b], 0) if a.ndim and a.ndim == b.ndim and a.shape[1:] == b.shape[1:] else None,
+    lambda a, b, choose: (
+        ops.matmul(a, ops.transpose(b)) if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[1] else None
+    ),
+    lambda a, b, choose: ops.sum(a, choose(a.ndim), keepdims=bool(choose(2))) if a.ndim else None,
+    lambda a, b, choose: ops.softmax(a) if a.ndim else None,
+    lambda a, b, choose: ops.pad(a, [(1, 0)] + [(0, 0)] * (a.ndim - 1), 0.25) if a.ndim else None,
+    lambda a, b, choose: _taken(a, choose) if a.ndim else None,
+]
+
+
+def _broadcast(a: Value, b: Value) -> bool:
+    try:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return False
+    return True
+
+
+def _stretches(a: Value, b: Value) -> bool:
+    return _broadcast(a, b) and np.broadcast_shapes(a.shape, b.shape) == b.shape
+
+
+def random_graph(choose: Choose) -> Graph:
+    """A graph with inputs, state, updates and outputs chosen from whatever has been made."""
+    inputs = [leaf("input", f"x{i}", Spec(SHAPES[choose(len(SHAPES))], "float64")) for i in range(1 + choose(2))]
+    state = [leaf("state", f"s{i}", Spec(SHAPES[choose(3)], "float64")) for i in range(1 + choose(4))]
+    values = [*inputs, *state]
+    with tracing():
+        for _ in range(2 + choose(14)):
+            rule = RULES[choose(len(RULES))]
+            made = rule(values[choose(len(values))], values[choose(len(values))], choose)
+            if made is not None and np.prod(made.shape, dtype=int) <= 200:
+                values.append(made)
+    updates = {}
+    for v in state:
+        fits = [w for w in values if w.spec == v.spec]
+        if choose(4):
+            updates[v.node.attrs["name"]] = fits[choose(len(fits))]
+    outputs = {f"y{i}": values[choose(len(values))] for i in range(1 + choose(4))}
+    return Graph(tuple(inputs), tuple(state), outputs, updates)
+
+
+def check(graph: Graph, runs: int = 3) -> None:
+    """Planned and naive agree, run after run; outputs stay what they are; inputs are not touched."""
+    rng = np.random.default_rng(3)
+    ours, theirs = planned(graph), naive(graph)
+    state = BACKEND.put([rng.normal(size=v.shape) for v in graph.state], "cpu")
+    expected = [a.copy() for a in state]
+    seen: list[tuple[Any, np.ndarray]] = []
+    for _ in range(runs):
+        inputs = [rng.normal(size=v.shape) for v in graph.inputs]
+        given = [x.copy() for x in inputs]
+        state, found = ours(state, inputs)
+        expected, wanted = theirs([np.array(a) for a in expected], given)
+        for key, value in wanted.items():
+            assert_same(found[key], value)
+            seen.append((found[key], np.array(value)))
+        for a, b in zip(state, expected, strict=True):
+            assert_same(a, b)
+        for a, b in zip(inputs, given, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for array, value in seen:
+        assert_same(array, value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_random_graphs_agree_with_a_straight_line(data: st.DataObject) -> None:
+    check(random_graph(lambda n: data.draw(st.integers(0, n - 1))))
+
+
+def by_seed(seed: int) -> Graph:
+    source = random.Random(seed)
+    return random_graph(source.randrange)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_seeded_graphs_agree_with_a_straight_line(seed: int) -> None:
+    check(by_seed(seed))
+
+
+def _no_lifetime(self: Storage, time: int) -> None:
+    self.whole.start = self.whole.stop = time
+
+
+MUTANTS = {
+    "lifetimes end too early": (Storage, "touch", _no_lifetime),
+    "any operand is overwritten": (planning, "_exact", lambda *args: True),
+    "old state is not waited for": (planning, "_ordered", lambda plan, actions, before: _ORDERED(plan, actions, {})),
+    "swapped state is not copied": (planning, "_snapshot_exchanged_state", lambda plan, actions: None),
+    "readers behind the writer": (planning, "_behind", lambda action, followers: set()),
+    "every value is whole": (planning.Plan, "is_whole", lambda self, value: True),
+}
+_ORDERED = planning._ordered
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_wrong_planner_would_be_noticed(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*MUTANTS[mutant])
+    with pytest.raises((AssertionError, ValueError)):
+        for seed in range(200):
+            check(by_seed(seed))
+
+
+# ---- state ----------------------------------------------------------------------------
+
+
+def counting(name: str = "s", shape: tuple[int, ...] = (3,)) -> Graph:
+    """Adds the input to the state; returns the old value, the new one, and a view of the new one."""
+    x, s = leaf("input", "x", Spec(shape, "float64")), leaf("state", name, Spec(shape, "float64"))
+    new = s + x
+    return Graph((x,), (s,), {"old": s, "new": new, "view": ops.reshape(new, (1, *shape))}, {name: new})
+
+
+def test_state_is_updated_in_place_and_the_same_list_comes_back() -> None:
+    step = planned(counting())
+    state = BACKEND.put([np.zeros(3)], "cpu")
+    (array,) = state
+    new, first = step(state, [np.ones(3)])
+    _, second = step(new, [np.ones(3)])
+    assert new is state
+    assert state[0] is array
+    np.testing.assert_array_equal(array, [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal([first["old"], first["new"], first["view"][0]], [[0.0] * 3, [1.0] * 3, [1.0] * 3])
+    np.testing.assert_array_equal([second["old"], second["new"]], [[1.0] * 3, [2.0] * 3])
+
+
+def test_outputs_share_no_memory_with_anything() -> None:
+    step = planned(counting())
+    state, x = BACKEND.put([np.zeros(3)], "cpu"), np.ones(3)
+    _, outputs = step(state, [x])
+    for name, y in outputs.items():
+        others = [x, *state, *(v for k, v in outputs.items() if k != name), step._memory]
+        assert not any(np.shares_memory(y, other) for other in others)
+
+
+def test_another_state_links_the_step_again() -> None:
+    step = planned(counting())
+    a, b = (BACKEND.put([np.full(3, v)], "cpu") for v in (0.0, 10.0))
+    for _ in range(2):
+        step(a, [np.ones(3)])
+        step(b, [np.ones(3)])
+    np.testing.assert_array_equal([a[0], b[0]], [[2.0] * 3, [12.0] * 3])
+    a[0] = np.full(3, 5.0)  # as an assigned variable does
+    step(a, [np.ones(3)])
+    np.testing.assert_array_equal(a[0], [6.0] * 3)
+
+
+def test_two_executables_share_one_state() -> None:
+    add, double = planned(counting()), planned(_doubling())
+    state = BACKEND.put([np.zeros(3)], "cpu")
+    for _ in range(3):
+        state, _ = add(state, [np.ones(3)])
+        state, _ = double(state, [])
+    np.testing.assert_array_equal(state[0], [14.0] * 3)
+
+
+def _doubling() -> Graph:
+    s = leaf("state", "s", Spec((3,), "float64"))
+    return Graph((), (s,), {"y": s * 2.0}, {"s": s * 2.0})
+
+
+def test_state_that_cannot_be_updated_in_place_is_replaced_by_copies() -> None:
+    spec = Spec((2, 2), "float64")
+    a, b = leaf("state", "a", spec), leaf("state", "b", spec)
+    step = planned(Graph((), (a, b), {}, {"a": a + 1.0, "b": b + 10.0}))
+    frozen = np.zeros((2, 2))
+    frozen.flags.writeable = False
+    shared, strided = np.zeros((2, 2)), np.zeros((4, 4))[::2, ::2]
+    for state in ([shared, shared], [frozen, strided], [np.asfortranarray(np.zeros((2, 2))), np.zeros((2, 2))]):
+        kept = list(state)
+        for _ in range(2):
+            state, _ = step(state, [])
+        np.testing.assert_array_equal(state[0], np.full((2, 2), 2.0))
+        np.testing.assert_array_equal(state[1], np.full((2, 2), 20.0))
+        assert all(np.sum(array) in (0.0, 8.0, 80.0) for array in kept)
+
+
+def test_wrong_state_is_refused() -> None:
+    step = planned(counting())
+    with pytest.raises(
+        GraphError, match=r"s: a state array does not fit. Expected float64\[3\]. Received float32\[3\]."
+    ):
+        step([np.zeros(3, "float32")], [np.ones(3)])
+    with pytest.raises(GraphError, match=r"wrong number of state arrays\. Expected 1\. Received 0\."):
+        step([], [np.ones(3)])
+
+
+# ---- memory ---------------------------------------------------------------------------
+
+
+def test_put_packs_arrays_of_one_dtype_in_order_with_scalars_last() -> None:
+    given = [
+        np.arange(6.0).reshape(2, 3),
+        np.array(7, "int32"),
+        np.array(0.5),
+        np.arange(3.0),
+        np.arange(2, dtype="int32"),
+    ]
+    found = BACKEND.put(given, "cpu")
+    for a, b in zip(given, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+        assert not np.shares_memory(a, b)
+    first, number, rate, second, small = (a.ctypes.data for a in found)
+    assert first % 64 == small % 64 == 0
+    assert (second, rate, number) == (first + 48, second + 24, small + 8)
+
+
+def test_arena_never_overlaps_what_is_alive_and_stays_near_the_bound() -> None:
+    source = random.Random(1)
+    for _ in range(50):
+        storages = []
+        for _ in range(40):
+            start = source.randrange(60)
+            nbytes = source.choice([4, 64, 100, 4096, 100_000])
+            storages.append(Storage("arena", nbytes, start, start + source.randrange(20)))
+        size, bound = place(storages), lower_bound(storages)
+        assert bound <= size <= 1.2 * bound
+        for i, a in enumerate(storages):
+            assert a.offset + a.nbytes <= size
+            for b in storages[:i]:
+                apart = a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+                assert apart or a.stop < b.start or b.stop < a.start
+
+
+def test_a_chain_of_elementwise_ops_runs_in_one_buffer() -> None:
+    x = leaf("input", "x", Spec((100, 100), "float64"))
+    y = x
+    for _ in range(5):
+        y = ops.tanh(y) + 1.0
+    step = planned(Graph((x,), (), {"y": y}))
+    assert step.plan.arena_bytes == step.plan.lower_bound == 80_000
+
+
+# ---- the step ---------------------------------------------------------------------------
+
+
+def test_the_step_is_a_flat_function_without_allocation() -> None:
+    x, w = leaf("input", "x", Spec((8, 4), "float32")), leaf("state", "dense/kernel", Spec((4, 2), "float32"))
+    step = planned(Graph((x,), (w,), {"y": ops.sum(ops.relu(ops.matmul(x, w)))}))
+    step(BACKEND.put([np.ones((4, 2), "float32")], "cpu"), [np.ones((8, 4), "float32")])
+    assert "dot(x, dense_kernel, v1)" in step.source
+    body = [line for line in step.source.splitlines()[1:] if not line.strip().startswith("#")]
+    assert all(line.startswith("    ") and not line.startswith("     ") for line in body)
+
+
+def test_no_warning_leaves_the_step() -> None:
+    x = leaf("input", "x", Spec((4,), "float32"))
+    graph = Graph((x,), (), {"y": ops.log(x), "z": ops.exp(x * 1e30), "w": 1.0 / (x - x)})
+    step = planned(graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with np.errstate(all="raise"):
+            _, outputs = step([], [np.array([0.0, -1.0, 1.0, np.inf], "float32")])
+            assert np.isnan(outputs["y"][1])
+            with pytest.raises(FloatingPointError):
+                np.log(np.zeros(1))  # the caller's own setting is as it was
+
+
+def test_runs_are_deterministic() -> None:
+    rng = np.random.default_rng(0)
+    graph = by_seed(11)
+    results = []
+    for _ in range(2):
+        step, state = planned(graph), BACKEND.put([np.ones(v.shape) for v in graph.state], "cpu")
+        results.append(step(state, [np.linspace(-1, 1, int(np.prod(v.shape))).reshape(v.shape) for v in graph.inputs]))
+    del rng
+    for a, b in zip(results[0][1].values(), results[1][1].values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_op_without_a_kernel_runs_by_its_table_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(planning.KERNELS, "tanh")
+    monkeypatch.delitem(planning.KERNELS, "concat")
+    x = leaf("input", "x", Spec((2, 2), "float64"))
+    check(Graph((x,), (), {"y": ops.concat([ops.tanh(x), x], 1)}))
+
+
+# ---- devices --------------------------------------------------------------------------------
+
+
+def test_devices_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert BACKEND.devices() == ["cpu"]
+    assert BACKEND.device(None) == BACKEND.device("cpu") == "cpu"
+    with pytest.raises(BackendError, match=r"device 'cuda' is not available\. Devices here: cpu\."):
+        BACKEND.device("cuda")
+
+
+def test_cupy_is_asked_only_for_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    runtime = SimpleNamespace(getDeviceCount=lambda: asked.append(1) or 2)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime), ndarray=dict))
+    assert BACKEND.device(None) == BACKEND.device("cpu") == "cpu"
+    assert not asked
+    assert BACKEND.device("cuda") == "cuda:0"
+    assert BACKEND.device("cuda:1") == "cuda:1"
+    assert BACKEND.devices() == ["cpu", "cuda:0", "cuda:1"]
+
+
+def test_bfloat16_is_refused_by_name() -> None:
+    x = leaf("input", "x", Spec((2,), "bfloat16"))
+    with pytest.raises(BackendError, match="NumPy has no dtype 'bfloat16'"):
+        planned(Graph((x,), (), {"y": x + x}))
+
+
+def test_a_program_of_layers_and_optimizer_runs_compiled() -> None:
+    x, w = leaf("input", "x", Spec((4, 3), "float64")), leaf("state", "w", Spec((3, 2), "float64"))
+    graph = Graph((x,), (w,), {"y": ops.matmul(x, w)}, {"w": w - 0.1 * w})
+    step = compile_graph(graph, BACKEND, "cpu")
+    state, outputs = step(BACKEND.put([np.ones((3, 2))], "cpu"), [np.ones((4, 3))])
+    assert_same(outputs["y"], np.full((4, 2), 3.0))
+    assert_same(state[0], np.full((3, 2), 0.9))

@@ -269,13 +269,13 @@ for _ in range(3):
 
 
 def test_a_saved_training_step_runs_without_the_code_that_made_it(tmp_path: object) -> None:
-    from unilayers import Input, Sequential, layers
+    from unilayers import Input, Sequential, layers, losses
     from unilayers.training.steps import Batch, train_program
 
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 6)).astype("float32"), rng.integers(0, 3, 8).astype("int32")
     model = Sequential([Input((6,)), layers.Dense(5, activation="relu"), layers.Dropout(0.5), layers.Dense(3)], seed=1)
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile("adam", losses.SparseCategoricalCrossentropy(from_logits=True))
     program = train_program(model, model._objectives, Batch(x, y))
     (tmp_path / "step.json").write_text(to_json(program.graph))
     np.savez(tmp_path / "data.npz", x=x, y=y, **{f"s{i}": v.numpy() for i, v in enumerate(program.variables)})

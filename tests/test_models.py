@@ -15,6 +15,7 @@ from unilayers.errors import CheckpointError, GraphError, ShapeError, UnilayersE
 from unilayers.registry import serialize
 
 RNG = np.random.default_rng(0)
+LOGITS = ul.losses.SparseCategoricalCrossentropy(from_logits=True)
 X = RNG.normal(size=(12, 6)).astype("float32")
 Y = RNG.integers(0, 3, 12).astype("int32")
 
@@ -68,7 +69,7 @@ MODELS = [sequential, functional, Net, residual]
 
 def compiled(make: Callable[..., ul.Model], **kwargs: object) -> ul.Model:
     model = make() if make is not Net else Net(seed=3)
-    model.compile("adam", ul.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"], **kwargs)
+    model.compile("adam", LOGITS, metrics=["accuracy"], **kwargs)
     return model
 
 
@@ -166,11 +167,11 @@ TARGETS = [Y, RNG.normal(size=(12, 1)).astype("float32")]
 @pytest.mark.parametrize(
     ("x", "y", "loss", "metrics"),
     [
-        (DATA, TARGETS, ["sparse_categorical_crossentropy", "mse"], [["accuracy"], ["mae"]]),
+        (DATA, TARGETS, [LOGITS, "mse"], [["accuracy"], ["mae"]]),
         (
             {"a": DATA[0], "b": DATA[1]},
             {"kind": TARGETS[0], "size": TARGETS[1]},
-            {"size": "mse", "kind": "sparse_categorical_crossentropy"},
+            {"size": "mse", "kind": LOGITS},
             {"kind": ["accuracy"], "size": ["mae"]},
         ),
     ],
@@ -211,7 +212,7 @@ def test_multi_input_config_round_trip(tmp_path: object) -> None:
 def test_frozen_layers_keep_their_weights() -> None:
     model = sequential()
     model.layers[0].trainable = False
-    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.compile("sgd", LOGITS)
     before = model.get_weights()
     model.fit(X, Y, epochs=1, verbose=0)
     after = model.get_weights()
@@ -245,7 +246,7 @@ def test_a_layer_may_serve_two_models() -> None:
     shared = layers.Dense(4)
     h = shared(x)
     first, second = ul.Model(x, layers.Dense(3)(h)), ul.Model(x, layers.Dense(2)(h))
-    first.compile("sgd", "sparse_categorical_crossentropy")
+    first.compile("sgd", LOGITS)
     first.fit(X, Y, epochs=1, verbose=0)
     np.testing.assert_array_equal(first.layers[0].get_weights()[0], second.layers[0].get_weights()[0])
     assert second.predict(X, verbose=0).shape == (12, 2)

@@ -68,7 +68,7 @@ def _write(path: Any, variables: Sequence[Variable], about: Mapping[str, Any]) -
     for v in variables:
         if v.path in tensors:
             raise CheckpointError(f"two variables are called {v.path!r}", fix="Give the layers names of their own")
-        tensors[v.path] = np.ascontiguousarray(v.numpy())
+        tensors[v.path] = np.array(v.numpy(), order="C")
     metadata = {KEY: json.dumps({"version": VERSION, **about})}
     try:
         write_atomically(Path(path), save(tensors, metadata))
@@ -137,12 +137,6 @@ def load_state(model: Model, path: Any) -> None:
             model.optimizer.build(model.trainable_weights)
         variables += model.optimizer.variables
     _assign(variables, tensors, path)
-    if model.optimizer is not None:
-        model.optimizer.learning_rate = (
-            float(model.optimizer.learning_rate_variable.numpy())
-            if model.optimizer.variables
-            else model.optimizer.learning_rate
-        )
     model.position = Position(**about.get("position", {}))
 
 

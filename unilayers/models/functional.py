@@ -7,7 +7,7 @@ from typing import Any
 
 from unilayers import ops
 from unilayers.errors import GraphError, UnilayersError
-from unilayers.graph import OPS, Node, Value
+from unilayers.graph import OPS, Node, Value, tracing
 from unilayers.graph.passes import map_attr
 from unilayers.graph.serialize import decode_attrs, encode_attrs
 from unilayers.layers.base import Call, Layer, leaves_of, map_structure
@@ -133,7 +133,8 @@ class Functional(Model, abstract=True):
             if "layer" in step:
                 out = layers[step["layer"]](*args, **_restore(step["kwargs"], "ref", value))
             else:
-                out = bind(OPS[step["op"]], args, decode_attrs(step["attrs"]))
+                with tracing():
+                    out = bind(OPS[step["op"]], args, decode_attrs(step["attrs"]))
             results.append(leaves_of(out))
         outputs = _restore(config.pop("outputs"), "ref", value)
         return Functional(inputs, outputs, **config)

@@ -194,19 +194,18 @@ class Layer(Configurable, family="layer"):
             regularizer: See ``regularizers.get``; its penalty is added to the loss.
             name: Short name; ``weight`` if None.
         """
-        dtype = dtype or self.compute_dtype
+        dtype, name = dtype or self.compute_dtype, name or "weight"
         if initializer is None:
             initializer = "glorot_uniform" if is_float(dtype) else "zeros"
-        init = initializers.get(initializer, where=self.where)
+        init = initializers.get(initializer, where=f"initializer of {name!r}")
         assert init is not None
         shape = tuple(shape or ())
 
         def draw(path: str) -> np.ndarray:
             return init(shape, dtype, generator=random.generator(self.root_seed, path))
 
-        name = name or "weight"
         variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name))
-        variable.regularizer = regularizers.get(regularizer, where=self.where)
+        variable.regularizer = regularizers.get(regularizer, where=f"regularizer of {name!r}")
         self._variables.append(variable)
         return variable
 

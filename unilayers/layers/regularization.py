@@ -49,8 +49,6 @@ class Dropout(Layer):
     def call(self, x: Any, training: bool = False) -> Any:
         if not training or self.rate == 0:
             return x
-        if self.rate == 1:
-            return ops.zeros_like(x)
         counter, key = self.next_random(self.seed)
         if self.noise_shape is None:
             return ops.dropout(x, counter, rate=self.rate, key=key)

@@ -1,0 +1,819 @@
+"""Every layer against Keras 3 with the same weights, finite differences, traced against eager, on every backend.
+
+One table of cases; everything below is derived from it, and a class without a case fails.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from unilayers import initializers, ops, random
+from unilayers import layers as L
+from unilayers.autodiff import GradientTape, gradients
+from unilayers.backend import Backend, backend_names, get_backend
+from unilayers.errors import ShapeError, UnilayersError
+from unilayers.graph import Value, leaf
+from unilayers.layers.base import leaves_of
+from unilayers.program import Program
+from unilayers.registry import parameters
+from unilayers.spec import Dim, Spec, public_shape
+from unilayers.variable import Trace, Variable, trace_into
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer with arguments, and the shape of one sample (a list of shapes: several inputs).
+
+    Args:
+        cls: The class.
+        shape: Shape or shapes without the batch.
+        kwargs: The constructor's arguments, the same for Keras.
+        training: Value of ``training`` at the call.
+        integers: Inputs are integers below this.
+        keras: Whether Keras has the same layer.
+    """
+
+    cls: type[L.Layer]
+    shape: Any
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    training: bool = False
+    integers: int = 0
+    keras: bool = True
+
+    def layer(self, dtype: str = "float64", weights: bool = True) -> L.Layer:
+        """The layer, built with the shape; with random weights, as many initial values are zeros or ones."""
+        made = self.cls(**self.kwargs, dtype=dtype)
+        made(self.inputs(2, dtype))
+        if weights:
+            rng = np.random.default_rng(1)
+            made.set_weights([rng.uniform(0.5, 1.5, v.shape) for v in made.weights])
+        return made
+
+    def inputs(self, batch: int = 3, dtype: str = "float64") -> Any:
+        rng = np.random.default_rng(batch)
+
+        def draw(shape: Shape) -> np.ndarray:
+            if self.integers:
+                return rng.integers(0, self.integers, (batch, *shape)).astype("int32")
+            return rng.normal(size=(batch, *shape)).astype(dtype)
+
+        return [draw(s) for s in self.shape] if isinstance(self.shape, list) else draw(self.shape)
+
+    def __str__(self) -> str:
+        text = ", ".join(f"{k}={v}" for k, v in self.kwargs.items() if not callable(v))
+        return f"{self.cls.__name__}({text}) {self.shape}{' training' if self.training else ''}"
+
+
+def _cases() -> Iterator[Case]:
+    def case(
+        cls: type[L.Layer], shape: Any, *, training: bool = False, integers: int = 0, keras: bool = True, **kwargs: Any
+    ) -> Case:
+        return Case(cls, shape, kwargs, training, integers, keras)
+
+    first = {"data_format": "channels_first"}
+    # core
+    yield case(L.InputLayer, (3,), keras=False, batch_shape=(None, 3))
+    yield case(L.Dense, (5,), units=3)
+    yield case(L.Dense, (2, 3, 5), units=4, activation="tanh", kernel_regularizer="l2", bias_initializer="ones")
+    yield case(L.Dense, (5,), units=3, activation="softmax", use_bias=False, kernel_initializer="he_normal")
+    yield case(L.Embedding, (4,), integers=6, input_dim=6, output_dim=3)
+    yield case(L.Identity, (4,))
+    yield case(L.Lambda, (4,), function=lambda x: x * 2.0 + 1.0)
+    # activations
+    yield case(L.Activation, (4,), activation="sigmoid")
+    yield case(L.ReLU, (20,))
+    yield case(L.ReLU, (20,), max_value=1.0, negative_slope=0.1, threshold=0.3)
+    yield case(L.ReLU, (20,), max_value=1.0, threshold=0.3)
+    yield case(L.ReLU, (20,), max_value=6.0, negative_slope=0.1)
+    yield case(L.LeakyReLU, (20,))
+    yield case(L.LeakyReLU, (20,), negative_slope=0.7)
+    yield case(L.ELU, (20,), alpha=0.4)
+    yield case(L.Softmax, (3, 4))
+    yield case(L.Softmax, (3, 4), axis=1)
+    yield case(L.Softmax, (3, 4), axis=[1, 2])
+    # convolutions
+    yield case(L.Conv1D, (7, 3), filters=4, kernel_size=3)
+    yield case(L.Conv1D, (8, 4), filters=6, kernel_size=3, strides=2, padding="same", groups=2, activation="relu")
+    yield case(L.Conv1D, (7, 3), filters=4, kernel_size=2, padding="causal", dilation_rate=2, use_bias=False)
+    yield case(L.Conv1D, (3, 7), filters=4, kernel_size=3, **first)
+    yield case(L.Conv1D, (6, 2), filters=2, kernel_size=3, padding=[(2, 1)], keras=False)
+    yield case(L.Conv2D, (6, 5, 3), filters=4, kernel_size=3)
+    yield case(L.Conv2D, (6, 5, 4), filters=4, kernel_size=(3, 2), strides=(2, 1), padding="same", groups=2)
+    yield case(L.Conv2D, (7, 7, 2), filters=3, kernel_size=3, strides=2, padding="same", activation="relu")
+    yield case(L.Conv2D, (7, 6, 2), filters=2, kernel_size=2, dilation_rate=(2, 3), kernel_regularizer="l1")
+    yield case(L.Conv2D, (2, 5, 6), filters=3, kernel_size=3, padding="same", activation="softmax", **first)
+    yield case(L.Conv2D, (4, 4, 1), filters=2, kernel_size=3, padding=[1, (0, 2)], keras=False)
+    yield case(L.Conv3D, (4, 3, 4, 2), filters=2, kernel_size=2, padding="same", strides=(1, 1, 2))
+    # pooling
+    yield case(L.MaxPooling1D, (7, 2))
+    yield case(L.MaxPooling1D, (2, 7), pool_size=3, strides=2, padding="same", **first)
+    yield case(L.MaxPooling2D, (6, 5, 2))
+    yield case(L.MaxPooling2D, (6, 5, 2), pool_size=(3, 2), strides=(1, 2), padding="same")
+    yield case(L.MaxPooling2D, (2, 6, 5), **first)
+    yield case(L.MaxPooling2D, (5, 5, 1), pool_size=3, padding=1, keras=False)
+    yield case(L.MaxPooling3D, (4, 4, 5, 2))
+    yield case(L.AveragePooling1D, (7, 2), pool_size=3, padding="same")
+    yield case(L.AveragePooling2D, (6, 5, 2), pool_size=2)
+    # Keras on torch repeats the edge where only one end is padded; on TensorFlow it agrees with us.
+    yield case(L.AveragePooling2D, (6, 5, 2), pool_size=(3, 2), strides=2, padding="same", keras=False)
+    yield case(L.AveragePooling2D, (7, 5, 2), pool_size=3, strides=2, padding="same")
+    yield case(L.AveragePooling2D, (2, 6, 5), pool_size=2, strides=1, **first)
+    yield case(L.AveragePooling3D, (4, 4, 5, 2), pool_size=2)
+    for cls, shape in (
+        (L.GlobalMaxPooling1D, (5, 3)),
+        (L.GlobalMaxPooling2D, (4, 5, 3)),
+        (L.GlobalMaxPooling3D, (3, 4, 2, 3)),
+        (L.GlobalAveragePooling1D, (5, 3)),
+        (L.GlobalAveragePooling2D, (4, 5, 3)),
+        (L.GlobalAveragePooling3D, (3, 4, 2, 3)),
+    ):
+        yield case(cls, shape)
+        yield case(cls, shape, keepdims=True, **first)
+    # normalization
+    for training in (False, True):
+        yield case(L.BatchNormalization, (5,), training=training)
+        yield case(L.BatchNormalization, (3, 4, 2), training=training, momentum=0.7, epsilon=0.1, scale=False)
+        yield case(L.BatchNormalization, (2, 3, 4), training=training, axis=1, center=False)
+    yield case(L.BatchNormalization, (5,), training=True, trainable=False)
+    yield case(L.LayerNormalization, (5,))
+    yield case(L.LayerNormalization, (3, 4, 2), axis=[2, 3], epsilon=0.1)
+    # Keras on torch fails for axes that are not the last; on TensorFlow it agrees with us. See the test below.
+    yield case(L.LayerNormalization, (3, 4, 2), axis=[1, 2], epsilon=0.1, keras=False)
+    yield case(L.LayerNormalization, (3, 4), axis=1, center=False, keras=False)
+    yield case(L.LayerNormalization, (3, 4), scale=False)
+    # regularization: what Dropout does in training has its own tests below
+    yield case(L.Dropout, (5,), rate=0.5)
+    yield case(L.Dropout, (5,), rate=0.0, training=True)
+    yield case(L.Dropout, (5,), rate=1.0, training=True, keras=False)
+    # reshaping
+    yield case(L.Flatten, (3, 4, 2))
+    yield case(L.Flatten, (2, 3, 4), **first)
+    yield case(L.Flatten, ())
+    yield case(L.Reshape, (6, 2), target_shape=(3, 4))
+    yield case(L.Reshape, (6, 2), target_shape=(2, -1, 2))
+    yield case(L.Permute, (2, 3, 4), dims=(3, 1, 2))
+    yield case(L.ZeroPadding1D, (3, 2))
+    yield case(L.ZeroPadding1D, (2, 3), padding=(2, 1), **first)
+    yield case(L.ZeroPadding2D, (3, 4, 2))
+    yield case(L.ZeroPadding2D, (3, 4, 2), padding=(0, 2))
+    yield case(L.ZeroPadding2D, (2, 3, 4), padding=((1, 0), (2, 3)), **first)
+    yield case(L.ZeroPadding3D, (2, 3, 2, 2), padding=(1, 0, 2))
+    # merging
+    for cls in (L.Add, L.Multiply, L.Average, L.Maximum, L.Minimum):
+        yield case(cls, [(3, 4), (3, 4), (3, 4)])
+        yield case(cls, [(3, 4), (4,)])
+    yield case(L.Add, [(3, 1), (1, 4)])
+    yield case(L.Subtract, [(3, 4), (3, 4)])
+    yield case(L.Subtract, [(3, 4), (4,)])
+    yield case(L.Concatenate, [(3, 4), (3, 1), (3, 2)])
+    yield case(L.Concatenate, [(3, 4), (2, 4)], axis=1)
+    # preprocessing
+    yield case(L.Rescaling, (4,), scale=0.5, offset=-1.0)
+    yield case(L.Rescaling, (4, 3), scale=[0.5, 1.0, 2.0], offset=[0.0, 1.0, 2.0])
+    yield case(L.Rescaling, (4,), integers=256, scale=1 / 255)
+
+
+CASES = list(_cases())
+BUILTIN = [cls for cls in L.Layer.registry if cls.__module__.startswith("unilayers.layers.")]
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def test_every_layer_has_a_case() -> None:
+    assert {case.cls.__name__ for case in CASES} == {cls.__name__ for cls in BUILTIN}
+
+
+# ---- running a layer ----------------------------------------------------------
+
+
+def seeded(shape: Sequence[int]) -> np.ndarray:
+    return np.random.default_rng(99).normal(size=tuple(shape))
+
+
+def differentiable(layer: L.Layer, x: Any) -> list[Any]:
+    """What gradients are taken of: float inputs, then trainable weights."""
+    return [v for v in leaves_of(x) if ops.dtype_of(v).startswith("float")] + list(layer.trainable_weights)
+
+
+def eager(layer: L.Layer, x: Any, training: bool) -> dict[str, np.ndarray]:
+    """Output and gradients of a random projection of it, computed at once."""
+    with GradientTape() as tape:
+        boxes = [tape.watch(v) if v.dtype.kind == "f" else v for v in leaves_of(x)]
+        y = layer(boxes if isinstance(x, list) else boxes[0], training=training)
+        target = ops.sum(ops.multiply(y, seeded(ops.shape_of(y))))
+    sources = differentiable(layer, boxes)
+    found = tape.gradient(target, sources)
+    grads = [np.zeros(ops.shape_of(s)) if g is None else ops.to_numpy(g) for g, s in zip(found, sources, strict=True)]
+    return {"y": ops.to_numpy(y)} | {f"gradient {i}": g for i, g in enumerate(grads)}
+
+
+def program_of(layer: L.Layer, x: Any, training: bool) -> Program:
+    """The same as a graph with a symbolic batch; the projection is one more input."""
+
+    def symbol(name: str, array: np.ndarray) -> Value:
+        return leaf("input", name, Spec((Dim.symbol("batch"), *array.shape[1:]), array.dtype.name))
+
+    trace = Trace(layer.variables)
+    with trace_into(trace):
+        values = [symbol(f"x{i}", v) for i, v in enumerate(leaves_of(x))]
+        y = layer(values if isinstance(x, list) else values[0], training=training)
+        projection = leaf("input", "projection", y.spec)
+        target = ops.sum(ops.multiply(y, projection))
+        sources = [trace.read(v) if isinstance(v, Variable) else v for v in differentiable(layer, values)]
+        grads = gradients(target, sources)
+    outputs = {"y": y} | {f"gradient {i}": g for i, g in enumerate(grads)}
+    return Program(trace.graph([*values, projection], outputs), trace.variables)
+
+
+def run_program(program: Program, x: Any, backend: Backend, batch_of_y: Shape) -> dict[str, np.ndarray]:
+    store = program.place(backend, backend.device("cpu"))
+    dtype = program.graph.inputs[-1].dtype
+    outputs = program.run(store, [*leaves_of(x), seeded(batch_of_y).astype(dtype)])
+    return {name: backend.get(array) for name, array in outputs.items()}
+
+
+def assert_all_close(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], rtol: float, atol: float) -> None:
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert found[name].dtype == wanted[name].dtype, name
+        np.testing.assert_allclose(found[name], wanted[name], rtol, atol, err_msg=name)
+
+
+# ---- Keras as the witness -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keras() -> Any:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras")
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+
+
+def twin(keras: Any, case: Case) -> Any:
+    if not case.keras:
+        pytest.skip("Keras has no such option")
+    return getattr(keras.layers, case.cls.__name__)(**case.kwargs, dtype="float64")
+
+
+@each_case
+def test_keras_agrees(keras: Any, case: Case) -> None:
+    """Weight names, shapes and order; outputs with the same weights; and the weights after the call."""
+    tolerance = 1e-5, 2e-6  # Keras on torch computes some layers in float32 whatever the dtype
+    layer, other, x = case.layer(), twin(keras, case), case.inputs()
+    shapes = [v.shape for v in x] if isinstance(x, list) else x.shape
+    if not other.built:
+        other.build(shapes)
+    assert [(v.name, v.shape) for v in layer.weights] == [(v.name, tuple(v.shape)) for v in other.weights]
+    assert len(layer.trainable_weights) == len(other.trainable_weights)
+    other.set_weights(layer.get_weights())
+    takes_training = "training" in inspect.signature(other.call).parameters
+    wanted = to_numpy(other(x, **({"training": case.training} if takes_training else {})))
+    np.testing.assert_allclose(layer(x, training=case.training), wanted, *tolerance)
+    for mine, theirs in zip(layer.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, *tolerance)
+
+
+@each_case
+def test_output_shape_is_that_of_keras(keras: Any, case: Case) -> None:
+    other, layer = twin(keras, case), case.cls(**case.kwargs)
+    many = isinstance(case.shape, list)
+    for batch in (None, 5):
+        shape = [(batch, *s) for s in case.shape] if many else (batch, *case.shape)
+        wanted = tuple(other.compute_output_shape(shape))
+        if batch is None and case.cls is L.Add and case.shape == [(3, 1), (1, 4)]:
+            assert wanted == (None, 3, 4)
+        assert layer.compute_output_shape(shape) == wanted
+
+
+@pytest.mark.parametrize("cls", [c for c in BUILTIN if c is not L.InputLayer], ids=lambda c: c.__name__)
+def test_arguments_are_those_of_keras(keras: Any, cls: type[L.Layer]) -> None:
+    """Every argument that may be given by position: same name, same order, same default."""
+    theirs = inspect.signature(getattr(keras.layers, cls.__name__).__init__).parameters
+    mine = [p for p in parameters(cls).values() if p.kind is not p.KEYWORD_ONLY]
+    known = [p.name for p in theirs.values() if p.name not in ("self", "kwargs")]
+    # Those of Keras's that are not here may only follow, or stand between as arguments that are given by name.
+    assert [name for name in known if name in {p.name for p in mine}] == [p.name for p in mine]
+    for p in mine:
+        default = theirs[p.name].default
+        if default is not inspect.Parameter.empty:
+            same_on_all_axes = isinstance(default, tuple) and set(np.ravel(default)) == {p.default}
+            assert p.default == default or same_on_all_axes, p.name
+
+
+# ---- gradients, tracing, backends -----------------------------------------------
+
+
+@each_case
+def test_gradients_are_those_of_finite_differences(case: Case) -> None:
+    """Along random directions, in float64."""
+    layer, x = case.layer(), case.inputs(2)
+    found = eager(layer, x, case.training)
+    sources = differentiable(layer, x)
+    rng = np.random.default_rng(5)
+
+    def value(step: float, at: int, direction: np.ndarray) -> float:
+        source, arrays = sources[at], list(leaves_of(x))
+        if isinstance(source, Variable):
+            old = source.numpy()
+            source.assign(old + step * direction)
+        else:
+            arrays = [a + step * direction if a is source else a for a in arrays]
+        y = layer(arrays if isinstance(x, list) else arrays[0], training=case.training)
+        if isinstance(source, Variable):
+            source.assign(old)
+        return float(np.sum(y * seeded(y.shape)))
+
+    for at, source in enumerate(sources):
+        for _ in range(2):
+            direction = rng.normal(size=source.shape)
+            slope = (value(1e-6, at, direction) - value(-1e-6, at, direction)) / 2e-6
+            assert np.sum(found[f"gradient {at}"] * direction) == pytest.approx(slope, rel=1e-6, abs=1e-7)
+
+
+@each_case
+def test_traced_equals_eager_at_every_batch_size(case: Case) -> None:
+    layer = case.layer()
+    before = layer.get_weights()
+    program = program_of(layer, case.inputs(), case.training)
+    for batch in (1, 3):
+        x = case.inputs(batch)
+        layer.set_weights(before)
+        wanted = eager(layer, x, case.training)
+        after = layer.get_weights()
+        layer.set_weights(before)
+        found = run_program(program, x, get_backend("numpy"), wanted["y"].shape)
+        assert_all_close(found, wanted, 1e-12, 1e-13)
+        for mine, theirs in zip(layer.get_weights(), after, strict=True):  # the moving statistics
+            np.testing.assert_allclose(mine, theirs, 1e-12)
+
+
+def usable(name: str) -> Backend:
+    try:
+        return get_backend(name)
+    except (UnilayersError, ImportError, AttributeError) as error:
+        pytest.skip(f"{name}: {error}")
+
+
+others = pytest.mark.parametrize("backend", [n for n in backend_names() if n != "numpy"])
+
+
+@others
+@each_case
+def test_backends_agree_with_numpy(backend: str, case: Case) -> None:
+    """Outputs, gradients and updated statistics, in float64; in float32 the dtype stays float32."""
+    engine = usable(backend)
+    for dtype, rtol, atol in (("float64", 1e-9, 1e-11), ("float32", 2e-4, 2e-5)):
+        results = []
+        for each in (get_backend("numpy"), engine):
+            layer, x = case.layer(dtype), case.inputs(2, dtype)
+            shape = np.shape(layer(x))
+            program = program_of(layer, x, case.training)
+            layer.set_weights(case.layer(dtype).get_weights())
+            found = run_program(program, x, each, shape)
+            results.append(found | {f"weight {i}": w for i, w in enumerate(layer.get_weights())})
+        assert results[0]["y"].dtype == dtype
+        assert_all_close(results[1], results[0], rtol, atol)
+
+
+@others
+@each_case
+def test_arrays_of_a_backend_are_computed_there(backend: str, case: Case) -> None:
+    """A layer called on an engine's own arrays gives such an array, with the same values."""
+    engine = usable(backend)
+    layer, again, x = case.layer(), case.layer(), case.inputs()
+    arrays = engine.put(leaves_of(x), engine.device("cpu"))
+    y = again(arrays if isinstance(x, list) else arrays[0], training=case.training)
+    assert engine.device_of(y) == engine.device("cpu")
+    np.testing.assert_allclose(engine.get(y), layer(x, training=case.training), 1e-9, 1e-11)
+    for mine, theirs in zip(again.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, 1e-9, 1e-11)
+
+
+# ---- configs ------------------------------------------------------------------
+
+
+def as_tuples(text: str) -> str:
+    """A repr in which lists and tuples look alike: configs hold lists only."""
+    return text.replace("[", "(").replace("]", ")").replace(",)", ")")
+
+
+@each_case
+def test_config_round_trip(case: Case) -> None:
+    """Through JSON, the same layer comes back: same repr, same weights' names, shapes and initial values."""
+    layer = case.layer(weights=False)
+    if case.cls is L.Lambda:
+        with pytest.raises(UnilayersError, match=r"Lambda\.function.*Expected a function"):
+            L.Lambda.from_config(json.loads(json.dumps(layer.get_config())))
+        return
+    config = json.loads(json.dumps(layer.get_config()))
+    again = case.cls.from_config(config)
+    assert again.get_config() == layer.get_config()
+    assert as_tuples(repr(again)) == as_tuples(repr(layer))
+    again(case.inputs(2))
+    assert [(v.path, v.shape) for v in again.weights] == [(v.path, v.shape) for v in layer.weights]
+    for mine, theirs in zip(again.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+# ---- one by one -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1, (1, 2), (1, 3), [3, 2]], ids=str)
+def test_layer_normalization_over_any_axes(axis: Any) -> None:
+    x = np.random.default_rng(0).normal(3.0, 2.0, (4, 3, 5, 2))
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    wanted = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 0.01)
+    layer = L.LayerNormalization(axis, epsilon=0.01, dtype="float64")
+    np.testing.assert_allclose(layer(x), wanted, 1e-12)
+    assert layer.gamma.shape == tuple(x.shape[a] for a in sorted(a % 4 for a in axes))
+
+
+def test_explicit_padding_is_zero_padding_before() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 2))
+    padded = L.ZeroPadding2D(((1, 1), (0, 2)), dtype="float64")(x)
+    conv = L.Conv2D(3, 3, padding=[1, (0, 2)], dtype="float64")
+    y = conv(x)
+    plain = L.Conv2D(3, 3, dtype="float64")
+    plain(padded)
+    plain.set_weights(conv.get_weights())
+    np.testing.assert_allclose(y, plain(padded), 1e-12)
+
+
+def test_embedding_may_start_from_given_vectors() -> None:
+    table = np.random.default_rng(0).normal(size=(5, 3))
+    layer = L.Embedding(5, 3, embeddings_initializer=table, dtype="float64")
+    np.testing.assert_array_equal(layer(np.array([[4, 0]])), table[[[4, 0]]])
+    np.testing.assert_array_equal(layer(np.array([[4.0, 0.0]], "float32")), table[[[4, 0]]])
+
+
+def test_frozen_batch_normalization_runs_as_in_inference() -> None:
+    """Also below a layer that is not trainable; its statistics then stay, and its weights get no gradient."""
+
+    class Block(L.Layer):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.norm = L.BatchNormalization()
+
+        def call(self, x: Any) -> Any:
+            return self.norm(x)
+
+    x = np.random.default_rng(0).normal(3.0, 2.0, (8, 4)).astype("float32")
+    block = Block()
+    block(x, training=True)
+    before = block.get_weights()
+    assert before[2].any()
+    block.trainable = False
+    np.testing.assert_array_equal(block(x, training=True), block(x, training=False))
+    for now, then in zip(block.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert block.trainable_weights == [] and [v.name for v in block.non_trainable_weights][:2] == ["gamma", "beta"]
+    block.trainable = True
+    assert np.abs(np.asarray(block(x, training=True)).mean(0)).max() < 1e-6
+
+
+def test_functional_forms_are_the_layers() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    for name in ("add", "subtract", "multiply", "average", "maximum", "minimum"):
+        np.testing.assert_array_equal(getattr(L, name)([a, b]), getattr(L, name.capitalize())()([a, b]))
+    np.testing.assert_array_equal(L.concatenate([a, b], axis=0), np.concatenate([a, b]))
+    assert L.add([L.Input((4,)), L.Input((4,))], name="sum").origin.layer.name == "sum"
+
+
+def test_regularizers_of_weights() -> None:
+    layer = L.Dense(
+        2, kernel_regularizer={"L2": {"l2": 0.1}}, bias_regularizer="l1", bias_initializer="ones", dtype="float64"
+    )
+    layer(np.ones((1, 3)))
+    found = [float(x) for x in layer.regularization_losses()]
+    assert found == pytest.approx([0.1 * np.sum(layer.kernel.numpy() ** 2), 0.01 * 2])
+
+
+def test_inputs() -> None:
+    assert public_shape(L.Input((8, None, 3)).shape) == (None, 8, None, 3)
+    assert L.Input((4,), 5, "int32", name="ids").spec == Spec((5, 4), "int32")
+    assert public_shape(L.Input(batch_shape=(None, 4)).shape) == (None, 4)
+    first, second, unnamed = (L.Input((None,), name=n) for n in ("a", "b", None))
+    assert first.shape[1] != second.shape[1] and first.shape[0] == second.shape[0] == unnamed.shape[0]
+    value = L.Input((3, None), name="ids", dtype="int32")
+    assert L.InputLayer.of(value).symbolic_input().spec == value.spec
+    assert L.InputLayer.of(value).symbolic_input().node.attrs["name"] == "ids"
+    assert L.Layer.registry.get("Input") is L.InputLayer
+    for wrong in ({}, {"shape": (3,), "batch_shape": (None, 3)}):
+        with pytest.raises(UnilayersError, match="give shape or batch_shape"):
+            L.Input(**wrong)  # type: ignore[arg-type]
+
+
+# ---- dropout ------------------------------------------------------------------
+
+
+def test_dropout_keeps_the_mean_and_drops_the_rate() -> None:
+    x = np.ones((200, 200), "float32")
+    for rate in (0.1, 0.5, 0.9):
+        y = L.Dropout(rate)(x, training=True)
+        assert set(np.unique(y)) == {np.float32(0), np.float32(1 / (1 - rate))}
+        # Four standard deviations of a mean of 40,000 independent elements.
+        assert abs(np.mean(y == 0) - rate) < 4 * np.sqrt(rate * (1 - rate) / x.size)
+
+
+def test_dropout_masks_follow_the_seed_the_path_and_the_call() -> None:
+    x = np.ones((4, 50), "float32")
+
+    def masks(layer: L.Dropout, calls: int = 2) -> list[np.ndarray]:
+        return [layer(x, training=True) for _ in range(calls)]
+
+    first, second = masks(L.Dropout(0.5, name="a"))
+    assert (first != second).any()
+    for again, mask in zip(masks(L.Dropout(0.5, name="a")), (first, second), strict=True):
+        np.testing.assert_array_equal(again, mask)
+    layer = L.Dropout(0.5, name="a")
+    layer(x)  # inference: takes nothing from the stream
+    np.testing.assert_array_equal(layer(x, training=True), first)
+    for other in (L.Dropout(0.5, name="b"), L.Dropout(0.5, name="a", seed=3)):
+        assert (masks(other, 1)[0] != first).any()
+    assert layer.weights == [] and [v.name for v in layer.variables] == ["random_counter"]
+
+
+def test_dropout_noise_shape() -> None:
+    x = np.random.default_rng(0).normal(size=(6, 5, 40))
+    y = L.Dropout(0.5, noise_shape=(None, 1, None), dtype="float64")(x, training=True)
+    ratio = y / x
+    assert set(np.unique(np.round(ratio, 12))) == {0.0, 2.0}
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), 1e-12)
+    for wrong in ((None, 1), (None, 2, None)):
+        with pytest.raises(ShapeError, match="noise_shape does not broadcast to the input"):
+            L.Dropout(0.5, noise_shape=wrong)(x, training=True)
+
+
+@pytest.mark.parametrize("noise_shape", [None, (None, 1, None)], ids=str)
+def test_dropout_traced_equals_eager_on_every_backend(noise_shape: Any) -> None:
+    """Bit for bit, call by call; the gradient has the mask of its own call."""
+
+    def layer() -> L.Dropout:
+        return L.Dropout(0.3, noise_shape, name="drop")
+
+    x = np.random.default_rng(1).normal(size=(3, 4, 5)).astype("float32")
+    once = layer()
+    wanted = [eager(once, x, True) for _ in range(3)]
+    assert (wanted[0]["y"] != wanted[1]["y"]).any()
+    checked = 0
+    for name in backend_names():
+        try:
+            engine = usable(name)
+        except pytest.skip.Exception:
+            continue
+        made = layer()
+        made.build(None)
+        program = program_of(made, x, True)
+        for want in wanted:
+            found = run_program(program, x, engine, x.shape)
+            np.testing.assert_array_equal(found["y"], want["y"], err_msg=name)
+            np.testing.assert_allclose(found["gradient 0"], want["gradient 0"], 1e-6, err_msg=name)
+        checked += 1
+    assert checked
+
+
+# ---- initial values -------------------------------------------------------------
+
+
+class Two(L.Layer):
+    """Two dense layers, built in either order."""
+
+    def __init__(self, backwards: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.backwards = backwards
+        self.left, self.right = L.Dense(3, name="left"), L.Dense(3, name="right")
+
+    def call(self, x: Any) -> Any:
+        order = (self.right, self.left) if self.backwards else (self.left, self.right)
+        return L.add([layer(x) for layer in order])
+
+
+def test_initial_values_depend_on_path_and_seed_only() -> None:
+    x = np.ones((1, 4), "float32")
+
+    def kernels(layer: L.Layer) -> dict[str, np.ndarray]:
+        layer(x)
+        return {v.path: v.numpy() for v in layer.weights if v.name == "kernel"}
+
+    one, two = kernels(Two(name="net")), kernels(Two(backwards=True, name="net"))
+    assert one.keys() == two.keys() == {"net/left/kernel", "net/right/kernel"}
+    for path in one:
+        np.testing.assert_array_equal(one[path], two[path])
+    assert (one["net/left/kernel"] != one["net/right/kernel"]).any()
+    before = random.default_seed()
+    drawn = initializers.GlorotUniform()((4, 3), generator=random.generator(before, "net/left/kernel"))
+    np.testing.assert_array_equal(one["net/left/kernel"], drawn)
+    random.set_random_seed(before + 1)
+    try:
+        assert (kernels(Two(name="net"))["net/left/kernel"] != one["net/left/kernel"]).any()
+    finally:
+        random.set_random_seed(before)
+
+
+# ---- sharing, layers of one's own -------------------------------------------------
+
+
+def test_a_layer_called_twice_has_one_set_of_weights() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 5, 4))
+    layer = L.Dense(3, dtype="float64")
+    with GradientTape() as tape:
+        target = ops.sum(layer(a)) + ops.sum(ops.multiply(layer(b), 2.0))
+    assert [v.path for v in layer.weights] == ["dense/kernel", "dense/bias"]
+    wanted = np.repeat((a.sum(0) + 2 * b.sum(0))[:, None], 3, 1)
+    np.testing.assert_allclose(tape.gradient(target, layer.kernel), wanted, 1e-12)
+    left, right = layer(L.Input((4,))), layer(L.Input((4,)))
+    assert left.origin.layer is right.origin.layer is layer and len(layer.weights) == 2
+
+
+class Gated(L.Layer):
+    """Written the Keras way: __init__, build, call, add_weight, sublayers, training."""
+
+    def __init__(self, units: int, rate: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = L.Dense(units, activation="relu")
+        self.steps = [L.Dense(units, name=f"step{i}") for i in range(2)]
+        self.dropout = L.Dropout(rate)
+
+    def build(self, input_shape: Any) -> None:
+        self.gate = self.add_weight(shape=(input_shape[-1], self.units), initializer="ones", name="gate")
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False, name="calls")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        y = self.dense(x) * ops.sigmoid(x @ self.gate)
+        for step in self.steps:
+            y = step(y) + y
+        if training:
+            self.calls.assign_add(1.0)
+            y = self.dropout(y)
+        return y
+
+
+def test_a_layer_of_ones_own() -> None:
+    layer, x = Gated(3, name="gated", dtype="float64"), np.random.default_rng(0).normal(size=(6, 4))
+    y = layer(x)
+    assert [v.path for v in layer.weights] == [
+        "gated/gate", "gated/calls", "gated/dense/kernel", "gated/dense/bias", "gated/step0/kernel", "gated/step0/bias",
+        "gated/step1/kernel", "gated/step1/bias",
+    ]  # fmt: skip
+    kernel, gate = layer.dense.kernel.numpy(), layer.gate.numpy()
+    h = np.maximum(x @ kernel, 0) / (1 + np.exp(-(x @ gate)))
+    for step in layer.steps:
+        h = h @ step.kernel.numpy() + h
+    np.testing.assert_allclose(y, h, 1e-12)
+    assert (np.asarray(layer(x, training=True)) == 0).any(), "training reaches the dropout inside"
+    assert float(layer.calls) == 1
+    assert layer.get_config() == {"units": 3, "rate": 0.5, "name": "gated", "dtype": "float64"}
+    again = Gated.from_config(layer.get_config())
+    np.testing.assert_array_equal(again(x), y)
+    layer.set_weights(layer.get_weights())
+    wanted = eager(layer, x, False)
+    assert_all_close(run_program(program_of(layer, x, False), x, get_backend("numpy"), y.shape), wanted, 1e-12, 1e-13)
+
+
+def test_a_layer_of_ones_own_may_declare_fields() -> None:
+    class Scale(L.Layer):
+        factor: float = 2.0
+
+        def call(self, x: Any) -> Any:
+            return x * self.factor
+
+    assert repr(Scale(3.0)) == "Scale(factor=3.0)"
+    np.testing.assert_array_equal(Scale.from_config(Scale(3.0).get_config())(np.ones(2, "float32")), [3, 3])
+
+
+# ---- messages -----------------------------------------------------------------
+
+X2 = np.ones((2, 5), "float32")
+
+
+def built(layer: L.Layer, x: Any) -> L.Layer:
+    layer(x)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda: L.Conv2D(4, 3)(np.ones((2, 8, 8), "float32")),
+            "conv2d Conv2D(filters=4, kernel_size=3): input has the wrong number of axes. Expected 4 axes, the batch "
+            "included. Received (2, 8, 8). Add the axis that is missing: x[None] for the batch, x[..., None] for the "
+            "channels.",
+        ),
+        (
+            lambda: L.Dense(3)(np.ones(5, "float32")),
+            "dense Dense(units=3): input has the wrong number of axes. Expected at least 2 axes, the batch included. "
+            "Received (5,). Add the axis that is missing: x[None] for the batch, x[..., None] for the channels.",
+        ),
+        (
+            lambda: L.MaxPooling1D()(np.ones((2, 8, 8, 1), "float32")),
+            "max_pooling1d MaxPooling1D(): input has the wrong number of axes. Expected 3 axes, the batch included. "
+            "Received (2, 8, 8, 1). Use Flatten or Reshape.",
+        ),
+        (
+            lambda: built(L.Dense(3), X2)(X2[:, :4]),
+            "dense Dense(units=3): input does not fit the weights. Expected size 5 on axis -1, as at the first call. "
+            "Received (2, 4). Use a new layer for inputs of another size.",
+        ),
+        (
+            lambda: L.Dense(3)(L.Input((None,))),
+            "dense Dense(units=3): the weights need a size that is not known. Expected a number on axis -1. Received "
+            "(None, None). Give that size in Input(shape).",
+        ),
+        (
+            lambda: L.Conv1D(4, 3, groups=2)(np.ones((2, 8, 3), "float32")),
+            "conv1d Conv1D(filters=4, kernel_size=3, groups=2): the channels cannot be cut into groups. Expected a "
+            "multiple of groups=2. Received 3 channels in (2, 8, 3).",
+        ),
+        (
+            lambda: L.MaxPooling2D()(np.ones((2, 1, 1, 3), "float32")),
+            "max_pooling2d MaxPooling2D() > op 'max_pool': the window is larger than the padded input. Expected at "
+            "least 2 on spatial axis 0. Received size 1 with padding (0, 0). Use a smaller window or padding='same'.",
+        ),
+        (
+            lambda: L.Add()(X2),
+            "add Add(): needs a list of inputs. Received one value. Call the layer on [a, b].",
+        ),
+        (
+            lambda: L.Subtract()([X2, X2, X2]),
+            "subtract Subtract(): needs two inputs. Received 3.",
+        ),
+        (
+            lambda: L.Concatenate()([X2, X2[0]]),
+            "concatenate Concatenate(): inputs have different numbers of axes. Received (2, 5), (5,).",
+        ),
+        (
+            lambda: L.Permute((1, 2))(X2),
+            "permute Permute(dims=(1, 2)): input has the wrong number of axes. Expected 3 axes, the batch included. "
+            "Received (2, 5). Add the axis that is missing: x[None] for the batch, x[..., None] for the channels.",
+        ),
+    ],
+)  # fmt: skip
+def test_inputs_that_do_not_fit(act: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ShapeError) as error:
+        act()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: L.Dense(0), "Dense.units: a value that does not fit. Expected an int at least 1. Received 0 (int)."),
+        (
+            lambda: L.Dense(3, "rellu"),
+            "Dense.activation: unknown activation 'rellu'. Did you mean 'relu'?",
+        ),
+        (
+            lambda: L.Conv2D(4, (3, 3, 3)),
+            "Conv2D.kernel_size: a value that does not fit. Expected an int or 2 ints. Received (3, 3, 3).",
+        ),
+        (
+            lambda: L.Conv2D(3, 3, groups=2),
+            "Conv2D(filters=3, kernel_size=3, groups=2): filters are no multiple of groups.",
+        ),
+        (
+            lambda: L.Conv1D(3, 3, strides=2, dilation_rate=2),
+            "Conv1D(filters=3, kernel_size=3, strides=2, dilation_rate=2): strides and dilation_rate are both above 1.",
+        ),
+        (
+            lambda: L.Conv2D(3, 3, padding="causal"),
+            "Conv2D(filters=3, kernel_size=3, padding='causal'): causal padding needs one spatial axis.",
+        ),
+        (
+            lambda: L.Reshape((-1, -1)),
+            "Reshape.target_shape: not a shape. Expected sizes, at most one of them -1. Received (-1, -1).",
+        ),
+        (
+            lambda: L.Permute((1, 3)),
+            "Permute.dims: not an order of axes. Expected each of 1..2 once. Received (1, 3).",
+        ),
+        (
+            lambda: L.ZeroPadding2D((1, 2, 3)),
+            "ZeroPadding2D.padding: a value that does not fit. Expected an int or 2 entries. Received (1, 2, 3).",
+        ),
+        (
+            lambda: L.Dense(3, kernel_initializer="glorot_unifrom")(X2),
+            "dense Dense(units=3, kernel_initializer='glorot_unifrom') > initializer of 'kernel': unknown initializer "
+            "'glorot_unifrom'. Did you mean 'GlorotUniform'?",
+        ),
+    ],
+)  # fmt: skip
+def test_arguments_that_do_not_fit(act: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UnilayersError) as error:
+        act()
+    assert str(error.value) == message

@@ -175,7 +175,8 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     function = backend.table.get(op.name)
     if function is None or (boxed and op.vjp is None and op.expand is not None):
         assert op.expand is not None, op
-        return op.expand(*readable, **attrs)
+        moved = (x if isinstance(x, Box) or _is_weak(x) else _array(x, None, backend, device) for x in readable)
+        return op.expand(*moved, **attrs)
     dtypes: list[str | None] = [None] * len(readable)
     if op.promotes is not None and len(readable) > op.promotes:
         target = _common_dtype(readable[op.promotes :])

@@ -163,9 +163,11 @@ def batch_norm_inference(
 ) -> Any:
     """Normalise x with given statistics: one scale and one offset per feature. Arguments as of ``batch_norm``."""
     axes = normalize_axes(axes, len(shape_of(x)))
-    scale = gamma * ops.rsqrt(variance + epsilon)
     features = _others(len(shape_of(x)), axes)
-    return x * _along(scale, x, features) + _along(beta - mean * scale, x, features)
+    # By name, not by operators: the statistics may be variables that are not on x's device.
+    scale = ops.multiply(gamma, ops.rsqrt(ops.add(variance, epsilon)))
+    offset = ops.subtract(beta, ops.multiply(mean, scale))
+    return ops.add(ops.multiply(x, _along(scale, x, features)), _along(offset, x, features))
 
 
 # ---- layer normalization ----------------------------------------------------------

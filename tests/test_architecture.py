@@ -12,7 +12,34 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # A module may import, at the top of its files, only what stands before it.
-ORDER = ["errors", "spec", "config", "hints", "registry", "random", "graph", "backend", "ops", "autodiff", "variable", "program", "initializers", "regularizers", "activations", "layers", "losses", "metrics", "optimizers", "data", "training", "models", "saving", "recipe", "cli"]
+ORDER = [
+    "errors",
+    "spec",
+    "config",
+    "hints",
+    "registry",
+    "random",
+    "graph",
+    "backend",
+    "ops",
+    "autodiff",
+    "variable",
+    "program",
+    "initializers",
+    "regularizers",
+    "activations",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+    "callbacks",
+    "data",
+    "training",
+    "models",
+    "saving",
+    "recipe",
+    "cli",
+]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}
 FRAMEWORKS = ("torch", "tensorflow", "jax", "cupy", "keras")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,15 +91,21 @@ def one_op_graph(op: Op, dtype: str) -> Graph:
     return Graph(tuple(inputs), (), outputs)
 
 
-def run_graph(graph: Graph, backend: Backend, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+def runner(graph: Graph, backend: Backend) -> Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]:
+    """The graph compiled, as a function of NumPy arrays."""
     device = backend.device("cpu")
-    _, outputs = compile_graph(graph, backend, device)([], backend.put(arrays, device))
-    return {name: backend.get(array) for name, array in outputs.items()}
+    function = compile_graph(graph, backend, device)
+
+    def run(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        _, outputs = function([], backend.put(arrays, device))
+        return {name: backend.get(array) for name, array in outputs.items()}
+
+    return run
 
 
 def check_graph(op: Op, dtype: str, graph: Graph, backend: Backend, how: str) -> None:
     found = list(calls(op, dtype))
-    outputs = run_graph(verify(graph), backend, [x for call in found for x in call.inputs])
+    outputs = runner(verify(graph), backend)([x for call in found for x in call.inputs])
     for i, call in enumerate(found):
         check(op, dtype, [outputs[f"y{i}_{k}"] for k in range(len(call.specs))], call, how)
 

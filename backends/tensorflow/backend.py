@@ -105,7 +105,8 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
         tape.watch(wanted)
         y = f(*arrays)
     found = iter(tape.gradient(y, wanted, cotangent, unconnected_gradients=tf.UnconnectedGradients.ZERO))
-    return [next(found) if x.dtype.is_floating else None for x in arrays]
+    # A gradient may come as rows with their indices, which is not a tensor yet.
+    return [tf.convert_to_tensor(next(found)) if x.dtype.is_floating else None for x in arrays]
 
 
 BACKEND = Backend(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY
 from typing import Any
 
 from unilayers import ops
@@ -209,6 +210,7 @@ class Lambda(Layer):
 
     function: Callable[..., Any]
     output_shape: Any = None
+    _: KW_ONLY
     arguments: Mapping[str, Any] | None = None
 
     def call(self, x: Any, training: bool = False) -> Any:

@@ -127,7 +127,7 @@ class ZeroPadding(Spatial, abstract=True):
             )  # fmt: skip
 
     def compute(self, x: Any) -> Any:
-        sides = [self.padding] if self.rank == 1 else per_axis(self.padding, self.rank)  # type: ignore[arg-type]
+        sides: Sequence[Any] = [self.padding] if self.rank == 1 else per_axis(self.padding, self.rank)  # type: ignore[arg-type]
         pairs = [tuple(s) if isinstance(s, Sequence) else (s, s) for s in sides]
         return ops.pad(x, [(0, 0), *pairs, (0, 0)])
 

@@ -48,6 +48,11 @@ class Operators:
     __neg__, __abs__, __invert__ = _unary("negative"), _unary("abs"), _unary("bitwise_invert")
     __getitem__ = _unary("getitem")
 
+    def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> Any:
+        """TensorFlow asks for this in ``tensor * value``. It may not read the numbers by itself, as no tape would see
+        it: refused, it hands the operation over to ``value.__rmul__(tensor)``, as other engines do unasked."""
+        raise TypeError(f"{type(self).__name__} is not a TensorFlow tensor")
+
     sum, mean, max, min = _unary("sum"), _unary("mean"), _unary("max"), _unary("min")
     astype, reshape = _unary("astype"), _unary("reshape")
     # == and hash stay Python's identity, since values are dictionary keys; ops.equal compares elements.

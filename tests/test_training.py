@@ -17,12 +17,12 @@ from unilayers.callbacks import (
     ModelCheckpoint,
     TerminateOnNaN,
 )
-from unilayers.recipe import load_recipe, shipped_recipes
+from unilayers.recipe import load_recipe, shipped
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 6)).astype("float32")
 Y = RNG.integers(0, 3, 40).astype("int32")
-DIGITS_RECIPES = [name for name in shipped_recipes() if name.startswith("digits")]
+DIGITS_RECIPES = [name for name in shipped() if name.startswith("digits")]
 REFERENCE = "numpy"
 OTHERS = [name for name in BACKENDS if name != REFERENCE]
 

@@ -1,11 +1,16 @@
-"""Examples in documentation run in a folder of their own, so that they may write files."""
+"""For all tests: one thread per process, as they share the cores; examples run in a folder of their own."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Before any framework is loaded: threads of several test processes that wait for each other cost more than they gain.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 from unilayers.errors import DTypeError, ShapeError, nearest
 
@@ -63,7 +63,9 @@ def promote(*dtypes: str) -> str:
 
 # ---- dimensions -------------------------------------------------------------
 
-Atom = Union[str, tuple["Dim | int", "Dim | int"]]  # a symbol's name, or (numerator, denominator) of a floor division
+Atom: TypeAlias = (
+    "str | tuple[Dim | int, Dim | int]"  # a symbol's name, or (numerator, denominator) of a floor division
+)
 
 
 class Dim:

@@ -1,4 +1,4 @@
-"""Variables: named state that ops can read, on whatever device it currently lives; and the trace that makes it graph state."""
+"""Variables: named state that ops can read, wherever it lives now; and the trace that makes it graph state."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Variable(Operators):
         return backend, backend.device(None)
 
     def as_operand(self, backend: Backend | None, device: str | None) -> Any:
-        """What an op computes with: a symbolic value in a trace, else the array (on ``backend``), boxed under a tape."""
+        """What an op computes with: a symbolic value in a trace, else the array on ``backend``, boxed under a tape."""
         trace = current_trace()
         if trace is not None:
             return trace.read(self)
@@ -180,7 +180,7 @@ class Variable(Operators):
 
 
 def place_together(variables: Sequence[Variable], backend: Backend, device: str) -> Store:
-    """The store that holds exactly these variables, in order, on a device: the one they are in already, or a new one."""
+    """The store that holds exactly these variables, in order, on a device: their present one, or a new one."""
     store = variables[0].store if variables else None
     if (
         store is not None

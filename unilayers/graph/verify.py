@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unilayers.errors import GraphError
-from unilayers.graph.node import Graph
+from unilayers.graph.node import Graph, Value
 from unilayers.graph.record import OPS
 
 
@@ -14,7 +14,7 @@ def verify(graph: Graph) -> Graph:
         GraphError: an unknown op or attribute, an operand that is not computed before its use, a spec that the op's
             own rule does not give, a name taken twice, an update of unknown state or of another shape or dtype.
     """
-    known = set()
+    known: set[Value] = set()
     for node in graph.nodes:
         op = OPS.get(node.op)
         if op is None:

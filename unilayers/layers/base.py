@@ -57,7 +57,9 @@ def leaves_of(structure: Any) -> list[Any]:
 
 def is_tensor(x: Any) -> bool:
     """Whether a layer treats x as data: a symbolic value, a box, or an array of any engine."""
-    return isinstance(x, (Value, Box, np.ndarray)) or (hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable))
+    return isinstance(x, (Value, Box, np.ndarray)) or (
+        hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable)
+    )
 
 
 class Call:
@@ -107,11 +109,18 @@ class Layer(Configurable, family="layer"):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, *args, **kwargs)
-        # Set here, so that a hand-written __init__ may assign attributes before it calls super().__init__.
-        state = {"built": False, "_variables": [], "_sublayers": [], "_parent": None, "_auto_name": None, "_losses": [], "_counter": None}
-        for key, value in state.items():
-            object.__setattr__(self, key, value)
+        # Here, so that a hand-written __init__ may assign attributes before it calls super().__init__.
+        self._start()
         return self
+
+    def _start(self) -> None:
+        self.built = False
+        self._variables: list[Variable] = []
+        self._sublayers: list[Layer] = []
+        self._parent: Layer | None = None
+        self._auto_name: str | None = None
+        self._losses: list[Any] = []
+        self._counter: Variable | None = None
 
     def __setattr__(self, key: str, value: Any) -> None:
         if not key.startswith("_"):
@@ -241,7 +250,9 @@ class Layer(Configurable, family="layer"):
     @property
     def weights(self) -> list[Variable]:
         """Trainable weights first within each layer, as Keras orders them; counters of random masks left out."""
-        own = [v for layer in self.layers_below for v in (*_of(layer, True), *_of(layer, False)) if v is not layer._counter]
+        own = [
+            v for layer in self.layers_below for v in (*_of(layer, True), *_of(layer, False)) if v is not layer._counter
+        ]
         return list(dict.fromkeys(own))
 
     trainable_variables = trainable_weights

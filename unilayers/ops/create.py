@@ -89,12 +89,10 @@ def _arange_infer(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Sp
 )  # fmt: skip
 def arange_(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Any:
     """start, start + step, ... below stop."""
-    return literal(np.arange(start, stop, step, dtype))  # type: ignore[arg-type]
+    return literal(np.arange(start, stop, step, dtype))  # type: ignore[call-overload]
 
 
-def arange(
-    start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: str = "int32", like: Any = None
-) -> Any:
+def arange(start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: str = "int32", like: Any = None) -> Any:
     """start, start + step, ... below stop; with one argument, counts from 0.
 
     Args:
@@ -108,7 +106,7 @@ def arange(
         start, stop = 0, start
     if like is None or isinstance(like, Value) or is_tracing():
         return arange_(start=start, stop=stop, step=step, dtype=check_dtype(dtype))
-    return put_beside(like, np.arange(start, stop, step, check_dtype(dtype)))  # type: ignore[arg-type]
+    return put_beside(like, np.arange(start, stop, step, check_dtype(dtype)))  # type: ignore[call-overload]
 
 
 def _size_infer(*, value: DimLike, dtype: str) -> Spec:

@@ -173,10 +173,12 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     readable = [x.as_operand(backend, device) if hasattr(x, "as_operand") else x for x in operands]
     boxed = bool(tapes) and any(isinstance(x, Box) for x in readable)
     function = backend.table.get(op.name)
-    if function is None or (boxed and op.vjp is None and op.expand is not None):
-        assert op.expand is not None, op
+    if op.expand is not None and (function is None or boxed) and not (boxed and op.vjp is not None):
         moved = (x if isinstance(x, Box) or _is_weak(x) else _array(x, None, backend, device) for x in readable)
         return op.expand(*moved, **attrs)
+    # Under a tape a composite with a rule of its own is one step, fused or not, as it is in a graph.
+    function = function or op.expand
+    assert function is not None, op
     dtypes: list[str | None] = [None] * len(readable)
     if op.promotes is not None and len(readable) > op.promotes:
         target = _common_dtype(readable[op.promotes :])

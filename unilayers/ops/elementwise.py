@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from unilayers import ops
 from unilayers.errors import DTypeError
-from unilayers.graph import OPS, Sample
+from unilayers.graph import Sample
 from unilayers.graph.record import Op, register
-from unilayers.ops.define import _named, bind, broadcast_spec, composite, per_element, primitive, require_float, same_spec
+from unilayers.ops.define import (
+    _named,
+    bind,
+    broadcast_spec,
+    composite,
+    per_element,
+    primitive,
+    require_float,
+    same_spec,
+)
 from unilayers.spec import FLOATS, INTS, Spec, check_dtype, is_float
+
+NUMBERS = (*INTS, *FLOATS)
 
 erf_reference = np.vectorize(math.erf, otypes=[float])
 
@@ -28,13 +40,16 @@ def _unary(
     """One op of one variable. ``domain`` is where the samples are drawn; ``vjp(g, y, x)`` gives one gradient."""
 
     def infer(x: Spec) -> Spec:
-        if floats_only:
-            require_float(name, x.dtype)
+        if x.dtype not in (FLOATS if floats_only else NUMBERS):
+            raise DTypeError(f"cannot take {x.dtype}", expected=" or ".join(FLOATS if floats_only else NUMBERS))
         return x
 
     def samples(rng: np.random.Generator) -> list[Sample]:
         low, high = domain
-        return [Sample((rng.uniform(low, high, (3, 4)),), differentiable=smooth), Sample((rng.uniform(low, high, ()),), {}, smooth)]
+        return [
+            Sample((rng.uniform(low, high, (3, 4)),), differentiable=smooth),
+            Sample((rng.uniform(low, high, ()),), {}, smooth),
+        ]
 
     def prepare(x: Any) -> Any:
         return (x,), {}
@@ -92,10 +107,10 @@ def _binary(
 
 # ---- arithmetic -------------------------------------------------------------
 
-NUMBERS = (*INTS, *FLOATS)
-
 add = _binary("add", "a + b, broadcast.", lambda g, y, a, b: (g, g), np.add, allowed=NUMBERS)
-subtract = _binary("subtract", "a - b, broadcast.", lambda g, y, a, b: (g, ops.negative(g)), np.subtract, allowed=NUMBERS)
+subtract = _binary(
+    "subtract", "a - b, broadcast.", lambda g, y, a, b: (g, ops.negative(g)), np.subtract, allowed=NUMBERS
+)
 multiply = _binary("multiply", "a * b, broadcast.", lambda g, y, a, b: (g * b, g * a), np.multiply, allowed=NUMBERS)
 _divide = _binary(
     "divide", "a / b for floats, broadcast; integers are brought to the default float dtype first.",
@@ -121,8 +136,9 @@ remainder = _binary(
 
 
 def _power_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    positive = ops.where(a > 0, a, ops.ones_like(a))
-    return g * b * ops.power(a, b - 1), ops.where(a > 0, g * y * ops.log(positive), ops.zeros_like(y))
+    """By a: 0 where b is 0, also at a = 0. By b: 0 where a is not positive, as y is not real on both sides of b."""
+    to_a = g * b * ops.power(a, ops.where(ops.equal(b, 0), 1.0, b - 1))
+    return to_a, ops.where(a > 0, g * y * ops.log(ops.where(a > 0, a, 1.0)), 0.0)
 
 
 power = _binary("power", "a to the b, broadcast.", _power_vjp, np.power, (0.5, 2.0), allowed=NUMBERS)
@@ -135,8 +151,12 @@ def _select_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return g * to_a, g * (1.0 - to_a)
 
 
-maximum = _binary("maximum", "The larger of a and b; a tie shares the gradient equally.", _select_vjp, np.maximum, allowed=NUMBERS)
-minimum = _binary("minimum", "The smaller of a and b; a tie shares the gradient equally.", _select_vjp, np.minimum, allowed=NUMBERS)
+maximum = _binary(
+    "maximum", "The larger of a and b; a tie shares the gradient equally.", _select_vjp, np.maximum, allowed=NUMBERS
+)
+minimum = _binary(
+    "minimum", "The smaller of a and b; a tie shares the gradient equally.", _select_vjp, np.minimum, allowed=NUMBERS
+)
 
 
 def _arctan2_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -144,7 +164,9 @@ def _arctan2_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return scale * b, ops.negative(scale * a)
 
 
-atan2 = _binary("atan2", "The angle of the point (b, a), in radians.", _arctan2_vjp, np.arctan2, (0.5, 2.0), allowed=FLOATS)
+atan2 = _binary(
+    "atan2", "The angle of the point (b, a), in radians.", _arctan2_vjp, np.arctan2, (0.5, 2.0), allowed=FLOATS
+)
 
 # ---- comparison, logic, bits ------------------------------------------------
 
@@ -153,29 +175,41 @@ def _none(g: Any, y: Any, *inputs: Any) -> tuple[None, ...]:
     return (None,) * len(inputs)
 
 
-for _name, _doc in {
-    "equal": "a == b", "not_equal": "a != b", "less": "a < b", "less_equal": "a <= b",
-    "greater": "a > b", "greater_equal": "a >= b",
-}.items():  # fmt: skip
-    globals()[_name] = _binary(
-        _name, f"{_doc}, elementwise, as bool.", _none, getattr(np, _name), (0.0, 4.0), result="bool", dtype="int32", smooth=False
-    )
-for _name in ("logical_and", "logical_or", "logical_xor"):
-    globals()[_name] = _binary(
-        _name, f"{_name[8:]} of two bools.", _none, getattr(np, _name), (0.0, 1.0), dtype="bool", allowed=("bool",), smooth=False
-    )
-for _name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
-    globals()[_name] = _binary(
-        _name, f"{_name[8:]} of the bits of two integers or bools.", _none, getattr(np, _name), (-9.0, 9.0), dtype="int32",
-        allowed=("bool", *INTS), smooth=False,
-    )  # fmt: skip
-bitwise_left_shift = _binary(
-    "bitwise_left_shift", "Bits of a moved left by b.", _none, np.left_shift, (0.0, 9.0), dtype="int32", allowed=INTS, smooth=False
+def _compare(name: str, doc: str) -> Callable[..., Any]:
+    return _binary(name, doc, _none, getattr(np, name), (0.0, 4.0), result="bool", dtype="int32", smooth=False)
+
+
+def _logical(name: str, doc: str) -> Callable[..., Any]:
+    return _binary(name, doc, _none, getattr(np, name), (0.0, 1.0), dtype="bool", allowed=("bool",), smooth=False)
+
+
+def _bitwise(
+    name: str,
+    doc: str,
+    domain: tuple[float, float] = (-9.0, 9.0),
+    numpy_name: str = "",
+    allowed: tuple[str, ...] = ("bool", *INTS),
+) -> Callable[..., Any]:
+    reference = getattr(np, numpy_name or name)
+    return _binary(name, doc, _none, reference, domain, dtype="int32", allowed=allowed, smooth=False)
+
+
+equal = _compare("equal", "a == b, elementwise, as bool.")
+not_equal = _compare("not_equal", "a != b, elementwise, as bool.")
+less = _compare("less", "a < b, elementwise, as bool.")
+less_equal = _compare("less_equal", "a <= b, elementwise, as bool.")
+greater = _compare("greater", "a > b, elementwise, as bool.")
+greater_equal = _compare("greater_equal", "a >= b, elementwise, as bool.")
+logical_and = _logical("logical_and", "a and b, of bools.")
+logical_or = _logical("logical_or", "a or b, of bools.")
+logical_xor = _logical("logical_xor", "Whether exactly one of two bools is true.")
+bitwise_and = _bitwise("bitwise_and", "And of the bits of two integers or bools.")
+bitwise_or = _bitwise("bitwise_or", "Or of the bits of two integers or bools.")
+bitwise_xor = _bitwise("bitwise_xor", "Exclusive or of the bits of two integers or bools.")
+bitwise_left_shift = _bitwise("bitwise_left_shift", "Bits of a moved left by b.", (0.0, 9.0), "left_shift", INTS)
+bitwise_right_shift = _bitwise(
+    "bitwise_right_shift", "Bits of a moved right by b; the sign is kept.", (0.0, 9.0), "right_shift", INTS
 )
-bitwise_right_shift = _binary(
-    "bitwise_right_shift", "Bits of a moved right by b; the sign is kept.", _none, np.right_shift, (0.0, 9.0), dtype="int32",
-    allowed=INTS, smooth=False,
-)  # fmt: skip
 
 
 def _logical_not_infer(x: Spec) -> Spec:
@@ -193,8 +227,14 @@ def logical_not(x: Any) -> Any:
     return (x,), {}
 
 
+def _invert_infer(x: Spec) -> Spec:
+    if x.dtype not in ("bool", *INTS):
+        raise DTypeError("needs integers or bools", received=x.dtype)
+    return x
+
+
 @primitive(
-    infer=same_spec, vjp=_none, cost=per_element(), reference=np.invert,
+    infer=_invert_infer, vjp=_none, cost=per_element(), reference=np.invert,
     samples=lambda rng: [Sample((rng.integers(-9, 9, (3, 4), dtype=np.int32),), differentiable=False)],
 )  # fmt: skip
 def bitwise_invert(x: Any) -> Any:
@@ -205,8 +245,13 @@ def bitwise_invert(x: Any) -> Any:
 def _test(name: str, doc: str, reference: Callable[..., Any]) -> Callable[..., Any]:
     """An op float -> bool."""
     values = np.array([0.0, 1.0, np.inf, -np.inf, np.nan])
+
+    def infer(x: Spec) -> Spec:
+        require_float(name, x.dtype)
+        return x.with_dtype("bool")
+
     op = register(
-        Op(name, lambda x: x.with_dtype("bool"), _none, None, per_element(), reference,
+        Op(name, infer, _none, None, per_element(), reference,
            lambda rng: [Sample((values,), differentiable=False)], {}, ("x",), None, 0.0, 2, doc)
     )  # fmt: skip
     return _define(lambda x: bind(op, (x,), {}), op)
@@ -242,7 +287,11 @@ sinh = _unary("sinh", "Hyperbolic sine.", lambda g, y, x: g * ops.cosh(x), np.si
 cosh = _unary("cosh", "Hyperbolic cosine.", lambda g, y, x: g * ops.sinh(x), np.cosh)
 tanh = _unary("tanh", "Hyperbolic tangent.", lambda g, y, x: g * (1.0 - y * y), np.tanh)
 erf = _unary(
-    "erf", "The error function.", lambda g, y, x: g * (2 / math.sqrt(math.pi)) * ops.exp(ops.negative(x * x)), erf_reference, flops=8
+    "erf",
+    "The error function.",
+    lambda g, y, x: g * (2 / math.sqrt(math.pi)) * ops.exp(ops.negative(x * x)),
+    erf_reference,
+    flops=8,
 )
 
 # ---- selection, casts -------------------------------------------------------
@@ -255,16 +304,20 @@ def _where_infer(condition: Spec, a: Spec, b: Spec) -> Spec:
 
 
 def _where_vjp(g: Any, y: Any, c: Any, a: Any, b: Any) -> tuple[Any, ...]:
-    zero = ops.zeros_like(g)
-    return None, ops.where(c, g, zero), ops.where(c, zero, g)
+    return None, ops.where(c, g, 0.0), ops.where(c, 0.0, g)
 
 
 def _where_samples(rng: np.random.Generator) -> list[Sample]:
     c = rng.uniform(size=(3, 4)) > 0.5
-    return [Sample((c, rng.normal(size=(3, 4)), rng.normal(size=(4,)))), Sample((c, rng.normal(size=(3, 1)), rng.normal(size=())))]
+    return [
+        Sample((c, rng.normal(size=(3, 4)), rng.normal(size=(4,)))),
+        Sample((c, rng.normal(size=(3, 1)), rng.normal(size=()))),
+    ]
 
 
-@primitive(infer=_where_infer, vjp=_where_vjp, cost=per_element(), reference=np.where, samples=_where_samples, promotes=1)
+@primitive(
+    infer=_where_infer, vjp=_where_vjp, cost=per_element(), reference=np.where, samples=_where_samples, promotes=1
+)
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b; all three broadcast."""
     return (condition, a, b), {}
@@ -291,7 +344,10 @@ def astype(x: Any, dtype: str) -> Any:
 
 
 @primitive(
-    infer=same_spec, vjp=lambda g, y, x: (g,), reference=lambda x: x, samples=lambda rng: [Sample((rng.normal(size=(2, 3)),))]
+    infer=same_spec,
+    vjp=lambda g, y, x: (g,),
+    reference=lambda x: x,
+    samples=lambda rng: [Sample((rng.normal(size=(2, 3)),))],
 )
 def identity(x: Any) -> Any:
     """x itself, as a value of its own."""
@@ -307,12 +363,20 @@ def stop_gradient(x: Any) -> Any:
     return (x,), {}
 
 
+def _clip_vjp(g: Any, y: Any, x: Any, *, minimum: float | None, maximum: float | None) -> tuple[Any]:
+    inside = [x >= minimum] * (minimum is not None) + [x <= maximum] * (maximum is not None)
+    return (ops.where(reduce(ops.logical_and, inside), g, 0.0) if inside else g,)
+
+
 @composite(
-    reference=lambda x, minimum, maximum: np.clip(x, minimum, maximum),
-    samples=lambda rng: [Sample((rng.uniform(-2, 2, (3, 5)),), {"minimum": -1.0, "maximum": 0.7})],
-)
-def clip(x: Any, *, minimum: float = -math.inf, maximum: float = math.inf) -> Any:
-    """x kept inside [minimum, maximum]; the gradient is 0 outside."""
-    return ops.minimum(ops.maximum(x, minimum), maximum)
-
-
+    infer=same_spec, vjp=_clip_vjp, cost=per_element(2),
+    reference=lambda x, minimum=None, maximum=None: np.clip(x, minimum, maximum),
+    samples=lambda rng: [
+        *(Sample((rng.uniform(-2, 2, (3, 5)),), a) for a in ({"minimum": -1.0, "maximum": 0.7}, {"minimum": 0.0}, {})),
+        Sample((np.array([-2, 0, 3], np.int32),), {"minimum": -1, "maximum": 2}, False),
+    ],
+)  # fmt: skip
+def clip(x: Any, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """x kept inside [minimum, maximum], None for no limit; the gradient is 0 outside, and g on the limits."""
+    low = x if minimum is None else ops.maximum(x, minimum)
+    return low if maximum is None else ops.minimum(low, maximum)

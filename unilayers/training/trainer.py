@@ -211,9 +211,7 @@ class Trainer:
             self.position.epoch += 1
             logs = self._results()
             if held is not None and (epoch + 1) % validation_freq == 0:
-                found = self._evaluate(
-                    held, validation_batch_size or batch_size, engine, where, hooks
-                )
+                found = self._evaluate(held, validation_batch_size or batch_size, engine, where, hooks)
                 logs |= {f"val_{k}": v for k, v in found.items()}
             hooks.call("on_epoch_end", epoch, logs)
             if self.stop_training:

@@ -140,7 +140,7 @@ def register_backend(backend: Backend) -> Backend:
 
 
 def backend_of(array: object) -> Backend | None:
-    """The backend whose array this is, or None. Imports a backend only if the array's own framework is loaded already."""
+    """The backend whose array this is, or None. Imports a backend only if the array's framework is loaded already."""
     for backend in _loaded.values():
         if backend.device_of(array) is not None:
             return backend

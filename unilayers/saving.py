@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with weights, optimizer state, configuration and training position. Never pickle."""
+"""Checkpoints: one safetensors file with weights, optimizer state, configuration and position. Never pickle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -145,9 +145,12 @@ def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], pa
     for v in variables:
         if v.path not in tensors:
             raise CheckpointError(
-                f"no value for {v.path!r}", where=str(path), expected=f"{len(variables)} variables of this model",
-                received=f"{len(tensors)} tensors, such as {', '.join(list(tensors)[:3])}", fix="Is it the checkpoint of another model?",
-            )  # fmt: skip
+                f"no value for {v.path!r}",
+                where=str(path),
+                expected=f"{len(variables)} variables of this model",
+                received=f"{len(tensors)} tensors, such as {', '.join(list(tensors)[:3])}",
+                fix="Is it the checkpoint of another model?",
+            )
         if tensors[v.path].shape != v.shape:
             raise CheckpointError(
                 f"{v.path!r} has another shape",

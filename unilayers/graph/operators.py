@@ -1,4 +1,4 @@
-"""Python's operators and the common array methods, for everything that ops accept: symbolic values, boxed arrays, variables."""
+"""Python's operators and common array methods for all that ops accept: symbolic values, boxed arrays, variables."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Replace = Callable[[Node, tuple[Value, ...]], Sequence[Value] | None]
 
 
 def rewrite(graph: Graph, replace: Replace) -> Graph:
-    """Rebuild the graph; ``replace(node, new_inputs)`` returns the outputs that take a node's place, or None to copy."""
+    """Rebuild the graph; ``replace(node, new_inputs)`` gives the outputs that take a node's place, or None to copy."""
     new: dict[Value, Value] = {}
     for node in graph.nodes:
         inputs = tuple(new[v] for v in node.inputs)

@@ -86,7 +86,7 @@ class Layer(Configurable, family="layer"):
     """Base class of all layers and models.
 
     A subclass declares its hyperparameters as fields (or writes ``__init__`` the Keras way), creates weights in
-    ``build(input_shape)`` with ``add_weight``, and computes in ``call(x)`` with ``ops``. It then works on every backend.
+    ``build(input_shape)`` with ``add_weight``, and computes in ``call(x)`` with ``ops``. It works on every backend.
 
     Args:
         name: Unique within its model; made from the class name if None: ``dense``, ``dense_1``.
@@ -384,9 +384,9 @@ class Layer(Configurable, family="layer"):
     def random_counter(self) -> Variable:
         """A counter that goes up at every draw: with the layer's path it keys a random mask, equal on all backends."""
         if self._counter is None:
-            path = lambda: self._join("random_counter")  # noqa: E731
-            object.__setattr__(self, "_counter", Variable(0, (), "int32", False, "random_counter", path))
-            self._variables.append(self._counter)
+            counter = Variable(0, (), "int32", False, "random_counter", lambda: self._join("random_counter"))
+            self._counter = counter
+            self._variables.append(counter)
         return self._counter
 
     def next_random(self, seed: int | None = None) -> tuple[Any, tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from unilayers.ops.define import (
 from unilayers.spec import FLOATS, INTS, Spec, check_dtype, is_float
 
 NUMBERS = (*INTS, *FLOATS)
+
+Function = Callable[..., Any]  # what users call
 
 erf_reference = np.vectorize(math.erf, otypes=[float])
 
@@ -83,8 +84,8 @@ def _sample_pair(rng: np.random.Generator, low: float, high: float, dtype: str, 
 
 def _binary(
     name: str, doc: str, vjp: Callable[..., Any] | None, reference: Callable[..., Any],
-    domain: tuple[float, float] = (-2.0, 2.0), *, result: str = "", dtype: str = "float64", allowed: tuple[str, ...] = (),
-    smooth: bool = True,
+    domain: tuple[float, float] = (-2.0, 2.0), *, result: str = "", dtype: str = "float64",
+    allowed: tuple[str, ...] = (), smooth: bool = True,
 ) -> Callable[..., Any]:  # fmt: skip
     """One broadcasting op of two operands; ``result`` is a fixed result dtype, ``dtype`` that of the samples."""
 
@@ -107,12 +108,14 @@ def _binary(
 
 # ---- arithmetic -------------------------------------------------------------
 
-add = _binary("add", "a + b, broadcast.", lambda g, y, a, b: (g, g), np.add, allowed=NUMBERS)
-subtract = _binary(
+add: Function = _binary("add", "a + b, broadcast.", lambda g, y, a, b: (g, g), np.add, allowed=NUMBERS)
+subtract: Function = _binary(
     "subtract", "a - b, broadcast.", lambda g, y, a, b: (g, ops.negative(g)), np.subtract, allowed=NUMBERS
 )
-multiply = _binary("multiply", "a * b, broadcast.", lambda g, y, a, b: (g * b, g * a), np.multiply, allowed=NUMBERS)
-_divide = _binary(
+multiply: Function = _binary(
+    "multiply", "a * b, broadcast.", lambda g, y, a, b: (g * b, g * a), np.multiply, allowed=NUMBERS
+)
+_divide: Function = _binary(
     "divide", "a / b for floats, broadcast; integers are brought to the default float dtype first.",
     lambda g, y, a, b: (g / b, ops.negative(g * y / b)), np.divide, (0.5, 2.0), allowed=FLOATS,
 )  # fmt: skip
@@ -125,11 +128,11 @@ def divide(a: Any, b: Any) -> Any:
     return _divide(a, b)
 
 
-floor_divide = _binary(
-    "floor_divide", "The largest integer not above a / b.", lambda g, y, a, b: (None, None), np.floor_divide, (1.0, 9.0),
-    allowed=NUMBERS, smooth=False,
+floor_divide: Function = _binary(
+    "floor_divide", "The largest integer not above a / b.", lambda g, y, a, b: (None, None), np.floor_divide,
+    (1.0, 9.0), allowed=NUMBERS, smooth=False,
 )  # fmt: skip
-remainder = _binary(
+remainder: Function = _binary(
     "remainder", "a - floor(a / b) * b: the sign of b, as Python's %.",
     lambda g, y, a, b: (g, ops.negative(g * ops.floor(a / b))), np.remainder, (1.1, 9.0), allowed=NUMBERS, smooth=False,
 )  # fmt: skip
@@ -141,7 +144,7 @@ def _power_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return to_a, ops.where(a > 0, g * y * ops.log(ops.where(a > 0, a, 1.0)), 0.0)
 
 
-power = _binary("power", "a to the b, broadcast.", _power_vjp, np.power, (0.5, 2.0), allowed=NUMBERS)
+power: Function = _binary("power", "a to the b, broadcast.", _power_vjp, np.power, (0.5, 2.0), allowed=NUMBERS)
 
 
 def _select_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -151,10 +154,10 @@ def _select_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return g * to_a, g * (1.0 - to_a)
 
 
-maximum = _binary(
+maximum: Function = _binary(
     "maximum", "The larger of a and b; a tie shares the gradient equally.", _select_vjp, np.maximum, allowed=NUMBERS
 )
-minimum = _binary(
+minimum: Function = _binary(
     "minimum", "The smaller of a and b; a tie shares the gradient equally.", _select_vjp, np.minimum, allowed=NUMBERS
 )
 
@@ -164,7 +167,7 @@ def _arctan2_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return scale * b, ops.negative(scale * a)
 
 
-atan2 = _binary(
+atan2: Function = _binary(
     "atan2", "The angle of the point (b, a), in radians.", _arctan2_vjp, np.arctan2, (0.5, 2.0), allowed=FLOATS
 )
 
@@ -194,20 +197,22 @@ def _bitwise(
     return _binary(name, doc, _none, reference, domain, dtype="int32", allowed=allowed, smooth=False)
 
 
-equal = _compare("equal", "a == b, elementwise, as bool.")
-not_equal = _compare("not_equal", "a != b, elementwise, as bool.")
-less = _compare("less", "a < b, elementwise, as bool.")
-less_equal = _compare("less_equal", "a <= b, elementwise, as bool.")
-greater = _compare("greater", "a > b, elementwise, as bool.")
-greater_equal = _compare("greater_equal", "a >= b, elementwise, as bool.")
-logical_and = _logical("logical_and", "a and b, of bools.")
-logical_or = _logical("logical_or", "a or b, of bools.")
-logical_xor = _logical("logical_xor", "Whether exactly one of two bools is true.")
-bitwise_and = _bitwise("bitwise_and", "And of the bits of two integers or bools.")
-bitwise_or = _bitwise("bitwise_or", "Or of the bits of two integers or bools.")
-bitwise_xor = _bitwise("bitwise_xor", "Exclusive or of the bits of two integers or bools.")
-bitwise_left_shift = _bitwise("bitwise_left_shift", "Bits of a moved left by b.", (0.0, 9.0), "left_shift", INTS)
-bitwise_right_shift = _bitwise(
+equal: Function = _compare("equal", "a == b, elementwise, as bool.")
+not_equal: Function = _compare("not_equal", "a != b, elementwise, as bool.")
+less: Function = _compare("less", "a < b, elementwise, as bool.")
+less_equal: Function = _compare("less_equal", "a <= b, elementwise, as bool.")
+greater: Function = _compare("greater", "a > b, elementwise, as bool.")
+greater_equal: Function = _compare("greater_equal", "a >= b, elementwise, as bool.")
+logical_and: Function = _logical("logical_and", "a and b, of bools.")
+logical_or: Function = _logical("logical_or", "a or b, of bools.")
+logical_xor: Function = _logical("logical_xor", "Whether exactly one of two bools is true.")
+bitwise_and: Function = _bitwise("bitwise_and", "And of the bits of two integers or bools.")
+bitwise_or: Function = _bitwise("bitwise_or", "Or of the bits of two integers or bools.")
+bitwise_xor: Function = _bitwise("bitwise_xor", "Exclusive or of the bits of two integers or bools.")
+bitwise_left_shift: Function = _bitwise(
+    "bitwise_left_shift", "Bits of a moved left by b.", (0.0, 9.0), "left_shift", INTS
+)
+bitwise_right_shift: Function = _bitwise(
     "bitwise_right_shift", "Bits of a moved right by b; the sign is kept.", (0.0, 9.0), "right_shift", INTS
 )
 
@@ -257,36 +262,44 @@ def _test(name: str, doc: str, reference: Callable[..., Any]) -> Callable[..., A
     return _define(lambda x: bind(op, (x,), {}), op)
 
 
-isnan = _test("isnan", "Whether x is not a number.", np.isnan)
-isinf = _test("isinf", "Whether x is infinite.", np.isinf)
-isfinite = _test("isfinite", "Whether x is neither infinite nor NaN.", np.isfinite)
+isnan: Function = _test("isnan", "Whether x is not a number.", np.isnan)
+isinf: Function = _test("isinf", "Whether x is infinite.", np.isinf)
+isfinite: Function = _test("isfinite", "Whether x is neither infinite nor NaN.", np.isfinite)
 
 # ---- one variable -----------------------------------------------------------
 
-negative = _unary("negative", "-x.", lambda g, y, x: ops.negative(g), np.negative, floats_only=False)
-abs = _unary("abs", "|x|; gradient 0 at 0.", lambda g, y, x: g * ops.sign(x), np.abs, (0.2, 2.0), floats_only=False)
-sign = _unary("sign", "-1, 0 or 1.", lambda g, y, x: None, np.sign, floats_only=False, smooth=False)
-floor = _unary("floor", "The largest integer not above x.", lambda g, y, x: None, np.floor, smooth=False)
-ceil = _unary("ceil", "The smallest integer not below x.", lambda g, y, x: None, np.ceil, smooth=False)
-round = _unary("round", "The nearest integer, ties to even.", lambda g, y, x: None, np.round, smooth=False)
-exp = _unary("exp", "e to the x.", lambda g, y, x: g * y, np.exp)
-expm1 = _unary("expm1", "exp(x) - 1, exact near 0.", lambda g, y, x: g * (y + 1.0), np.expm1)
-log = _unary("log", "Natural logarithm.", lambda g, y, x: g / x, np.log, (0.3, 3.0))
-log1p = _unary("log1p", "log(1 + x), exact near 0.", lambda g, y, x: g / (x + 1.0), np.log1p, (-0.5, 3.0))
-sqrt = _unary("sqrt", "Square root.", lambda g, y, x: g * 0.5 / y, np.sqrt, (0.3, 3.0))
-rsqrt = _unary("rsqrt", "1 / sqrt(x).", lambda g, y, x: g * -0.5 * y / x, lambda x: 1 / np.sqrt(x), (0.3, 3.0))
-square = _unary("square", "x * x.", lambda g, y, x: g * 2.0 * x, np.square, floats_only=False)
-reciprocal = _unary("reciprocal", "1 / x.", lambda g, y, x: ops.negative(g * y * y), np.reciprocal, (0.5, 2.0))
-sin = _unary("sin", "Sine, x in radians.", lambda g, y, x: g * ops.cos(x), np.sin)
-cos = _unary("cos", "Cosine, x in radians.", lambda g, y, x: ops.negative(g * ops.sin(x)), np.cos)
-tan = _unary("tan", "Tangent, x in radians.", lambda g, y, x: g * (y * y + 1.0), np.tan, (-1.2, 1.2))
-asin = _unary("asin", "Arc sine.", lambda g, y, x: g * ops.rsqrt(1.0 - x * x), np.arcsin, (-0.8, 0.8))
-acos = _unary("acos", "Arc cosine.", lambda g, y, x: ops.negative(g * ops.rsqrt(1.0 - x * x)), np.arccos, (-0.8, 0.8))
-atan = _unary("atan", "Arc tangent.", lambda g, y, x: g / (x * x + 1.0), np.arctan)
-sinh = _unary("sinh", "Hyperbolic sine.", lambda g, y, x: g * ops.cosh(x), np.sinh)
-cosh = _unary("cosh", "Hyperbolic cosine.", lambda g, y, x: g * ops.sinh(x), np.cosh)
-tanh = _unary("tanh", "Hyperbolic tangent.", lambda g, y, x: g * (1.0 - y * y), np.tanh)
-erf = _unary(
+negative: Function = _unary("negative", "-x.", lambda g, y, x: ops.negative(g), np.negative, floats_only=False)
+abs: Function = _unary(
+    "abs", "|x|; gradient 0 at 0.", lambda g, y, x: g * ops.sign(x), np.abs, (0.2, 2.0), floats_only=False
+)
+sign: Function = _unary("sign", "-1, 0 or 1.", lambda g, y, x: None, np.sign, floats_only=False, smooth=False)
+floor: Function = _unary("floor", "The largest integer not above x.", lambda g, y, x: None, np.floor, smooth=False)
+ceil: Function = _unary("ceil", "The smallest integer not below x.", lambda g, y, x: None, np.ceil, smooth=False)
+round: Function = _unary("round", "The nearest integer, ties to even.", lambda g, y, x: None, np.round, smooth=False)
+exp: Function = _unary("exp", "e to the x.", lambda g, y, x: g * y, np.exp)
+expm1: Function = _unary("expm1", "exp(x) - 1, exact near 0.", lambda g, y, x: g * (y + 1.0), np.expm1)
+log: Function = _unary("log", "Natural logarithm.", lambda g, y, x: g / x, np.log, (0.3, 3.0))
+log1p: Function = _unary("log1p", "log(1 + x), exact near 0.", lambda g, y, x: g / (x + 1.0), np.log1p, (-0.5, 3.0))
+sqrt: Function = _unary("sqrt", "Square root.", lambda g, y, x: g * 0.5 / y, np.sqrt, (0.3, 3.0))
+rsqrt: Function = _unary(
+    "rsqrt", "1 / sqrt(x).", lambda g, y, x: g * -0.5 * y / x, lambda x: 1 / np.sqrt(x), (0.3, 3.0)
+)
+square: Function = _unary("square", "x * x.", lambda g, y, x: g * 2.0 * x, np.square, floats_only=False)
+reciprocal: Function = _unary(
+    "reciprocal", "1 / x.", lambda g, y, x: ops.negative(g * y * y), np.reciprocal, (0.5, 2.0)
+)
+sin: Function = _unary("sin", "Sine, x in radians.", lambda g, y, x: g * ops.cos(x), np.sin)
+cos: Function = _unary("cos", "Cosine, x in radians.", lambda g, y, x: ops.negative(g * ops.sin(x)), np.cos)
+tan: Function = _unary("tan", "Tangent, x in radians.", lambda g, y, x: g * (y * y + 1.0), np.tan, (-1.2, 1.2))
+asin: Function = _unary("asin", "Arc sine.", lambda g, y, x: g * ops.rsqrt(1.0 - x * x), np.arcsin, (-0.8, 0.8))
+acos: Function = _unary(
+    "acos", "Arc cosine.", lambda g, y, x: ops.negative(g * ops.rsqrt(1.0 - x * x)), np.arccos, (-0.8, 0.8)
+)
+atan: Function = _unary("atan", "Arc tangent.", lambda g, y, x: g / (x * x + 1.0), np.arctan)
+sinh: Function = _unary("sinh", "Hyperbolic sine.", lambda g, y, x: g * ops.cosh(x), np.sinh)
+cosh: Function = _unary("cosh", "Hyperbolic cosine.", lambda g, y, x: g * ops.sinh(x), np.cosh)
+tanh: Function = _unary("tanh", "Hyperbolic tangent.", lambda g, y, x: g * (1.0 - y * y), np.tanh)
+erf: Function = _unary(
     "erf",
     "The error function.",
     lambda g, y, x: g * (2 / math.sqrt(math.pi)) * ops.exp(ops.negative(x * x)),
@@ -364,8 +377,9 @@ def stop_gradient(x: Any) -> Any:
 
 
 def _clip_vjp(g: Any, y: Any, x: Any, *, minimum: float | None, maximum: float | None) -> tuple[Any]:
-    inside = [x >= minimum] * (minimum is not None) + [x <= maximum] * (maximum is not None)
-    return (ops.where(reduce(ops.logical_and, inside), g, 0.0) if inside else g,)
+    if minimum is not None:
+        g = ops.where(x >= minimum, g, 0.0)
+    return (g if maximum is None else ops.where(x <= maximum, g, 0.0),)
 
 
 @composite(

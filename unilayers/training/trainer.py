@@ -11,12 +11,12 @@ import numpy as np
 
 from unilayers import ops, optimizers
 from unilayers.backend import Backend, get_backend
+from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
 from unilayers.data.dataset import batches, split_index
 from unilayers.errors import DataError, UnilayersError
 from unilayers.layers.base import map_structure
 from unilayers.program import Program
 from unilayers.training import steps
-from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
 from unilayers.training.steps import Batch, Objectives
 from unilayers.variable import Store, place_together
 
@@ -91,9 +91,10 @@ class Trainer:
 
     def _require_compiled(self) -> None:
         if self.optimizer is None:
+            where: str = self.where  # type: ignore[attr-defined]
             raise UnilayersError(
-                "the model is not compiled", where=self.where, fix="Call model.compile(optimizer, loss) first"
-            )  # type: ignore[attr-defined]
+                "the model is not compiled", where=where, fix="Call model.compile(optimizer, loss) first"
+            )
 
     # ---- where to run
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -290,3 +293,37 @@ def test_progress_is_a_line_an_epoch_when_not_on_a_terminal(capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
     assert "accuracy" in lines[0]
+
+
+# ---- Keras as a witness ----------------------------------------------------------------------
+
+
+def test_training_equals_keras() -> None:
+    """The same weights, batches and definitions: a whole fit, with validation, is Keras's to rounding."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    data = ul.data.load("digits")
+    x, y = data.x[:600], data.y[:600]
+
+    def build(k: Any) -> Any:
+        model = k.Sequential(
+            [
+                k.Input((8, 8, 1)),
+                k.layers.Conv2D(8, 3, padding="same", strides=2, activation="relu"),
+                k.layers.BatchNormalization(),
+                k.layers.MaxPooling2D(),
+                k.layers.Flatten(),
+                k.layers.Dense(20, activation="gelu", kernel_regularizer=k.regularizers.L2(0.001)),
+                k.layers.Dense(10),
+            ]
+        )
+        model.compile("adam", k.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+        return model
+
+    ours, theirs = build(ul), build(keras)
+    theirs.set_weights(ours.get_weights())
+    told = {"epochs": 3, "shuffle": False, "validation_split": 0.1, "verbose": 0}
+    found, expected = ours.fit(x, y, **told).history, theirs.fit(x, y, **told).history
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        assert_close(np.array(found[name]), np.array(values), rtol=2e-4, atol=1e-6, what=name)

@@ -257,7 +257,7 @@ def test_a_layer_may_serve_two_models() -> None:
 
 def test_shape_errors_name_the_layer() -> None:
     model = ul.Sequential([ul.Input((6,)), layers.Dense(4, name="head"), layers.Dense(2)])
-    with pytest.raises(UnilayersError, match="wrong shape.*None, 6"):
+    with pytest.raises(UnilayersError, match=r"wrong shape.*None, 6"):
         model.predict(np.ones((3, 5), "float32"), verbose=0)
     with pytest.raises(ShapeError, match="axes"):
         ul.Sequential([ul.Input((6,)), layers.Conv2D(2, 3)])

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import, which would greet the user from C++
+from unilayers.backend import Backend, Executable
+from unilayers.graph import Graph
+from unilayers.graph.emit import straight_line
 
-import tensorflow as tf  # noqa: E402
-
-from unilayers.backend import Backend, Executable  # noqa: E402
-from unilayers.graph import Graph  # noqa: E402
-from unilayers.graph.emit import straight_line  # noqa: E402
-
-from .table import TABLE  # noqa: E402
-
+from .table import TABLE
 
 # Ops without a kernel for the GPU run on the CPU, as everywhere in TensorFlow 2.
 _SOFT = tf.compat.v1.ConfigProto(allow_soft_placement=True).SerializeToString()
@@ -40,13 +35,14 @@ def devices() -> list[str]:
     return ["cpu", *(f"cuda:{i}" for i in range(_gpus()))]
 
 
-def _place(device: str) -> Any:
+def _place(device: str) -> str:
+    """TensorFlow's name of a device, for ``tf.device``."""
     _gpus()
-    return tf.device(device.replace("cuda", "GPU").replace("cpu", "CPU:0"))
+    return device.replace("cuda", "GPU").replace("cpu", "CPU:0")
 
 
 def put(arrays: Sequence[np.ndarray], device: str) -> list[Any]:
-    with _place(device):  # private copies, as TensorFlow may keep the very buffer it is given
+    with tf.device(_place(device)):  # private copies, as TensorFlow may keep the very buffer it is given
         return [tf.constant(np.array(a, order="C")) for a in arrays]
 
 
@@ -64,37 +60,36 @@ def device_of(array: object) -> str | None:
 def compile(graph: Graph, device: str) -> Executable:
     """Traces the graph at once, and calls the traced function as the op it is: ``tf.function`` would look at its
     arguments one by one, which takes longer than a small step."""
-    leaves, place = [*graph.state, *graph.inputs], _place(device)
+    place, states = _place(device), len(graph.state)
 
     @tf.function(autograph=False)
     def step(*arrays: Any) -> list[Any]:
         # straight_line runs in here, so that constants become nodes of TensorFlow's graph, which it folds.
-        with _place(device):
-            line = straight_line(graph, TABLE, tf.constant)
-            state, outputs = line(list(arrays[: len(graph.state)]), arrays[len(graph.state) :])
+        with tf.device(place):
+            state, outputs = straight_line(graph, TABLE, tf.constant)(list(arrays[:states]), arrays[states:])
         return [*state, *outputs.values()]
 
+    leaves = (*graph.state, *graph.inputs)
     traced = step.get_concrete_function(*(tf.TensorSpec(v.shape, v.dtype) for v in leaves))
     dtypes = [v.dtype for v in (*graph.state, *graph.outputs.values())]
 
     def run(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        with place:
-            results = tf.raw_ops.StatefulPartitionedCall(
-                args=[*state, *inputs], Tout=dtypes, f=traced, config_proto=_SOFT
-            )
-        return results[: len(state)], dict(zip(graph.outputs, results[len(state) :], strict=True))
+        with tf.device(place):
+            call = tf.raw_ops.StatefulPartitionedCall
+            results = call(args=[*state, *inputs], Tout=dtypes, f=traced, config_proto=_SOFT) if dtypes else []
+        return results[:states], dict(zip(graph.outputs, results[states:], strict=True))
 
     return run
 
 
 def synchronize() -> None:
-    tf.experimental.sync_devices()
+    tf.test.experimental.sync_devices()
 
 
 def memory(device: str) -> dict[str, int]:
     if not device.startswith("cuda"):
         return {}
-    info = tf.config.experimental.get_memory_info(device.replace("cuda", "GPU"))
+    info = tf.config.experimental.get_memory_info(_place(device))
     return {"in_use": info["current"], "peak": info["peak"]}
 
 

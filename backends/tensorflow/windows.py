@@ -11,8 +11,7 @@ import math
 from typing import Any
 
 import tensorflow as tf
-
-from ..spatial import Ints, Pairs, inside, padded_shape, planar
+from unilayers.backends.spatial import Ints, Pairs, inside, padded_shape, planar
 
 raw = tf.raw_ops
 
@@ -22,8 +21,8 @@ def pad(x: Any, low: Ints, high: Ints, interior: Ints, value: float) -> Any:
     for axis, i in enumerate(interior):
         if i and x.shape[axis] > 1:
             shape = x.shape.as_list()
-            parted = tf.pad(tf.expand_dims(x, axis + 1), [*[(0, 0)] * (axis + 1), (0, i), *[(0, 0)] * (len(shape) - axis - 1)],
-                            constant_values=tf.cast(value, x.dtype))  # fmt: skip
+            edges = [(0, i if a == axis + 1 else 0) for a in range(len(shape) + 1)]
+            parted = tf.pad(tf.expand_dims(x, axis + 1), edges, constant_values=tf.cast(value, x.dtype))
             shape[axis] *= i + 1
             x = tf.reshape(parted, shape)[(slice(None),) * axis + (slice(0, shape[axis] - i),)]
     return tf.pad(x, list(zip(low, high, strict=True)), constant_values=tf.cast(value, x.dtype))

@@ -14,8 +14,8 @@ from . import updates, windows
 SAME_NAME = (
     "add floor_divide remainder maximum minimum logical_and logical_or logical_xor logical_not bitwise_and bitwise_or "
     "bitwise_xor bitwise_left_shift bitwise_right_shift isnan isinf isfinite abs floor ceil round exp expm1 log log1p "
-    "sqrt rsqrt square reciprocal sin cos tan asin acos atan atan2 sinh cosh tanh erf matmul where"
-).split()
+    "sqrt rsqrt square reciprocal sin cos tan asin acos atan atan2 sinh cosh tanh erf matmul"
+)
 RENAMED = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow", "negative": "neg",
     "bitwise_invert": "bitwise_not", "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le",
@@ -28,6 +28,25 @@ RENAMED = {
 def sign(x: Tensor) -> Tensor:
     """torch.sign(nan) is 0, which would hide a NaN."""
     return torch.where(x != x, x, torch.sign(x)) if x.is_floating_point() else torch.sign(x)
+
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """On the CPU torch.where branches at each element; picking by bits, b ^ (a ^ b) & mask, is five times faster."""
+    plain = condition.shape == a.shape and b.shape in (a.shape, ()) and a.numel() > 4096
+    if not plain or not a.is_cpu or not torch.is_inference_mode_enabled():  # autograd cannot follow bits
+        return torch.where(condition, a, b)
+    integer = _BITS[a.element_size()]
+    mask, bits = astype(condition, integer).neg_(), b.view(integer)
+    return mask.bitwise_and_(bits ^ a.view(integer)).bitwise_xor_(bits).view(a.dtype)
+
+
+def astype(x: Tensor, dtype: Any) -> Tensor:
+    """torch converts bools six times slower than the bytes they are."""
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return (x.view(torch.uint8) if x.dtype == torch.bool and dtype != torch.bool else x).to(dtype)
 
 
 def over_axes(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -88,7 +107,7 @@ def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
 # ---- the table ------------------------------------------------------------
 
 TABLE: dict[str, Callable[..., Any]] = {
-    **{name: getattr(torch, name) for name in SAME_NAME},
+    **{name: getattr(torch, name) for name in SAME_NAME.split()},
     **{name: getattr(torch, theirs) for name, theirs in RENAMED.items()},
     "sign": sign,
     "sum": over_axes(sum_),
@@ -99,7 +118,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "all": over_axes(torch.all),
     "argmax": lambda x, axis: torch.argmax(x, axis).int(),
     "argmin": lambda x, axis: torch.argmin(x, axis).int(),
-    "astype": lambda x, dtype: x.to(getattr(torch, dtype)),
+    "where": where,
+    "astype": astype,
     "identity": torch.clone,
     "stop_gradient": lambda x: x,
     "reshape": lambda x, shape: x.reshape(shape),

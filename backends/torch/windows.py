@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from ..spatial import Ints, Pairs, inside, padded_shape, planar
+from unilayers.backends.spatial import Ints, Pairs, inside, padded_shape, planar
 
 aten = torch.ops.aten
 

@@ -84,8 +84,8 @@ class Loss(Configurable, family="loss"):
         """
         try:
             dtype = self.dtype or promote(dtype_of(y_pred), floatx())
-            y_pred = _cast(y_pred, dtype)
-            y_true = beside(y_true if self.integer_labels else _cast(y_true, dtype), y_pred)
+            y_pred = cast(y_pred, dtype)
+            y_true = beside(y_true if self.integer_labels else cast(y_true, dtype), y_pred)
             values = self.call(y_true, y_pred)
             return weighted_reduction(values, sample_weight, self.mask(y_true, y_pred), self.reduction)
         except UnilayersError as error:
@@ -394,9 +394,9 @@ def weighted_reduction(values: Any, sample_weight: Any, mask: Any, reduction: Re
         mask: Bools of the shape of ``values``, or None.
         reduction: How to reduce.
     """
-    weights = None if sample_weight is None else _cast(sample_weight, dtype_of(values))
+    weights = None if sample_weight is None else cast(sample_weight, dtype_of(values))
     if mask is not None:
-        weights = _masked(weights, _cast(mask, dtype_of(values)), reduction)
+        weights = _masked(weights, cast(mask, dtype_of(values)), reduction)
     if weights is not None:
         values, weights = stretchable(values, weights)
         values = ops.multiply(values, weights)
@@ -446,7 +446,7 @@ def class_numbers(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
         ShapeError: if they have another shape.
     """
     axis = normalize_axis(axis, _ndim(y_pred))
-    labels = _cast(y_true, dtype_of(y_true) if dtype_of(y_true) in INTS else "int32")
+    labels = cast(y_true, dtype_of(y_true) if dtype_of(y_true) in INTS else "int32")
     if _ndim(labels) == _ndim(y_pred) and shape_of(labels)[axis] == 1:
         labels = ops.squeeze(labels, axis)
     shape, have = shape_of(y_pred), shape_of(labels)
@@ -533,12 +533,15 @@ def _ndim(x: Any) -> int:
     return len(shape_of(x))
 
 
-def _cast(x: Any, dtype: str) -> Any:
-    return x if hasattr(x, "dtype") and dtype_of(x) == dtype else ops.astype(x, dtype)
+def cast(x: Any, dtype: str) -> Any:
+    """x in ``dtype``; itself if it has it already."""
+    if not hasattr(x, "dtype"):
+        x = np.asarray(x)  # numbers keep all their digits
+    return x if dtype_of(x) == dtype else ops.astype(x, dtype)
 
 
 def _floats(x: Any) -> Any:
-    return _cast(x, dtype_of(x) if is_float(dtype_of(x)) else floatx())
+    return cast(x, dtype_of(x) if is_float(dtype_of(x)) else floatx())
 
 
 def _differ(a: Any, b: Any) -> bool:
@@ -549,7 +552,7 @@ def _differ(a: Any, b: Any) -> bool:
 def _alike(y_true: Any, y_pred: Any, fix: str = "") -> tuple[Any, Any]:
     """Both in the float dtype of y_pred, and of one shape."""
     y_pred = _floats(y_pred)
-    return same_shape(_cast(y_true, dtype_of(y_pred)), y_pred, fix)
+    return same_shape(cast(y_true, dtype_of(y_pred)), y_pred, fix)
 
 
 def _require_classes(y_pred: Any, axis: int) -> None:

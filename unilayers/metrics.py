@@ -17,7 +17,7 @@ from unilayers import initializers, losses, ops
 from unilayers.config import floatx
 from unilayers.errors import UnilayersError
 from unilayers.hints import PositiveInt, Probability
-from unilayers.losses import divide_no_nan, fitting_kind, own_arguments, same_ndim, same_shape, stretchable
+from unilayers.losses import cast, divide_no_nan, fitting_kind, own_arguments, same_ndim, same_shape, stretchable
 from unilayers.ops import dtype_of, shape_of
 from unilayers.registry import Configurable, resolve, snake_case
 from unilayers.variable import Variable
@@ -200,10 +200,10 @@ def _sum_of_means(x: Any, axes: tuple[int, ...]) -> Any:
 
 def _values_and_weights(values: Any, weights: Any, dtype: str, reduce: Callable[..., Any]) -> tuple[Any, Any]:
     """Both in ``dtype``; values have no more axes than their weights, or are as they came without any."""
-    values = ops.astype(values, dtype)
+    values = cast(values, dtype)
     if weights is None:
         return values, None
-    values, weights = same_ndim(values, ops.astype(weights, dtype))
+    values, weights = same_ndim(values, cast(weights, dtype))
     ndim = len(shape_of(weights))
     if len(shape_of(values)) > ndim:
         values = reduce(values, axis=tuple(range(ndim, len(shape_of(values)))))

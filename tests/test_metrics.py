@@ -1,0 +1,400 @@
+"""Metrics against Keras 3 over several batches, with every kind of weights; traced into programs on every backend."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.compare import assert_close
+from tests.conftest import BACKENDS, require_backend
+from tests.traced import Step
+from unilayers import losses, metrics, ops
+from unilayers.errors import ShapeError, UnilayersError
+from unilayers.metrics import Metric
+from unilayers.registry import parameters, resolve, serialize, snake_case
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras")
+
+CLASSES = [cls for cls in Metric.registry if cls.__module__ == metrics.__name__]
+RNG = np.random.default_rng(8)
+K, T = 6, 3
+Batch = tuple[np.ndarray, ...]
+Draw = Callable[..., np.ndarray]
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape)
+
+
+def uniform(*shape: int) -> np.ndarray:
+    return RNG.uniform(0.05, 0.95, shape)
+
+
+def bits(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 2, shape)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return RNG.integers(0, K, shape).astype("int32")
+
+
+def one_hot(*shape: int) -> np.ndarray:
+    return np.eye(K)[numbers(*shape[:-1])]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A metric with arguments, and how its arguments are drawn, ``draw(batch, *shape)``."""
+
+    cls: type[Metric]
+    draws: tuple[tuple[Draw, tuple[int, ...]], ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def ours(self, **more: Any) -> Metric:
+        return self.cls(**self.kwargs, **more)
+
+    def keras(self) -> Any:
+        return getattr(keras.metrics, self.cls.__name__)(**self.kwargs, dtype="float64")
+
+    def batches(self) -> list[Batch]:
+        return [tuple(draw(n, *shape) for draw, shape in self.draws) for n in (5, 2, 8)]
+
+    def weights(self) -> list[Draw]:
+        """Weights per sample; the same with a last axis; per position where there are several."""
+        rank = max(len(shape) for _, shape in self.draws)
+        shapes = {(): (), (1,): (1,)} if rank < 2 else {(): (), (T,): (T,)}
+        return [lambda n, s=s: RNG.uniform(0, 2, (n, *s)) for s in shapes]
+
+    def __str__(self) -> str:
+        settings = ",".join(f"{k}={v}" for k, v in self.kwargs.items())
+        return f"{self.cls.__name__}({settings}){[shape for _, shape in self.draws]}".replace(" ", "")
+
+
+def pair(cls: type[Metric], true: Draw, pred: Draw, *shapes: tuple[int, ...], **kwargs: Any) -> Case:
+    return Case(cls, ((true, shapes[0]), (pred, shapes[-1])), kwargs)
+
+
+CASES = [
+    *(Case(cls, ((normal, s),)) for cls in (metrics.Mean, metrics.Sum) for s in ((), (1,), (T,), (T, 2))),
+    *(
+        pair(cls, normal, normal, *shapes)
+        for cls in (metrics.MeanSquaredError, metrics.MeanAbsoluteError, metrics.RootMeanSquaredError)
+        for shapes in (((4,),), ((T, 4),), ((1,),))
+    ),
+    pair(metrics.RootMeanSquaredError, normal, normal, (), (1,)),
+    *(pair(metrics.Accuracy, bits, bits, *shapes) for shapes in (((),), ((1,),), ((T,),), ((), (1,)))),
+    *(pair(metrics.BinaryAccuracy, bits, uniform, *shapes) for shapes in (((1,),), ((T,),), ((), (1,)))),
+    pair(metrics.BinaryAccuracy, bits, uniform, (1,), threshold=0.3),
+    *(pair(metrics.CategoricalAccuracy, one_hot, normal, s) for s in ((K,), (T, K))),
+    *(pair(metrics.SparseCategoricalAccuracy, numbers, normal, *s) for s in (((), (K,)), ((1,), (K,)), ((T,), (T, K)))),
+    *(pair(metrics.TopKCategoricalAccuracy, one_hot, normal, s, k=k) for s in ((K,), (T, K)) for k in (1, 3)),
+    *(
+        pair(metrics.SparseTopKCategoricalAccuracy, numbers, normal, *s, k=k)
+        for s in (((), (K,)), ((T,), (T, K)))
+        for k in (2, 5)
+    ),
+    *(
+        pair(metrics.BinaryCrossentropy, bits, pred, (4,), from_logits=logits, label_smoothing=smoothing)
+        for logits, pred in ((False, uniform), (True, normal))
+        for smoothing in (0.0, 0.2)
+    ),
+    *(
+        pair(metrics.CategoricalCrossentropy, one_hot, pred, s, from_logits=logits, label_smoothing=smoothing)
+        for s in ((K,), (T, K))
+        for logits, pred in ((False, uniform), (True, normal))
+        for smoothing in (0.0, 0.2)
+    ),
+    *(
+        pair(metrics.SparseCategoricalCrossentropy, numbers, pred, *s, from_logits=logits)
+        for s in (((), (K,)), ((T,), (T, K)))
+        for logits, pred in ((False, uniform), (True, normal))
+    ),
+    pair(metrics.SparseCategoricalCrossentropy, numbers, normal, (T,), (K, T), from_logits=True, axis=1),
+]  # fmt: skip
+cases = pytest.mark.parametrize("case", CASES, ids=str)
+distinct_cases = pytest.mark.parametrize("case", {(c.cls, len(c.draws[-1][1])): c for c in CASES}.values(), ids=str)
+
+
+def result(metric: Any) -> np.ndarray:
+    return np.asarray(metric.result(), "float64")
+
+
+def torch_like(batch: Batch) -> Batch:
+    """Labels as Keras wants them: with as many axes as predictions of one value."""
+    return tuple(x[:, None] if x.ndim == 1 and batch[-1].shape[1:] == (1,) else x for x in batch)
+
+
+@pytest.mark.parametrize("cls", [c for c in CLASSES if c is not metrics.MeanMetricWrapper])
+def test_every_class_has_a_case(cls: type[Metric]) -> None:
+    assert any(case.cls is cls for case in CASES)
+
+
+@cases
+def test_results_equal_keras(case: Case) -> None:
+    for draw in (None, *case.weights()):
+        ours, theirs = case.ours(dtype="float64"), case.keras()
+        for batch in case.batches():
+            weights = None if draw is None else draw(len(batch[0]))
+            ours.update_state(*batch, sample_weight=weights)
+            theirs.update_state(*torch_like(batch), sample_weight=weights)
+            expected = np.asarray(theirs.result(), "float64")
+            what = f"weights {np.shape(weights)}"
+            assert_close(result(ours), expected, rtol=1e-6, atol=1e-7, what=what)
+
+
+@cases
+def test_an_unused_metric_and_one_that_was_reset_are_zero(case: Case) -> None:
+    metric = case.ours()
+    assert float(metric.result()) == 0.0
+    first, second, _ = case.batches()
+    metric.update_state(*first)
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
+    fresh = case.ours()
+    assert_close(metric(*second), fresh(*second), rtol=0, atol=0, what="after a reset")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@distinct_cases
+def test_traced_equals_eager_on_every_backend(backend: str, case: Case) -> None:
+    draw = case.weights()[0]
+    eager, traced = case.ours(), case.ours()
+    batches = [(*batch, draw(len(batch[0]))) for batch in case.batches()]
+    batches = [tuple(x.astype("float32") if x.dtype == "float64" else x for x in batch) for batch in batches]
+    step = Step(lambda *batch: traced(*batch[:-1], sample_weight=batch[-1]), batches[0], backend)
+    assert step.program.variables == traced.variables
+    for batch in batches:
+        expected = np.asarray(eager(*batch[:-1], sample_weight=batch[-1]))
+        assert_close(step(*batch), expected, rtol=2e-6, atol=1e-7, what="traced")
+    assert_close(step.engine.get(traced.result()), expected, rtol=2e-6, atol=1e-7, what="read after the program ran")
+    traced.reset_state()
+    assert float(traced.result()) == 0.0
+    eager.reset_state()
+    expected = np.asarray(eager(*batches[1][:-1], sample_weight=batches[1][-1]))
+    assert_close(step(*batches[1]), expected, rtol=2e-6, atol=1e-7, what="traced, after a reset")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_eagerly_on_arrays_of_any_backend(backend: str) -> None:
+    engine, y_true, y_pred = require_backend(backend), numbers(8), normal(8, K)
+    [there] = engine.put([y_pred], engine.device("cpu"))
+    assert float(metrics.SparseCategoricalAccuracy()(y_true, there)) == np.mean(y_pred.argmax(-1) == y_true)
+
+
+# ---- definitions of our own ---------------------------------------------------------------------------------------
+
+
+def test_ignored_classes_do_not_count() -> None:
+    """Keras counts them as zeros unless there are weights; we take the mean that the loss takes."""
+    y_true, y_pred = numbers(20), normal(20, K)
+    metric = metrics.SparseCategoricalCrossentropy(from_logits=True, ignore_class=2, dtype="float64")
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=2)
+    assert_close(metric(y_true, y_pred), loss(y_true, y_pred), rtol=1e-13, atol=0, what="unweighted")
+    metric.reset_state()
+    weights = RNG.uniform(size=20)
+    theirs = keras.metrics.SparseCategoricalCrossentropy(from_logits=True, ignore_class=2, dtype="float64")
+    expected = np.asarray(theirs(y_true, y_pred, weights), "float64")
+    assert_close(result_of(metric, y_true, y_pred, weights), expected, rtol=1e-6, atol=0, what="weighted")
+
+
+def result_of(metric: Metric, *args: Any) -> np.ndarray:
+    metric.update_state(*args)
+    return result(metric)
+
+
+def test_ties_and_nan_in_top_k() -> None:
+    y_pred = np.array([[0.3, 0.3, 0.3, 0.1], [0.3, 0.3, 0.3, 0.1], [np.nan, 0.5, 0.2, 0.1], [np.nan, 0.5, 0.2, 0.1]])
+    hits = metrics.sparse_top_k_categorical_accuracy(np.array([2, 3, 0, 1]), y_pred, k=1)
+    np.testing.assert_array_equal(hits, [1, 0, 0, 1])
+
+
+def test_one_value_per_sample_needs_no_last_axis() -> None:
+    y_true, y_pred = normal(9), normal(9, 1)
+    for name in ("mse", "mae", "rmse"):
+        expected = metrics.get(name)(y_true[:, None], y_pred)
+        np.testing.assert_array_equal(metrics.get(name)(y_true, y_pred), expected)
+
+
+def test_counts_are_exact_up_to_the_precision_of_the_dtype() -> None:
+    for dtype, limit in (("float32", 2**24), ("float64", 2**53)):
+        metric = metrics.Mean(dtype=dtype)
+        for weight in (limit // 2, limit // 2 - 1, 1):
+            metric.update_state(1.0, sample_weight=weight)
+        assert float(metric.count) == limit == float(metric.total)
+
+
+def test_a_scalar_with_the_batch_size_as_weight() -> None:
+    mean = metrics.Mean()
+    mean.update_state(2.0, sample_weight=64)
+    mean.update_state(np.float32(5.0), sample_weight=np.array(32))
+    assert float(mean.result()) == 3.0
+
+
+# ---- names, functions, configs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("true", "pred", "kind"),
+    [
+        ((8, 1), (8, 1), "Binary"),
+        ((8,), (8, 1), "Binary"),
+        ((8,), (8,), "Binary"),
+        ((8,), (8, 4), "SparseCategorical"),
+        ((8, 1), (8, 4), "SparseCategorical"),
+        ((8, T), (8, T, 4), "SparseCategorical"),
+        ((8, 4), (8, 4), "Categorical"),
+    ],
+)
+def test_names_that_fit_the_shapes(true: tuple[int, ...], pred: tuple[int, ...], kind: str) -> None:
+    endings = {"accuracy": "Accuracy", "acc": "Accuracy", "crossentropy": "Crossentropy", "ce": "Crossentropy"}
+    for name, ending in endings.items():
+        metric = metrics.get(name, y_true=np.zeros(true), y_pred=np.zeros(pred))
+        assert (type(metric).__name__, metric.name) == (kind + ending, name)
+        assert metric.variables[0].path == f"metrics/{name}/total"
+    if len(pred) > 1:
+        theirs = keras.src.trainers.compile_utils.get_metric("acc", np.zeros(true), np.zeros(pred))
+        assert (type(theirs).__name__, theirs.name) == (f"{kind}Accuracy", "acc")
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_name_of_a_class(cls: type[Metric]) -> None:
+    if cls in (metrics.Accuracy, metrics.MeanMetricWrapper):
+        return
+    name = snake_case(cls.__name__)
+    for identifier in (cls.__name__, name):
+        metric = metrics.get(identifier)
+        assert type(metric) is cls
+        assert metric.name == identifier
+    for other in (cls, {cls.__name__: None}, {"class_name": cls.__name__, "config": {}}):
+        metric = metrics.get(other)
+        assert (type(metric), metric.name) == (cls, name)
+        assert repr(metric) == f"{cls.__name__}()"
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_arguments_and_defaults_are_those_of_keras(cls: type[Metric]) -> None:
+    theirs, ours = (inspect.signature(c).parameters for c in (getattr(keras.metrics, cls.__name__), cls))
+    assert ours.keys() == theirs.keys() - {"from_sorted_ids"}
+    assert all(p.default == theirs[n].default for n, p in ours.items() if n != "name")
+
+
+@cases
+def test_config_round_trip(case: Case) -> None:
+    metric = case.ours(name="mine", dtype="float64")
+    batch = case.batches()[0]
+    for again in (type(metric).from_config(metric.get_config()), resolve(Metric.registry, serialize(metric))):
+        assert again.get_config() == metric.get_config()
+        assert again.name == "mine"
+        assert_close(again(*batch), case.ours(dtype="float64")(*batch), rtol=0, atol=0, what="result")
+
+
+def largest_error(y_true: Any, y_pred: Any, power: int = 1) -> Any:
+    return ops.max(ops.abs(y_pred - y_true) ** power, axis=-1)
+
+
+def test_functions_as_metrics() -> None:
+    y_true, y_pred = normal(5, K), normal(5, K)
+    expected = np.abs(y_pred - y_true).max(-1)
+    metric = metrics.get(largest_error)
+    assert metric.name == "largest_error"
+    np.testing.assert_allclose(metric(y_true, y_pred), expected.mean(), 1e-6)
+    metric = metrics.MeanMetricWrapper(largest_error, "fourth", power=4)
+    assert metric.name == "fourth"
+    assert repr(metric) == f"MeanMetricWrapper(fn={largest_error!r}, name='fourth', power=4)"
+    mean = np.average(expected**4, weights=np.arange(5))
+    np.testing.assert_allclose(metric(y_true, y_pred, np.arange(5)), mean, 1e-6)
+    as_loss = metrics.get(losses.MeanSquaredError())
+    assert as_loss.name == "mean_squared_error"
+    np.testing.assert_allclose(as_loss(y_true, y_pred), np.square(y_true - y_pred).mean(), 1e-6)
+
+
+class Ratio(Metric):
+    """A metric written the Keras way, with other metrics inside."""
+
+    def __init__(self, name: str = "ratio", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.above, self.below = metrics.Mean("above"), metrics.Mean("below")
+        self.seen = self.add_weight(shape=(2,), initializer="ones", name="seen")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.above.update_state(y_pred, sample_weight)
+        self.below.update_state(y_true, sample_weight)
+        self.seen.assign_add(ops.ones((2,)))
+
+    def result(self) -> Any:
+        return ops.divide(self.above.result(), self.below.result())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_metric_of_ones_own(backend: str) -> None:
+    y_true, y_pred = uniform(7), uniform(7)
+    metric = Ratio()
+    paths = ["metrics/ratio/seen", *(f"metrics/{n}/{v}" for n in ("above", "below") for v in ("total", "count"))]
+    assert [v.path for v in metric.variables] == paths
+    np.testing.assert_allclose(metric(y_true, y_pred), y_pred.mean() / y_true.mean(), 1e-6)
+    np.testing.assert_array_equal(metric.seen.numpy(), [2, 2])
+    metric.reset_state()
+    found = Step(metric, (y_true, y_pred), backend)(y_true, y_pred)
+    np.testing.assert_allclose(found, y_pred.mean() / y_true.mean(), 1e-6)
+
+
+def test_names_come_first_where_keras_has_them_first() -> None:
+    assert metrics.Mean("train_loss").name == "train_loss"
+    assert metrics.SparseCategoricalAccuracy("accuracy").name == "accuracy"
+    assert metrics.TopKCategoricalAccuracy(3).k == 3
+    assert "name" in parameters(metrics.TopKCategoricalAccuracy)
+    assert metrics.get(None) is None
+
+
+# ---- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metric", "shapes", "message"),
+    [
+        (
+            metrics.CategoricalAccuracy(), [(5,), (5, 4)],
+            "CategoricalAccuracy(): y_true and y_pred do not fit. Expected equal shapes (batch, ...). "
+            "Received (5,) and (5, 4).",
+        ),
+        (
+            metrics.SparseCategoricalAccuracy(name="acc"), [(5, 4), (5, 4)],
+            "SparseCategoricalAccuracy(name='acc'): y_true does not fit y_pred. Expected class numbers of shape (5,). "
+            "Received y_true of shape (5, 4), y_pred of shape (5, 4). Use the categorical variant, without Sparse, for "
+            "one-hot labels.",
+        ),
+        (
+            metrics.MeanSquaredError(), [(5, 4), (5, 4), (3,)],
+            "MeanSquaredError(): sample_weight does not fit. Expected a shape that stretches to (5,), the values per "
+            "sample. Received (3,).",
+        ),
+    ],
+)  # fmt: skip
+def test_shape_errors(metric: Metric, shapes: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(ShapeError) as error:
+        metric.update_state(*map(np.zeros, shapes))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("identifier", "message"),
+    [
+        ("accuracy", "'accuracy' depends on the shapes of labels and predictions, which are not known here."),
+        ("acurracy", "unknown metric 'acurracy'. Did you mean 'Accuracy'?"),
+        (
+            {"TopKCategoricalAccuracy": {"k": 0}},
+            "TopKCategoricalAccuracy.k: a value that does not fit.",
+        ),
+    ],
+)
+def test_errors_of_names_and_arguments(identifier: Any, message: str) -> None:
+    with pytest.raises(UnilayersError) as error:
+        metrics.get(identifier)
+    assert str(error.value).startswith(message)

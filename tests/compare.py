@@ -35,7 +35,8 @@ def assert_close(actual: Any, expected: Any, *, rtol: float, atol: float, what: 
     same = (wide_a == wide_e) | (np.isnan(wide_a) & np.isnan(wide_e))
     with np.errstate(invalid="ignore", divide="ignore"):
         difference = np.where(same, 0.0, np.abs(wide_a - wide_e))
-        far = ~same & ~(difference <= atol + rtol * np.abs(wide_e))
+        allowed = np.where(np.isfinite(wide_e), atol + rtol * np.abs(wide_e), 0.0)
+        far = ~same & ~(difference <= allowed)
         if not far.any():
             return
         difference = np.where(np.isnan(difference), np.inf, difference)

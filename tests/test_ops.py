@@ -13,8 +13,9 @@ import pytest
 from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from unilayers import ops
+from unilayers.autodiff import grad, gradients
 from unilayers.backend import Backend
-from unilayers.errors import UnilayersError
+from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import OPS, Graph, Op, Sample, leaf, make_node
 from unilayers.graph.node import LEAVES
 from unilayers.graph.passes import specialise
@@ -24,7 +25,7 @@ from unilayers.ops.conv import conv_padding
 from unilayers.ops.define import bind
 from unilayers.ops.random import threefry_2x32
 from unilayers.program import compile_graph
-from unilayers.spec import Dim, Spec, is_float
+from unilayers.spec import Dim, Spec, evaluate, is_float
 
 NAMES = [name for name in OPS if name not in LEAVES]
 COMPOSITES = [name for name in NAMES if OPS[name].composite]
@@ -210,3 +211,230 @@ def test_symbolic_batch(name: str) -> None:
             assert tuple(v.spec for v in fixed.outputs.values()) == call.specs
     scalars = all(not call.inputs[0].shape for call in calls(op, "float64"))
     assert tried or scalars, "no sample allows an unknown batch size"
+
+
+# ---- functions that are not ops of their own ------------------------------------------
+
+X = np.arange(24.0).reshape(2, 3, 4) * 7 % 11
+A, B = X[0], X[1].T
+
+# ours, and NumPy's
+FUNCTIONS: list[tuple[str, Callable[[], Any], Any]] = [
+    ("mean", lambda: ops.mean(X, (0, 2)), np.mean(X, (0, 2))),
+    ("mean of integers", lambda: ops.mean(X.astype("int32"), -1), np.mean(X, -1).astype("float32")),
+    ("var", lambda: ops.var(X, 1, keepdims=True), np.var(X, 1, keepdims=True)),
+    ("std", lambda: ops.std(X), np.std(X)),
+    ("sum of bools", lambda: ops.sum(X > 5, 0), np.sum(X > 5, 0, dtype="int32")),
+    ("logsumexp", lambda: ops.logsumexp(X, 1), np.log(np.exp(X).sum(1))),
+    ("transpose", lambda: ops.transpose(X), X.T),
+    ("matrix_transpose", lambda: ops.matrix_transpose(X), X.swapaxes(-1, -2)),
+    ("moveaxis", lambda: ops.moveaxis(X, 0, -1), np.moveaxis(X, 0, -1)),
+    ("expand_dims", lambda: ops.expand_dims(X, -1), X[..., None]),
+    ("squeeze", lambda: ops.squeeze(X[:1]), X[0]),
+    ("squeeze one", lambda: ops.squeeze(X[:1, :1], 1), X[:1, 0]),
+    ("stack", lambda: ops.stack([A, A + 1], 1), np.stack([A, A + 1], 1)),
+    ("split", lambda: ops.split(X, 2, -1)[1], np.split(X, 2, -1)[1]),
+    ("repeat", lambda: ops.repeat(X, 3, 1), np.repeat(X, 3, 1)),
+    ("tile", lambda: ops.tile(X, (1, 2, 3)), np.tile(X, (1, 2, 3))),
+    ("pad", lambda: ops.pad(A, [(1, 0), (0, 2)], 5.0), np.pad(A, [(1, 0), (0, 2)], constant_values=5.0)),
+    ("flip", lambda: ops.flip(X), np.flip(X)),
+    ("reshape", lambda: ops.reshape(X, (4, -1)), X.reshape(4, -1)),
+    ("matmul of vectors", lambda: ops.matmul(A[0], A[1]), A[0] @ A[1]),
+    ("matmul of a stack", lambda: ops.matmul(X, B), X @ B),
+    ("tensordot", lambda: ops.tensordot(X, B, 1), np.tensordot(X, B, 1)),
+    ("tensordot of axes", lambda: ops.tensordot(X, A, ((1, 2), (0, 1))), np.tensordot(X, A, ((1, 2), (0, 1)))),
+    ("vecdot", lambda: ops.vecdot(A, A + 1, 0), (A * (A + 1)).sum(0)),
+    ("divide integers", lambda: ops.divide(X.astype("int32"), 4), (X / 4).astype("float32")),
+    ("one_hot", lambda: ops.one_hot(np.array([1, 3, -1]), 3), np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0]], "float32")),
+    ("full_like", lambda: ops.full_like(X, 3), np.full_like(X, 3)),
+    ("arange", lambda: ops.arange(2, 9, 3), np.arange(2, 9, 3, dtype="int32")),
+]
+
+
+@pytest.mark.parametrize(("ours", "numpys"), [f[1:] for f in FUNCTIONS], ids=[f[0] for f in FUNCTIONS])
+def test_function(ours: Callable[[], Any], numpys: Any) -> None:
+    assert_close(ours(), numpys, rtol=1e-12 if np.asarray(numpys).dtype == "float64" else 1e-6, atol=0, what="ours")
+
+
+ALL = slice(None)
+KEYS: list[Any] = [
+    0, -1, np.int64(1), slice(1, None), slice(None, None, 2), (0, 1), (ALL, -1), (Ellipsis, 2), (None, 1),
+    (1, None, Ellipsis), (ALL, slice(None, None, -1)), (ALL, slice(2, 0, -2)), (ALL, slice(5, 0, -1), slice(-3, -1)),
+    (slice(0, 0),), (0, 1, 2), (ALL, ALL, slice(3, 0, -2)), np.array([1, 0, 1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_getitem(key: Any) -> None:
+    assert_close(ops.getitem(X, key), X[key], rtol=0, atol=0, what="x[key]")
+
+
+# ---- padding, errors ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+def test_same_padding(window: int, dilation: int, stride: int) -> None:
+    """Against the two properties that define it, and as little and as even as possible."""
+    reach = (window - 1) * dilation + 1
+    batch = Dim.symbol("length")
+    for size in range(1, 12):
+        ((low, high),) = conv_padding("same", (size,), (window,), (stride,), (dilation,))
+        outputs = -(-size // stride)
+        assert (size + low + high - reach) // stride + 1 == outputs
+        assert 0 <= high - low <= 1
+        assert low + high == 0 or (size + low + high - 1 - reach) // stride + 1 < outputs  # one less is too little
+        if reach >= stride:
+            ((low_, high_),) = conv_padding("same", (batch,), (window,), (stride,), (dilation,))
+            assert [evaluate(p, {"length": size}) for p in (low_, high_)] == [low, high]
+
+
+def test_other_paddings() -> None:
+    def padding(mode: Any) -> Any:
+        return conv_padding(mode, (8, 9), (3, 2), (1, 1), (2, 1))
+
+    assert padding("valid") == ((0, 0), (0, 0))
+    assert padding("causal") == ((4, 0), (1, 0))
+    assert padding(2) == ((2, 2), (2, 2))
+    assert padding((1, (0, 2))) == ((1, 1), (0, 2))
+
+
+def test_symbolic_same_padding_of_a_far_stride() -> None:
+    with pytest.raises(ShapeError, match="'same' padding of an unknown size"):
+        conv_padding("same", (Dim.symbol("length"),), (2,), (3,), (1,))
+
+
+WRONG: list[tuple[Callable[[], Any], type[UnilayersError], str]] = [
+    (
+        lambda: ops.conv(np.ones((1, 5, 5, 3)), np.ones((3, 3, 2, 4))), ShapeError,
+        "op 'conv': channels do not fit the kernel. Expected channels = kernel.shape[-2] * groups, and filters a "
+        "multiple of groups. Received x (1, 5, 5, 3), kernel (3, 3, 2, 4), groups 1.",
+    ),
+    (
+        lambda: ops.conv(np.ones((1, 2, 3)), np.ones((3, 3, 4))), ShapeError,
+        "op 'conv': the window is larger than the padded input. Expected at least 3 on spatial axis 0. Received size 2 "
+        "with padding (0, 0). Use a smaller window or padding='same'.",
+    ),
+    (
+        lambda: ops.conv(np.ones((1, 5, 3)), np.ones((3, 3, 4)), padding="smae"), ShapeError,
+        "op 'conv': unknown padding. Expected 'valid', 'same', 'causal' or sizes. Received 'smae'.",
+    ),
+    (
+        lambda: ops.conv(np.ones((1, 5, 3)), np.ones((3, 3, 4)), strides=(1, 2)), ShapeError,
+        "op 'conv': strides does not fit. Expected one int >= 1, or 1 of them. Received (1, 2).",
+    ),
+    (
+        lambda: ops.max_pool(np.ones((1, 4, 4, 1)), 2, padding=2), ShapeError,
+        "op 'max_pool': padding must be smaller than the window. Expected 0 to 1. Received (2, 2).",
+    ),
+    (
+        lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))), ShapeError,
+        "op 'matmul': matrices do not fit. Expected (..., n, k) times (..., k, m). Received (2, 3) times (2, 3).",
+    ),
+    (
+        lambda: ops.slice_axis(leaf("input", "x", Spec((4,))), 0, 1, 6), ShapeError,
+        "op 'slice': slice outside the array. Expected inside 0 to 4. Received 1 to 6.",
+    ),
+    (
+        lambda: ops.relu(leaf("input", "x", Spec((4,), "int32"))), DTypeError,
+        "op 'relu': needs a float operand. Received int32. Use ops.astype(x, 'float32').",
+    ),
+    (
+        lambda: ops.dropout(leaf("input", "x", Spec((4,))), 0, rate=1.5, key=(0, 0)), UnilayersError,
+        "op 'dropout': not a rate. Expected 0 to 1. Received 1.5.",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error", "message"), WRONG, ids=[w[2].partition(". ")[0] for w in WRONG])
+def test_error(call: Callable[[], Any], error: type[UnilayersError], message: str) -> None:
+    with pytest.raises(error) as raised:
+        call()
+    assert str(raised.value) == message
+
+
+# ---- random numbers -------------------------------------------------------------------
+
+# Key, counter, result: published with the generator (Random123, kat_vectors, threefry2x32 with 20 rounds).
+KNOWN_ANSWERS = [
+    ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+    ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+    ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+]
+
+
+@pytest.mark.parametrize(("key", "counter", "answer"), KNOWN_ANSWERS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threefry(backend: str, key: tuple[int, int], counter: tuple[int, int], answer: tuple[int, int]) -> None:
+    engine = require_backend(backend)
+    words = engine.put([np.array([c], np.uint32).astype(np.int32) for c in counter], engine.device("cpu"))
+    found = [engine.get(w).astype(np.uint32) for w in threefry_2x32(key, *words)]
+    assert [int(w[0]) for w in found] == list(answer)
+
+
+def test_threefry_is_that_of_jax() -> None:
+    prng = pytest.importorskip("jax.extend.random")
+    key, size = np.array([0x12345678, 0x9ABCDEF0], np.uint32), 1000
+    first, second = np.arange(size, dtype=np.uint32), np.full(size, 77, np.uint32)
+    theirs = np.asarray(prng.threefry_2x32(key, np.concatenate([first, second]))).reshape(2, size)
+    ours = threefry_2x32((int(key[0]), int(key[1])), first.astype(np.int32), second.astype(np.int32))
+    assert_close(np.stack(ours).astype(np.uint32), theirs, rtol=0, atol=0, what="words")
+    lanes = ops.random_bits(77, key=(int(key[0]), int(key[1])), shape=(4 * size,)).astype(np.int64).reshape(size, 2, 2)
+    assert_close(lanes[..., 0] + lanes[..., 1] * 65536, theirs.T.astype(np.int64), rtol=0, atol=0, what="lanes")
+
+
+def test_random_numbers_are_even() -> None:
+    """Means and correlations within five standard deviations."""
+    n = 40_000
+    u = ops.random_uniform(5, key=(1, 2), shape=(n,), dtype="float32")
+    assert u.min() >= 0 and u.max() < 1
+    assert abs(u.mean() - 0.5) < 5 * math.sqrt(1 / 12 / n)
+    for other in (np.roll(u, 1), ops.random_uniform(6, key=(1, 2), shape=(n,), dtype="float32")):
+        assert abs(np.corrcoef(u, other)[0, 1]) < 5 / math.sqrt(n)
+    dropped = ops.dropout(np.ones(n, np.float32), 0, rate=0.3, key=(4, 5)) == 0
+    assert abs(dropped.mean() - 0.3) < 5 * math.sqrt(0.3 * 0.7 / n)
+
+
+def test_shorter_draw_is_the_beginning_of_a_longer_one() -> None:
+    long = ops.random_bits(3, key=(8, 9), shape=(70_003,))
+    short = ops.random_bits(3, key=(8, 9), shape=(10, 13))
+    assert_close(short.ravel(), long[:130], rtol=0, atol=0, what="bits")
+
+
+# ---- conventions ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("function", "x", "gradient"),
+    [
+        (ops.relu, [0.0, -0.0], [0.0, 0.0]),
+        (ops.abs, [0.0, -0.0], [0.0, 0.0]),
+        (lambda x: ops.clip(x, minimum=0.0, maximum=1.0), [0.0, 1.0, 2.0], [1.0, 1.0, 0.0]),
+        (lambda x: ops.maximum(x, 1.0), [1.0, 2.0, 0.0], [0.5, 1.0, 0.0]),
+        (lambda x: ops.max(x), [3.0, 1.0, 3.0], [0.5, 0.0, 0.5]),
+        (lambda x: ops.max_pool(ops.reshape(x, (1, 4, 1)), 2), [1.0, 1.0, 0.0, 2.0], [1.0, 0.0, 0.0, 1.0]),
+        (lambda x: ops.power(x, 0.0), [0.0, 2.0], [0.0, 0.0]),
+        (lambda x: ops.power(x, 2.0), [0.0, -2.0], [0.0, -4.0]),
+    ],
+)
+def test_gradient_at_a_tie(backend: str, function: Callable[..., Any], x: list[float], gradient: list[float]) -> None:
+    """Decided once, and the same on a tape and in a graph."""
+    engine, values = require_backend(backend), np.array(x)
+    eager = grad(lambda v: ops.sum(function(v)))(engine.put([values], engine.device("cpu"))[0])
+    symbol = leaf("input", "x", Spec(values.shape, "float64"))
+    graph = Graph((symbol,), (), {"g": gradients(function(symbol), [symbol])[0]})
+    for found in (engine.get(eager), runner(graph, engine)([values])["g"]):
+        assert_close(found, np.array(gradient), rtol=0, atol=0, what="gradient")
+
+
+def test_comparison_notices_differences() -> None:
+    x = np.array([1.0, np.nan, np.inf])
+    assert_close(x, x.copy(), rtol=0, atol=0, what="x")
+    wrong = [np.array(v) for v in ([1.001, np.nan, np.inf], [1, 0, np.inf], [1, np.nan, -np.inf])]
+    for other in (x[:2], x.astype("float32"), *wrong):
+        with pytest.raises(AssertionError, match="x"):
+            assert_close(other, x, rtol=1e-6, atol=1e-6, what="x")
+    with pytest.raises(AssertionError, match="worst at \\(1,\\)"):
+        assert_close(np.array([5, 6]), np.array([5, 7]), rtol=1, atol=1, what="integers")

@@ -3,9 +3,10 @@
 Names follow the Python array API standard. Values are positional, attributes are keywords.
 """
 
-# ruff: noqa: F403, A004
+# ruff: noqa: F401, F403
 from unilayers.config import floatx
 from unilayers.graph import OPS, Value, constant
+
 from unilayers.ops.define import Box, dtype_of, shape_of, to_numpy  # isort: skip
 from unilayers.ops.activation import *
 from unilayers.ops.conv import *

@@ -21,14 +21,10 @@ __all__ = [
 Function = Callable[..., Any]
 
 
-def float_spec(name: str) -> Callable[..., Spec]:
+def float_spec(x: Spec, *others: Spec, **attrs: Any) -> Spec:
     """Shape rule: as the first operand, which must be floating."""
-
-    def infer(x: Spec, *others: Spec, **attrs: Any) -> Spec:
-        require_float(name, x.dtype)
-        return x
-
-    return infer
+    require_float(x.dtype)
+    return x
 
 
 def _activation(
@@ -45,7 +41,7 @@ def _activation(
 
     def decorate(expand: Function) -> Function:
         return composite(
-            infer=float_spec(expand.__name__), vjp=rule, cost=per_element(flops), reference=reference, samples=samples,
+            infer=float_spec, vjp=rule, cost=per_element(flops), reference=reference, samples=samples,
             tolerance=tolerance,
         )(expand)  # fmt: skip
 
@@ -54,7 +50,7 @@ def _activation(
 
 def _gate(g: Any, open_: Any) -> Any:
     """g where the gate is open, else 0."""
-    return ops.where(open_, g, ops.zeros_like(g))
+    return ops.where(open_, g, 0.0)
 
 
 # ---- piecewise linear ---------------------------------------------------------
@@ -257,7 +253,7 @@ def _log_softmax_vjp(g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any]:
 
 
 @composite(
-    infer=float_spec("softmax"), vjp=_softmax_vjp, cost=per_element(5), samples=_axis_samples,
+    infer=float_spec, vjp=_softmax_vjp, cost=per_element(5), samples=_axis_samples,
     reference=lambda x, axis: np.exp(_log_softmax_reference(x, axis)),
 )  # fmt: skip
 def softmax_(x: Any, *, axis: int) -> Any:
@@ -267,7 +263,7 @@ def softmax_(x: Any, *, axis: int) -> Any:
 
 
 @composite(
-    infer=float_spec("log_softmax"), vjp=_log_softmax_vjp, cost=per_element(5), samples=_axis_samples,
+    infer=float_spec, vjp=_log_softmax_vjp, cost=per_element(5), samples=_axis_samples,
     reference=_log_softmax_reference,
 )  # fmt: skip
 def log_softmax_(x: Any, *, axis: int) -> Any:

@@ -165,7 +165,7 @@ def _conv_shape(x: Shape, kernel: Shape, *, strides: Sizes, padding: Pairs, dila
 
 
 def _conv_infer(x: Spec, kernel: Spec, *, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int) -> Spec:
-    require_float("conv", x.dtype)
+    require_float(x.dtype)
     return x.with_shape(
         _conv_shape(x.shape, kernel.shape, strides=strides, padding=padding, dilation=dilation, groups=groups)
     )

@@ -404,11 +404,9 @@ def per_element(flops: int = 1) -> Callable[..., Any]:
     return cost
 
 
-def require_float(op: str, dtype: str) -> None:
+def require_float(dtype: str) -> None:
     if not is_float(dtype):
-        raise DTypeError(
-            "needs a float operand", where=f"op '{op}'", received=dtype, fix="Use ops.astype(x, 'float32')"
-        )
+        raise DTypeError("needs a float operand", received=dtype, fix="Use ops.astype(x, 'float32')")
 
 
 __all__ = ["Box", "bind", "check_dtype", "composite", "dtype_of", "primitive", "shape_of", "to_numpy"]

@@ -252,7 +252,7 @@ def _test(name: str, doc: str, reference: Callable[..., Any]) -> Callable[..., A
     values = np.array([0.0, 1.0, np.inf, -np.inf, np.nan])
 
     def infer(x: Spec) -> Spec:
-        require_float(name, x.dtype)
+        require_float(x.dtype)
         return x.with_dtype("bool")
 
     op = register(

@@ -13,16 +13,16 @@ from unilayers.ops.define import composite, primitive, shape_of
 from unilayers.spec import INTS, DimLike, Spec, check_dtype, normalize_axis
 
 
-def _integers(name: str, spec: Spec) -> None:
+def _integers(spec: Spec) -> None:
     if spec.dtype not in INTS:
-        raise DTypeError("indices must be integers", where=f"op '{name}'", received=spec.dtype, fix="Use ops.astype(i, 'int32')")
+        raise DTypeError("indices must be integers", received=spec.dtype, fix="Use ops.astype(i, 'int32')")
 
 
 # ---- take: rows of a table --------------------------------------------------
 
 
 def _take_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
-    _integers("take", indices)
+    _integers(indices)
     return x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
@@ -54,14 +54,13 @@ def _take_grad_reference(g: np.ndarray, indices: np.ndarray, axis: int, size: in
 
 def _take_grad_samples(rng: np.random.Generator) -> list[Sample]:
     i = np.array([[2, 0, 2], [1, 3, 0]], np.int32)
-    return [
-        Sample((rng.normal(size=(2, 3, 3)), i), {"axis": 0, "size": 4}), Sample((rng.normal(size=(2, 3, 3)), i[0]), {"axis": 1, "size": 5})
-    ]  # fmt: skip
+    g = rng.normal(size=(2, 3, 3))
+    return [Sample((g, i), {"axis": 0, "size": 4}), Sample((g, i[0]), {"axis": 1, "size": 5})]
 
 
 @primitive(
-    infer=_take_grad_infer, vjp=lambda g, y, x, i, *, axis, size: (ops.take(g, i, axis), None), cost=lambda g, i, **a: g.size,
-    reference=_take_grad_reference, samples=_take_grad_samples,
+    infer=_take_grad_infer, vjp=lambda g, y, x, i, *, axis, size: (ops.take(g, i, axis), None),
+    cost=lambda g, i, **a: g.size, reference=_take_grad_reference, samples=_take_grad_samples,
 )  # fmt: skip
 def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
     """Sums g into zeros of ``size`` along ``axis`` at ``indices``; equal indices add up. The reverse of ``take``."""
@@ -77,7 +76,8 @@ def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
     ),
     reference=lambda i, num_classes, axis, dtype: np.moveaxis(np.eye(num_classes, dtype=dtype)[i], -1, axis),
     samples=lambda rng: [
-        Sample((np.array([[0, 2], [1, 1]], np.int32),), {"num_classes": 3, "axis": a, "dtype": "float32"}, False) for a in (-1, 0)
+        Sample((np.array([[0, 2], [1, 1]], np.int32),), {"num_classes": 3, "axis": a, "dtype": "float32"}, False)
+        for a in (-1, 0)
     ],
 )  # fmt: skip
 def one_hot_(indices: Any, *, num_classes: int, axis: int = -1, dtype: str = "float32") -> Any:
@@ -94,10 +94,14 @@ def one_hot(indices: Any, num_classes: int, axis: int = -1, dtype: str | None = 
 
 
 def _along_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
-    _integers("take_along_axis", indices)
+    _integers(indices)
     rest = [(a, b) for i, (a, b) in enumerate(zip(x.shape, indices.shape, strict=False)) if i != axis]
     if x.ndim != indices.ndim or any(a != b for a, b in rest):
-        raise ShapeError("x and indices differ", expected=f"equal sizes except on axis {axis}", received=f"{x.shape} and {indices.shape}")
+        raise ShapeError(
+            "x and indices differ",
+            expected=f"equal sizes except on axis {axis}",
+            received=f"{x.shape} and {indices.shape}",
+        )
     return x.with_shape(indices.shape)
 
 

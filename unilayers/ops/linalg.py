@@ -16,9 +16,11 @@ from unilayers.spec import Spec, broadcast_shapes
 
 
 def _matmul_infer(a: Spec, b: Spec) -> Spec:
-    require_float("matmul", a.dtype)
+    require_float(a.dtype)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
-        raise ShapeError("matrices do not fit", expected="(..., n, k) times (..., k, m)", received=f"{a.shape} times {b.shape}")
+        raise ShapeError(
+            "matrices do not fit", expected="(..., n, k) times (..., k, m)", received=f"{a.shape} times {b.shape}"
+        )
     return Spec((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), a.dtype)
 
 
@@ -47,7 +49,7 @@ def matmul(a: Any, b: Any) -> Any:
     """
     na, nb = len(shape_of(a)), len(shape_of(b))
     if na == 1:
-        return ops.squeeze(matmul(ops.expand_dims(a, 0), b), -2)
+        return ops.squeeze(matmul(ops.expand_dims(a, 0), b), -2 if nb > 1 else -1)
     if nb == 1:
         return ops.squeeze(matmul(a, ops.expand_dims(b, -1)), -1)
     if na > 2 and nb == 2:

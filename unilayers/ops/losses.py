@@ -21,7 +21,7 @@ __all__ = [
 
 
 def _infer(logits: Spec, labels: Spec, *, axis: int) -> Spec:
-    require_float("softmax_cross_entropy", logits.dtype)
+    require_float(logits.dtype)
     if logits.shape != labels.shape:
         raise ShapeError("logits and labels differ", expected=str(logits.shape), received=str(labels.shape))
     return logits.with_shape(d for a, d in enumerate(logits.shape) if a != axis)
@@ -78,7 +78,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: int = -1) -> Any:
 
 
 def _sparse_infer(logits: Spec, labels: Spec) -> Spec:
-    require_float("sparse_softmax_cross_entropy", logits.dtype)
+    require_float(logits.dtype)
     if labels.dtype not in INTS:
         raise DTypeError("labels must be integers", received=labels.dtype, fix="Use ops.astype(labels, 'int32')")
     if not logits.shape or labels.shape != logits.shape[:-1]:
@@ -121,7 +121,7 @@ def sparse_softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """
     classes = shape_of(logits)[-1]
     known = ops.logical_and(labels >= 0, labels < classes)
-    inside = ops.where(known, labels, ops.zeros_like(labels))
+    inside = ops.where(known, labels, 0)
     picked = ops.take_along_axis(ops.log_softmax(logits), ops.expand_dims(inside, -1), -1)
     losses = ops.negative(ops.reshape(picked, shape_of(labels)))
     return ops.where(known, losses, math.nan)
@@ -131,7 +131,7 @@ def sparse_softmax_cross_entropy(logits: Any, labels: Any) -> Any:
 
 
 def _sigmoid_infer(logits: Spec, labels: Spec) -> Spec:
-    require_float("sigmoid_cross_entropy", logits.dtype)
+    require_float(logits.dtype)
     return broadcast_spec(logits, labels)
 
 

@@ -33,8 +33,8 @@ def _along(features: Any, x: Any, axes: Axes) -> Any:
     return ops.reshape(features, tuple(d if a in axes else 1 for a, d in enumerate(shape)))
 
 
-def _check(name: str, x: Spec, shape: Shape, **given: Spec) -> None:
-    require_float(name, x.dtype)
+def _check(x: Spec, shape: Shape, **given: Spec) -> None:
+    require_float(x.dtype)
     for what, spec in given.items():
         if tuple(spec.shape) != tuple(shape):
             raise ShapeError(f"{what} does not fit x {x.shape}", expected=str(shape), received=str(spec.shape))
@@ -79,7 +79,7 @@ def _samples(
 
 def _batch_infer(x: Spec, gamma: Spec, beta: Spec, *, axes: Axes, epsilon: float) -> tuple[Spec, Spec, Spec]:
     features = _features(x.shape, _others(x.ndim, axes))
-    _check("batch_norm", x, features, gamma=gamma, beta=beta)
+    _check(x, features, gamma=gamma, beta=beta)
     return x, x.with_shape(features), x.with_shape(features)
 
 
@@ -174,7 +174,7 @@ def batch_norm_inference(
 
 
 def _layer_infer(x: Spec, gamma: Spec, beta: Spec, *, axes: Axes, epsilon: float) -> Spec:
-    _check("layer_norm", x, _features(x.shape, axes), gamma=gamma, beta=beta)
+    _check(x, _features(x.shape, axes), gamma=gamma, beta=beta)
     return x
 
 

@@ -41,7 +41,7 @@ def _pool_shape(x: Shape, *, window: Sizes, strides: Sizes, padding: Pairs) -> S
 
 
 def _infer(x: Spec, *, window: Sizes, strides: Sizes, padding: Pairs) -> Spec:
-    require_float("pool", x.dtype)
+    require_float(x.dtype)
     return x.with_shape(_pool_shape(x.shape, window=window, strides=strides, padding=padding))
 
 
@@ -76,7 +76,8 @@ def _max_grad_vjp(
     """Back to g: of c, the element where x has the first maximum of each window; which one that is has no gradient."""
     edges = [(0, 0), *padding, (0, 0)]
     wide_x, wide_c = ops.pad(x, edges, -math.inf), ops.pad(c, edges)
-    picked, open_ = ops.zeros_like(g), None
+    picked: Any = 0.0
+    open_: Any = None
     for tap in itertools.product(*(range(k) for k in window)):
         hit = ops.equal(_tap(wide_x, tap, strides, shape_of(y)), y)
         first = hit if open_ is None else ops.logical_and(hit, open_)

@@ -219,7 +219,7 @@ def random_uniform(counter: Any, *, key: Key, shape: Any, dtype: str | None = No
 
 
 def _dropout_infer(x: Spec, counter: Spec, *, rate: float, key: Key) -> Spec:
-    require_float("dropout", x.dtype)
+    require_float(x.dtype)
     if not 0 <= rate <= 1:
         raise UnilayersError("not a rate", expected="0 to 1", received=str(rate))
     _bits_infer(counter, key=key, shape=())

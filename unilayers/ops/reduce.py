@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from unilayers import ops
-from unilayers.errors import DTypeError, ShapeError
+from unilayers.errors import DTypeError
 from unilayers.graph import Sample
 from unilayers.ops.define import composite, dtype_of, primitive, shape_of
 from unilayers.spec import Spec, is_float, normalize_axes, normalize_axis
@@ -47,6 +47,10 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _by(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    return lambda x, axis, keepdims: function(x, axis, keepdims=keepdims)
+
+
 def _bool_samples(rng: np.random.Generator) -> list[Sample]:
     return [Sample((s.inputs[0] > 0.5,), s.attrs, False) for s in _samples(rng)]
 
@@ -55,24 +59,28 @@ def _cost(x: Spec, **attrs: Any) -> Any:
     return x.size
 
 
+def _counted(x: Any) -> Any:
+    return ops.astype(x, "int32") if dtype_of(x) == "bool" else x
+
+
 def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
     return (ops.broadcast_to(kept(g, x, axis), shape_of(x)),)
 
 
-@primitive(infer=_infer, vjp=_sum_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.sum(x, axis, keepdims=keepdims), samples=_samples)
+@primitive(infer=_infer, vjp=_sum_vjp, cost=_cost, reference=_by(np.sum), samples=_samples)
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Sum of the elements over ``axis`` (None: all); 0 for an empty axis. Keeps the dtype."""
-    return _prepare(x, axis, keepdims)
+    """Sum of the elements over ``axis`` (None: all); 0 for an empty axis. Keeps the dtype; counts bools."""
+    return _prepare(_counted(x), axis, keepdims)
 
 
 def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
     return (kept(g, x, axis) * kept(y, x, axis) / x,)
 
 
-@primitive(infer=_infer, vjp=_prod_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.prod(x, axis, keepdims=keepdims), samples=_samples)
+@primitive(infer=_infer, vjp=_prod_vjp, cost=_cost, reference=_by(np.prod), samples=_samples)
 def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Product of the elements over ``axis`` (None: all). The gradient divides by x, so it is not defined at 0."""
-    return _prepare(x, axis, keepdims)
+    return _prepare(_counted(x), axis, keepdims)
 
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
@@ -81,13 +89,13 @@ def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: boo
     return (kept(g, x, axis) * hit / ops.sum(hit, axis, keepdims=True),)
 
 
-@primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.max(x, axis, keepdims=keepdims), samples=_samples)
+@primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=_by(np.max), samples=_samples)
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The largest element over ``axis`` (None: all); ties share the gradient equally."""
     return _prepare(x, axis, keepdims)
 
 
-@primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.min(x, axis, keepdims=keepdims), samples=_samples)
+@primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=_by(np.min), samples=_samples)
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The smallest element over ``axis`` (None: all); ties share the gradient equally."""
     return _prepare(x, axis, keepdims)
@@ -97,13 +105,13 @@ def _no_vjp(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[None]:
     return (None,)
 
 
-@primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.all(x, axis, keepdims=keepdims), samples=_bool_samples)
+@primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=_by(np.all), samples=_bool_samples)
 def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether all bools over ``axis`` are true."""
     return _prepare(x, axis, keepdims)
 
 
-@primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis, keepdims: np.any(x, axis, keepdims=keepdims), samples=_bool_samples)
+@primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=_by(np.any), samples=_bool_samples)
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether any bool over ``axis`` is true."""
     return _prepare(x, axis, keepdims)
@@ -115,16 +123,17 @@ def _arg_infer(x: Spec, *, axis: int) -> Spec:
 
 def _arg_samples(rng: np.random.Generator) -> list[Sample]:
     ties = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 0.0]])
-    return [Sample((rng.normal(size=(3, 4)),), {"axis": a}, False) for a in (0, 1)] + [Sample((ties,), {"axis": 1}, False)]
+    x = rng.normal(size=(3, 4))
+    return [Sample((v,), {"axis": a}, False) for v, a in ((x, 0), (x, 1), (ties, 1))]
 
 
-@primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis: np.argmax(x, axis), samples=_arg_samples)
+@primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=np.argmax, samples=_arg_samples)
 def argmax(x: Any, axis: int = -1) -> Any:
     """Index of the largest element along ``axis``, as int32; the first of ties."""
     return (x,), {"axis": normalize_axis(axis, len(shape_of(x)))}
 
 
-@primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=lambda x, axis: np.argmin(x, axis), samples=_arg_samples)
+@primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=np.argmin, samples=_arg_samples)
 def argmin(x: Any, axis: int = -1) -> Any:
     """Index of the smallest element along ``axis``, as int32; the first of ties."""
     return (x,), {"axis": normalize_axis(axis, len(shape_of(x)))}
@@ -173,5 +182,3 @@ def logsumexp_(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) over ``axis`` (None: all), without overflow."""
     return logsumexp_(x, axis=normalize_axes(axis, len(shape_of(x))), keepdims=keepdims)
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.graph import Sample
-from unilayers.ops.define import composite, dtype_of, primitive, shape_of
-from unilayers.spec import Dim, DimLike, Shape, Spec, broadcast_shapes, normalize_axes, normalize_axis, promote
+from unilayers.ops.define import primitive, shape_of
+from unilayers.spec import Dim, DimLike, Shape, Spec, broadcast_shapes, normalize_axes, normalize_axis
 
 
 def _one(rng: np.random.Generator, shape: tuple[int, ...], *attrs: dict[str, Any]) -> list[Sample]:
@@ -60,7 +59,8 @@ def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
 
 @primitive(
     infer=_permute_infer, vjp=lambda g, y, x, *, axes: (ops.permute_dims(g, _inverse(axes)),),
-    reference=lambda x, axes: np.transpose(x, axes), samples=lambda rng: _one(rng, (2, 3, 4), {"axes": (2, 0, 1)}, {"axes": (0, 2, 1)}),
+    reference=np.transpose,
+    samples=lambda rng: _one(rng, (2, 3, 4), {"axes": (2, 0, 1)}, {"axes": (0, 2, 1)}),
 )  # fmt: skip
 def permute_dims(x: Any, axes: Sequence[int]) -> Any:
     """x with its axes in another order: result axis i is axis ``axes[i]`` of x."""
@@ -99,7 +99,9 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     axes = [a for a, d in enumerate(shape) if d == 1] if axis is None else normalize_axes(axis, len(shape))
     wrong = [a for a in axes if shape[a] != 1]
     if wrong:
-        raise ShapeError("axis to squeeze is not of size 1", where="op 'squeeze'", received=f"axis {wrong[0]} of {shape}")
+        raise ShapeError(
+            "axis to squeeze is not of size 1", where="op 'squeeze'", received=f"axis {wrong[0]} of {shape}"
+        )
     return reshape(x, tuple(d for a, d in enumerate(shape) if a not in axes))
 
 
@@ -112,7 +114,10 @@ def _broadcast_infer(x: Spec, *, shape: Shape) -> Spec:
 @primitive(
     infer=_broadcast_infer, vjp=lambda g, y, x, *, shape: (g,),  # the accumulator sums what was stretched
     reference=lambda x, shape: np.broadcast_to(x, shape),
-    samples=lambda rng: [*_one(rng, (3, 1), {"shape": (2, 3, 4)}), *_one(rng, (2, 1, 3), {"shape": (2, 4, 3)}), *_one(rng, (), {"shape": (3,)})],
+    samples=lambda rng: [
+        *_one(rng, (3, 1), {"shape": (2, 3, 4)}), *_one(rng, (2, 1, 3), {"shape": (2, 4, 3)}),
+        *_one(rng, (), {"shape": (3,)}),
+    ],
 )  # fmt: skip
 def broadcast_to(x: Any, shape: Any) -> Any:
     """x stretched to ``shape``."""
@@ -126,9 +131,13 @@ def _concat_infer(*xs: Spec, axis: int) -> Spec:
     first = xs[0].shape
     total: DimLike = 0
     for x in xs:
-        if len(x.shape) != len(first) or any(a != b for i, (a, b) in enumerate(zip(x.shape, first, strict=True)) if i != axis):
+        if len(x.shape) != len(first) or any(
+            a != b for i, (a, b) in enumerate(zip(x.shape, first, strict=True)) if i != axis
+        ):
             raise ShapeError(
-                "shapes to join differ", expected=f"equal sizes except on axis {axis}", received=", ".join(str(s.shape) for s in xs)
+                "shapes to join differ",
+                expected=f"equal sizes except on axis {axis}",
+                received=", ".join(str(s.shape) for s in xs),
             )
         total = total + x.shape[axis]
     return Spec((*first[:axis], total, *first[axis + 1 :]), xs[0].dtype)
@@ -145,7 +154,7 @@ def _concat_vjp(g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
 
 @primitive(
     infer=_concat_infer, vjp=_concat_vjp, reference=lambda *xs, axis: np.concatenate(xs, axis), promotes=0,
-    samples=lambda rng: [Sample((rng.normal(size=(2, 3)), rng.normal(size=(2, 2)), rng.normal(size=(2, 1))), {"axis": 1})],
+    samples=lambda rng: [Sample(tuple(rng.normal(size=(2, n)) for n in (3, 2, 1)), {"axis": 1})],
 )  # fmt: skip
 def concat_(*xs: Any, axis: int) -> Any:
     """Arrays joined along an axis they all have."""
@@ -169,6 +178,9 @@ def _slice_infer(x: Spec, *, start: tuple[DimLike, ...], stop: tuple[DimLike, ..
     sizes = [(e - s + (k - 1)) // k if k > 1 else e - s for s, e, k in zip(start, stop, step, strict=True)]
     if len(sizes) != x.ndim:
         raise ShapeError("one start, stop and step per axis", expected=str(x.ndim), received=str(len(sizes)))
+    for s, e, d in zip(start, stop, x.shape, strict=True):
+        if (isinstance(s, int) and s < 0) or (isinstance(e, int) and isinstance(d, int) and e > d):
+            raise ShapeError("slice outside the array", expected=f"inside 0 to {d}", received=f"{s} to {e}")
     return x.with_shape(max(0, d) if isinstance(d, int) else d for d in sizes)
 
 
@@ -179,16 +191,15 @@ def _slice_reference(x: np.ndarray, start: Any, stop: Any, step: Any) -> np.ndar
 def _slice_vjp(g: Any, y: Any, x: Any, *, start: Any, stop: Any, step: Any) -> tuple[Any]:
     shape, out = shape_of(x), shape_of(y)
     interior = tuple(k - 1 for k in step)
-    high = tuple(
-        d - s - (1 + (n - 1) * k if n != 0 else 0) for d, s, n, k in zip(shape, start, out, step, strict=True)
-    )
+    high = tuple(d - s - _spread(n, k) for d, s, n, k in zip(shape, start, out, step, strict=True))
     return (ops.pad_(g, low=tuple(start), high=high, interior=interior, value=0.0),)
 
 
 @primitive(
     infer=_slice_infer, vjp=_slice_vjp, reference=_slice_reference,
     samples=lambda rng: _one(
-        rng, (5, 6), {"start": (1, 0), "stop": (4, 6), "step": (1, 1)}, {"start": (0, 1), "stop": (5, 6), "step": (2, 3)}
+        rng, (5, 6), {"start": (1, 0), "stop": (4, 6), "step": (1, 1)},
+        {"start": (0, 1), "stop": (5, 6), "step": (2, 3)},
     ),
 )  # fmt: skip
 def slice_(x: Any, *, start: Any, stop: Any, step: Any) -> Any:
@@ -209,16 +220,25 @@ def split(x: Any, parts: int, axis: int = 0) -> list[Any]:
     axis = normalize_axis(axis, len(shape_of(x)))
     size = shape_of(x)[axis]
     if size % parts != 0:
-        raise ShapeError("cannot split evenly", where="op 'split'", expected=f"a multiple of {parts}", received=str(size))
+        raise ShapeError(
+            "cannot split evenly", where="op 'split'", expected=f"a multiple of {parts}", received=str(size)
+        )
     each = size // parts
     return [slice_axis(x, axis, i * each, (i + 1) * each) for i in range(parts)]
 
 
+def _spread(size: DimLike, step: int) -> DimLike:
+    """How far so many elements reach when they are ``step`` apart."""
+    return 0 if size == 0 else (size - 1) * step + 1
+
+
 def _pad_infer(x: Spec, *, low: Any, high: Any, interior: Any, value: float) -> Spec:
     if not len(low) == len(high) == len(interior) == x.ndim:
-        raise ShapeError("one padding per axis", expected=str(x.ndim), received=f"{len(low)}, {len(high)}, {len(interior)}")
+        raise ShapeError(
+            "one padding per axis", expected=str(x.ndim), received=f"{len(low)}, {len(high)}, {len(interior)}"
+        )
     return x.with_shape(
-        d + a + b + (d - 1) * i if i else d + a + b for d, a, b, i in zip(x.shape, low, high, interior, strict=True)
+        a + b + (_spread(d, i + 1) if i else d) for d, a, b, i in zip(x.shape, low, high, interior, strict=True)
     )
 
 
@@ -231,7 +251,7 @@ def _pad_reference(x: np.ndarray, low: Any, high: Any, interior: Any, value: flo
 
 def _pad_vjp(g: Any, y: Any, x: Any, *, low: Any, high: Any, interior: Any, value: float) -> tuple[Any]:
     step = tuple(i + 1 for i in interior)
-    stop = tuple(a + (d - 1) * k + 1 for a, d, k in zip(low, shape_of(x), step, strict=True))
+    stop = tuple(a + _spread(d, k) for a, d, k in zip(low, shape_of(x), step, strict=True))
     return (ops.slice_(g, start=low, stop=stop, step=step),)
 
 
@@ -254,7 +274,8 @@ def pad(x: Any, padding: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
 
 @primitive(
     infer=lambda x, *, axes: x, vjp=lambda g, y, x, *, axes: (ops.flip(g, axes),),
-    reference=lambda x, axes: np.flip(x, axes), samples=lambda rng: _one(rng, (2, 3, 2), {"axes": (1,)}, {"axes": (0, 2)}),
+    reference=lambda x, axes: np.flip(x, axes),
+    samples=lambda rng: _one(rng, (2, 3, 2), {"axes": (1,)}, {"axes": (0, 2)}),
 )  # fmt: skip
 def flip(x: Any, axes: int | Sequence[int] | None = None) -> Any:
     """x in reverse order along the given axes (None: all)."""
@@ -278,9 +299,9 @@ def tile(x: Any, repeats: Sequence[int]) -> Any:
 
 def getitem(x: Any, key: Any) -> Any:
     """``x[key]`` for ints, slices, None and Ellipsis; an integer array picks along the first axis (see ``take``)."""
-    if hasattr(key, "dtype") and shape_of(key) != () or isinstance(key, list):
+    if isinstance(key, list) or (hasattr(key, "dtype") and shape_of(key) != ()):
         return ops.take(x, key, axis=0)
-    keys = list(key) if isinstance(key, tuple) else [key]
+    keys = [int(k) if isinstance(k, np.integer) else k for k in (key if isinstance(key, tuple) else (key,))]
     shape = shape_of(x)
     count = sum(k is not None and k is not Ellipsis for k in keys)
     fill = [slice(None)] * (len(shape) - count)
@@ -312,21 +333,24 @@ def _range(key: Any, size: DimLike, axis: int) -> tuple[DimLike, DimLike, int, b
     """An int or slice as start, stop, step >= 1 and whether the axis is flipped first."""
     if isinstance(key, int):
         if isinstance(size, int) and not -size <= key < size:
-            raise ShapeError("index out of range", where="op 'getitem'", expected=f"below {size} on axis {axis}", received=str(key))
+            raise ShapeError(
+                "index out of range", where="op 'getitem'", expected=f"below {size} on axis {axis}", received=str(key)
+            )
         at = key + size if key < 0 else key
         return at, at + 1, 1, False
     if not isinstance(key, slice):
-        raise ShapeError("cannot index with this", where="op 'getitem'", expected="int, slice, None, ...", received=repr(key))
+        raise ShapeError(
+            "cannot index with this", where="op 'getitem'", expected="int, slice, None, ...", received=repr(key)
+        )
     step = 1 if key.step is None else key.step
     if isinstance(size, int):
         r = range(*key.indices(size))
         if step < 0:
-            return size - 1 - r.start, size - 1 - r.start + len(r) * -step - (-step - 1) if len(r) else size - 1 - r.start, -step, True
+            first = size - 1 - r.start  # in the flipped axis
+            return first, first + (len(r) * -step + step + 1 if len(r) else 0), -step, True
         return r.start, max(r.stop, r.start), step, False
     if step < 0:
         raise ShapeError("a symbolic axis cannot be reversed by slicing", where="op 'getitem'", fix="Use ops.flip")
     start = 0 if key.start is None else key.start + size if key.start < 0 else key.start
     stop = size if key.stop is None else key.stop + size if key.stop < 0 else key.stop
     return start, stop, step, False
-
-

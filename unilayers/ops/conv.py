@@ -134,7 +134,7 @@ def window_counts(spatial: Shape, window: Sizes, strides: Sizes, padding: Pairs,
     return tuple(counts)
 
 
-def reference_windows(spatial: Sizes, window: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes) -> Iterator[Any]:
+def reference_windows(spatial: Sizes, window: Sizes, strides: Sizes, padding: Any, dilation: Sizes) -> Iterator[Any]:
     """For the reference functions: each output position and the index of its window in the padded input."""
     counts = window_counts(spatial, window, strides, padding, dilation)
     for at in np.ndindex(*counts):  # type: ignore[arg-type]
@@ -142,9 +142,9 @@ def reference_windows(spatial: Sizes, window: Sizes, strides: Sizes, padding: Pa
         yield at, (slice(None), *np.ix_(*picks))
 
 
-def reference_pad(x: np.ndarray, padding: Pairs, value: float) -> np.ndarray:
+def reference_pad(x: np.ndarray, padding: Any, value: float) -> np.ndarray:
     """For the reference functions: x with its spatial axes padded."""
-    return np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=value)  # type: ignore[list-item]
+    return np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=value)
 
 
 # ---- shape rules ------------------------------------------------------------
@@ -222,10 +222,10 @@ def _reference_groups(channels: int, filters: int, groups: int) -> Iterator[tupl
 
 
 def _conv_reference(
-    x: np.ndarray, kernel: np.ndarray, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+    x: np.ndarray, kernel: np.ndarray, strides: Sizes, padding: Any, dilation: Sizes, groups: int
 ) -> np.ndarray:
     geometry = (x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
-    y = np.zeros((len(x), *window_counts(*geometry), kernel.shape[-1]), x.dtype)  # type: ignore[arg-type]
+    y = np.zeros((len(x), *window_counts(*geometry), kernel.shape[-1]), x.dtype)
     padded = reference_pad(x, padding, 0.0)
     for at, window in reference_windows(*geometry):
         for c, f in _reference_groups(x.shape[-1], kernel.shape[-1], groups):
@@ -234,7 +234,7 @@ def _conv_reference(
 
 
 def _input_grad_reference(
-    g: np.ndarray, kernel: np.ndarray, shape: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+    g: np.ndarray, kernel: np.ndarray, shape: Sizes, strides: Sizes, padding: Any, dilation: Sizes, groups: int
 ) -> np.ndarray:
     padded = reference_pad(np.zeros(shape, g.dtype), padding, 0.0)
     for at, window in reference_windows(shape[1:-1], kernel.shape[:-2], strides, padding, dilation):
@@ -242,12 +242,12 @@ def _input_grad_reference(
         for c, f in _reference_groups(shape[-1], kernel.shape[-1], groups):
             part[..., c] += np.tensordot(g[(slice(None), *at, f)], kernel[..., f], ((1,), (kernel.ndim - 1,)))
         padded[window] = part
-    inside = (slice(low, low + n) for (low, _), n in zip(padding, shape[1:-1], strict=True))  # type: ignore[operator]
+    inside = (slice(low, low + n) for (low, _), n in zip(padding, shape[1:-1], strict=True))
     return padded[(slice(None), *inside)]
 
 
 def _kernel_grad_reference(
-    x: np.ndarray, g: np.ndarray, shape: Sizes, strides: Sizes, padding: Pairs, dilation: Sizes, groups: int
+    x: np.ndarray, g: np.ndarray, shape: Sizes, strides: Sizes, padding: Any, dilation: Sizes, groups: int
 ) -> np.ndarray:
     padded, kernel = reference_pad(x, padding, 0.0), np.zeros(shape, g.dtype)
     for at, window in reference_windows(x.shape[1:-1], shape[:-2], strides, padding, dilation):

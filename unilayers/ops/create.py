@@ -61,7 +61,7 @@ def full_like(x: Any, value: float, dtype: str | None = None) -> Any:
     dtype = check_dtype(dtype or dtype_of(x))
     if isinstance(x, Value) or (is_tracing() and hasattr(x, "as_operand")):
         return full(shape_of(x), value, dtype)
-    return put_beside(x, np.full(shape_of(x), value, dtype))
+    return put_beside(x, np.full(shape_of(x), value, dtype))  # type: ignore[arg-type]
 
 
 def zeros_like(x: Any, dtype: str | None = None) -> Any:

@@ -70,17 +70,23 @@ def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
 # ---- one-hot, and one element a row -----------------------------------------
 
 
-@composite(
-    infer=lambda indices, *, num_classes, axis, dtype: Spec(
-        (lambda s: (s.insert(axis % (len(s) + 1), num_classes), tuple(s))[1])(list(indices.shape)), dtype
-    ),
-    reference=lambda i, num_classes, axis, dtype: np.moveaxis(np.eye(num_classes, dtype=dtype)[i], -1, axis),
-    samples=lambda rng: [
-        Sample((np.array([[0, 2], [1, 1]], np.int32),), {"num_classes": 3, "axis": a, "dtype": "float32"}, False)
-        for a in (-1, 0)
-    ],
-)  # fmt: skip
-def one_hot_(indices: Any, *, num_classes: int, axis: int = -1, dtype: str = "float32") -> Any:
+def _one_hot_infer(indices: Spec, *, num_classes: DimLike, axis: int, dtype: str) -> Spec:
+    _integers(indices)
+    at = axis % (indices.ndim + 1)
+    return Spec((*indices.shape[:at], num_classes, *indices.shape[at:]), dtype)
+
+
+def _one_hot_reference(i: np.ndarray, num_classes: int, axis: int, dtype: str) -> np.ndarray:
+    return np.stack([i == c for c in range(num_classes)], axis).astype(dtype)
+
+
+def _one_hot_samples(rng: np.random.Generator) -> list[Sample]:
+    i = np.array([[0, 2], [1, -1], [3, 1]], np.int32)
+    return [Sample((i,), {"num_classes": 3, "axis": a, "dtype": "float32"}, False) for a in (-1, 0, 1)]
+
+
+@composite(infer=_one_hot_infer, reference=_one_hot_reference, samples=_one_hot_samples)
+def one_hot_(indices: Any, *, num_classes: DimLike, axis: int = -1, dtype: str = "float32") -> Any:
     """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
     at = axis % (len(shape_of(indices)) + 1)
     classes = ops.arange(num_classes, dtype=ops.dtype_of(indices), like=indices)
@@ -88,7 +94,7 @@ def one_hot_(indices: Any, *, num_classes: int, axis: int = -1, dtype: str = "fl
     return ops.astype(ops.equal(ops.expand_dims(indices, at), classes), dtype)
 
 
-def one_hot(indices: Any, num_classes: int, axis: int = -1, dtype: str | None = None) -> Any:
+def one_hot(indices: Any, num_classes: DimLike, axis: int = -1, dtype: str | None = None) -> Any:
     """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
     return one_hot_(indices, num_classes=num_classes, axis=axis, dtype=check_dtype(dtype or ops.floatx()))
 

@@ -65,7 +65,7 @@ def tensordot(a: Any, b: Any, axes: int | tuple[Sequence[int], Sequence[int]] = 
     over_a, over_b = [x % len(sa) for x in pairs[0]], [x % len(sb) for x in pairs[1]]
     free_a = [i for i in range(len(sa)) if i not in over_a]
     free_b = [i for i in range(len(sb)) if i not in over_b]
-    inner = math.prod(sa[i] for i in over_a)  # type: ignore[misc]
+    inner = math.prod(sa[i] for i in over_a)
     left = ops.reshape(ops.permute_dims(a, free_a + over_a), (-1, inner))
     right = ops.reshape(ops.permute_dims(b, over_b + free_b), (inner, -1))
     return ops.reshape(matmul_(left, right), (*(sa[i] for i in free_a), *(sb[i] for i in free_b)))

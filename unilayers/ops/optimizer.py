@@ -244,9 +244,10 @@ def _adam_reference(
 
     def step(p: Any, g: Any, m: Any, v: Any, *top: Any) -> tuple[Any, ...]:
         m, v = beta_1 * m + (1 - beta_1) * g, beta_2 * v + (1 - beta_2) * g**2
-        top = (np.maximum(top[0], v),) if amsgrad else ()
+        largest = np.maximum(top[0], v) if amsgrad else v
         scale = lr * (1 - beta_2**t) ** 0.5 / (1 - beta_1**t)
-        return p * (1 - lr * weight_decay) - scale * m / ((top[0] if amsgrad else v) ** 0.5 + epsilon), m, v, *top
+        p = p * (1 - lr * weight_decay) - scale * m / (largest**0.5 + epsilon)
+        return (p, m, v, largest) if amsgrad else (p, m, v)
 
     return step
 
@@ -289,8 +290,8 @@ def adam_update(
     def step(p: Any, g: Any, m: Any, v: Any, *top: Any) -> tuple[Any, ...]:
         m = m + (g - m) * (1 - beta_1)
         v = v + (ops.square(g) - v) * (1 - beta_2)
-        top = (ops.maximum(top[0], v),) if amsgrad else ()
-        move = m * alpha(dtype_of(p)) / (ops.sqrt(top[0] if amsgrad else v) + epsilon)
-        return _decayed(p, learning_rate, weight_decay) - move, m, v, *top
+        largest = ops.maximum(top[0], v) if amsgrad else v
+        p = _decayed(p, learning_rate, weight_decay) - m * alpha(dtype_of(p)) / (ops.sqrt(largest) + epsilon)
+        return (p, m, v, largest) if amsgrad else (p, m, v)
 
     return each(step, tensors, count)

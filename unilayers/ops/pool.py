@@ -109,8 +109,9 @@ def _avg_grad_vjp(c: Any, y: Any, g: Any, *, shape: Shape, **attrs: Any) -> tupl
 def _reference(reduce: Callable[..., Any]) -> Callable[..., np.ndarray]:
     """A pooling by its definition; padded elements are NaN, which ``reduce`` skips."""
 
-    def reference(x: np.ndarray, window: Sizes, strides: Sizes, padding: Pairs) -> np.ndarray:
-        y = np.zeros(_pool_shape(x.shape, window=window, strides=strides, padding=padding), x.dtype)  # type: ignore[arg-type]
+    def reference(x: np.ndarray, window: Sizes, strides: Sizes, padding: Any) -> np.ndarray:
+        shape: Any = _pool_shape(x.shape, window=window, strides=strides, padding=padding)
+        y = np.zeros(shape, x.dtype)
         padded = reference_pad(x, padding, math.nan)
         for at, where in _windows(x.shape, window, strides, padding):
             y[(slice(None), *at)] = reduce(padded[where], axis=tuple(range(1, x.ndim - 1)))
@@ -119,16 +120,16 @@ def _reference(reduce: Callable[..., Any]) -> Callable[..., np.ndarray]:
     return reference
 
 
-def _windows(shape: Sizes, window: Sizes, strides: Sizes, padding: Pairs) -> Iterator[Any]:
+def _windows(shape: Sizes, window: Sizes, strides: Sizes, padding: Any) -> Iterator[Any]:
     return reference_windows(shape[1:-1], window, strides, padding, (1,) * len(window))
 
 
-def _inside(padded: np.ndarray, shape: Sizes, padding: Pairs) -> np.ndarray:
-    return padded[(slice(None), *(slice(low, low + n) for (low, _), n in zip(padding, shape[1:-1], strict=True)))]  # type: ignore[operator]
+def _inside(padded: np.ndarray, shape: Sizes, padding: Any) -> np.ndarray:
+    return padded[(slice(None), *(slice(low, low + n) for (low, _), n in zip(padding, shape[1:-1], strict=True)))]
 
 
 def _max_grad_reference(
-    g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Sizes, strides: Sizes, padding: Pairs
+    g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Sizes, strides: Sizes, padding: Any
 ) -> np.ndarray:
     padded, result = reference_pad(x, padding, -math.inf), reference_pad(np.zeros_like(x), padding, 0.0)
     for at, where in _windows(x.shape, window, strides, padding):
@@ -138,7 +139,7 @@ def _max_grad_reference(
     return _inside(result, x.shape, padding)
 
 
-def _avg_grad_reference(g: np.ndarray, shape: Sizes, window: Sizes, strides: Sizes, padding: Pairs) -> np.ndarray:
+def _avg_grad_reference(g: np.ndarray, shape: Sizes, window: Sizes, strides: Sizes, padding: Any) -> np.ndarray:
     real = reference_pad(np.ones(shape, g.dtype), padding, 0.0)
     result = np.zeros_like(real)
     for at, where in _windows(shape, window, strides, padding):

@@ -144,7 +144,8 @@ def _concat_infer(*xs: Spec, axis: int) -> Spec:
 
 
 def _concat_vjp(g: Any, y: Any, *xs: Any, axis: int) -> tuple[Any, ...]:
-    grads, start = [], 0
+    grads: list[Any] = []
+    start: DimLike = 0
     for x in xs:
         stop = start + shape_of(x)[axis]
         grads.append(ops.slice_axis(g, axis, start, stop))
@@ -267,7 +268,7 @@ def pad_(x: Any, *, low: Any, high: Any, interior: Any, value: float = 0.0) -> A
     return (x,), {"low": tuple(low), "high": tuple(high), "interior": tuple(interior), "value": float(value)}
 
 
-def pad(x: Any, padding: Sequence[tuple[int, int]], value: float = 0.0) -> Any:
+def pad(x: Any, padding: Sequence[tuple[DimLike, DimLike]], value: float = 0.0) -> Any:
     """x with ``value`` around it: one (before, after) pair per axis."""
     return pad_(x, low=[p[0] for p in padding], high=[p[1] for p in padding], interior=[0] * len(padding), value=value)
 
@@ -307,7 +308,12 @@ def getitem(x: Any, key: Any) -> Any:
     fill = [slice(None)] * (len(shape) - count)
     at = next((i for i, k in enumerate(keys) if k is Ellipsis), None)
     keys = keys + fill if at is None else keys[:at] + fill + keys[at + 1 :]
-    start, stop, step, flips, result, axis = [], [], [], [], [], 0
+    start: list[DimLike] = []
+    stop: list[DimLike] = []
+    result: list[DimLike] = []
+    step: list[int] = []
+    flips: list[int] = []
+    axis = 0
     for k in keys:
         if k is None:
             result.append(1)

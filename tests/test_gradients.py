@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -114,6 +114,22 @@ def test_finite_differences(name: str) -> None:
             scale = max(1.0, abs(float(here[high])), abs(float(here[low])))
             what = f"{name}{case.attrs}: derivative of {low}"
             assert_close(here[high], numeric, rtol=0, atol=PRECISION * scale, what=what)
+
+
+WITH_RULE = [name for name in DIFFERENTIABLE if OPS[name].vjp is not None]
+
+
+@pytest.mark.parametrize("name", WITH_RULE)
+def test_wrong_rule_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finite differences reach every rule: one that is off by a thousandth fails."""
+    op = OPS[name]
+
+    def off(*args: Any, **attrs: Any) -> list[Any]:
+        return [g if g is None else g * 1.001 for g in op.vjp(*args, **attrs)]  # type: ignore[misc]
+
+    monkeypatch.setitem(OPS, name, replace(op, vjp=off, order=1))
+    with pytest.raises(AssertionError, match="derivative of F"):
+        test_finite_differences(name)
 
 
 # ---- every backend: compiled, on a tape, and the framework's own --------------------

@@ -63,7 +63,7 @@ class Variable(Operators):
         self._path = path
         self._initial: Any = initial if callable(initial) else None
         self._host: np.ndarray | None = None if callable(initial) else np.array(initial, dtype=self.dtype)
-        self.shape: tuple[int, ...] = tuple(shape if shape is not None else np.shape(initial))  # type: ignore[arg-type]
+        self.shape: tuple[int, ...] = tuple(shape if shape is not None else np.shape(initial))
         self.store: Store | None = None
         self.index = 0
         self.regularizer: Any = None

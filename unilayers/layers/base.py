@@ -303,7 +303,7 @@ class Layer(Configurable, family="layer"):
     def _call_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         training = kwargs.pop("training", None)
         training = _TRAINING.get() if training is None else training
-        if _takes_training(type(self)):
+        if _takes_training(type(self)):  # type: ignore[arg-type]
             kwargs["training"] = bool(training)
         args = tuple(map_structure(self._cast, a) for a in args)
         try:

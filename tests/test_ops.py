@@ -404,6 +404,16 @@ def test_shorter_draw_is_the_beginning_of_a_longer_one() -> None:
     assert_close(short.ravel(), long[:130], rtol=0, atol=0, what="bits")
 
 
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dropout_is_bit_equal(backend: str, dtype: str) -> None:
+    values = [np.random.default_rng(3).normal(size=(37, 11)).astype(dtype), np.array(-2, np.int32)]
+    x, counter = (leaf("input", f"x{i}", Spec(v.shape, v.dtype.name)) for i, v in enumerate(values))
+    graph = Graph((x, counter), (), {"y": ops.dropout(x, counter, rate=0.37, key=(2**32 - 1, 6))})
+    here, there = (runner(graph, require_backend(name))(values)["y"] for name in ("numpy", backend))
+    assert_close(there, here, rtol=0, atol=0, what="dropout")
+
+
 # ---- conventions ------------------------------------------------------------------------
 
 

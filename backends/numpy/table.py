@@ -8,12 +8,12 @@ from typing import Any
 from .special import erf_like, random_bits_like
 from .windows import windowed
 
-SAME_NAME = (
+SAME_NAME = (  # noqa: SIM905
     "add subtract multiply divide floor_divide remainder power maximum minimum equal not_equal less less_equal greater "
     "greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor isnan isinf "
     "isfinite negative abs sign floor ceil exp expm1 log log1p sqrt square reciprocal sin cos tan sinh cosh tanh "
     "matmul where"
-).split()  # noqa: SIM905
+).split()
 RENAMED = {
     "bitwise_left_shift": "left_shift", "bitwise_right_shift": "right_shift", "bitwise_invert": "invert",
     "round": "rint", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2",

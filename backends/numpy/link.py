@@ -16,6 +16,7 @@ from unilayers.spec import Spec
 
 from .arena import ALIGNMENT, Storage
 from .emit import Writer
+from .kernels.contract import address
 from .plan import Plan, Table
 
 Array = Any
@@ -90,11 +91,6 @@ def _as_shape(array: Array, shape: Any) -> Array:
 
 
 # ---- memory ---------------------------------------------------------------------
-
-
-def address(array: Array) -> int:
-    """Where an array's first element is in memory."""
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 def aligned(xp: Any, nbytes: int) -> Array:

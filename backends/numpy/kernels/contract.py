@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -96,6 +97,58 @@ def from_function(name: str, function: Callable[..., Any], results: int) -> Kern
         do(run, arrays[:-results], arrays[-results:])
 
     return Kernel(build)
+
+
+# ---- what kernels have in common ---------------------------------------------------
+
+
+def address(array: Array) -> int:
+    """Where an array's first element is in memory."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+def dense(do: Calls, x: Array) -> Array:
+    """x, or a contiguous copy of it."""
+    if x.flags.c_contiguous:
+        return x
+    copied = do.workspace(x.shape, x.dtype)
+    do(do.xp.copyto, copied, x)
+    return copied
+
+
+def ones(do: Calls, n: int, dtype: Any) -> Array:
+    """A constant vector of ones."""
+    return do.constant(("ones", n, str(dtype)), lambda: do.xp.ones(n, dtype))
+
+
+def scalar(do: Calls, value: float, dtype: Any) -> Array:
+    """A constant number, as the 0-d array that ufuncs take without conversion."""
+    return do.constant(("scalar", value, str(dtype)), lambda: do.xp.asarray(value, dtype))
+
+
+class Batch:
+    """Gathers the calls of a loop over blocks, which the step then makes in one line: ``run_all(calls)``.
+
+    It listens as ``do`` does, and asks ``do`` for memory.
+    """
+
+    def __init__(self, do: Calls) -> None:
+        self.xp, self.workspace, self.constant = do.xp, do.workspace, do.constant
+        self._do, self._calls = do, []  # type: ignore[var-annotated]
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._calls.append((partial(function, **kwargs) if kwargs else function, args))
+
+    def run(self) -> None:
+        self._do(run_all, self._calls)
+
+
+def run_all(calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
+    for function, args in calls:
+        function(*args)
+
+
+# ---- running at once ----------------------------------------------------------------
 
 
 class Immediate:

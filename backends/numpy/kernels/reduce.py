@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
-from .contract import KERNELS, Array, Calls, Kernel, kernel
+from .contract import KERNELS, Array, Calls, Kernel, kernel, ones
 
 
 def _reduction(ufunc: str) -> Kernel:
@@ -45,11 +44,6 @@ def sum_(do: Calls, x: Array, y: Array, *, axis: tuple[int, ...], keepdims: bool
             do(do.xp.dot, x.reshape(-1, size), ones(do, size, x.dtype), y.reshape(-1))
             return
     _by_ufunc(do, x, y, axis=axis, keepdims=keepdims)
-
-
-def ones(do: Calls, n: int, dtype: Any) -> Array:
-    """A constant vector of ones."""
-    return do.constant(("ones", n, str(dtype)), lambda: do.xp.ones(n, dtype))
 
 
 def _arg(name: str) -> Callable[..., None]:

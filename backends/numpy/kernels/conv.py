@@ -1,0 +1,215 @@
+"""Convolution as products of matrices: windows of the input are copied into columns, block by block.
+
+A block of images is so small that its columns are still in cache when the product reads them, and so large that the
+product runs at full speed. So the copy costs little, and the workspace is small.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .contract import Array, Batch, Calls, dense, kernel
+
+COLUMN_BYTES = 1 << 20  # of a block's columns: what a core's second-level cache holds
+BLOCK_ROWS = 1 << 14  # windows in a block that a product needs at most to run at full speed
+
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The windows that a convolution sees.
+
+    Args:
+        x: The shape of the input, ``(batch, *spatial, channels)``.
+        kernel: The shape of the kernel, ``(*window, channels / groups, filters)``.
+        strides, padding, dilation, groups: As the op has them.
+    """
+
+    x: Sizes
+    kernel: Sizes
+    strides: Sizes
+    padding: tuple[tuple[int, int], ...]
+    dilation: Sizes
+    groups: int
+
+    @property
+    def window(self) -> Sizes:
+        return self.kernel[:-2]
+
+    @cached_property
+    def padded(self) -> Sizes:
+        """The spatial sizes of the padded input."""
+        return tuple(n + low + high for n, (low, high) in zip(self.x[1:-1], self.padding, strict=True))
+
+    @cached_property
+    def counts(self) -> Sizes:
+        """How many windows there are on each axis."""
+        axes = zip(self.padded, self.window, self.strides, self.dilation, strict=True)
+        return tuple((n - (k - 1) * d - 1) // s + 1 for n, k, s, d in axes)
+
+    @property
+    def is_padded(self) -> bool:
+        return any(low or high for low, high in self.padding)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether each window is one element: then the input is the matrix of columns already."""
+        ones = (1,) * len(self.window)
+        return self.window == self.strides == ones and not self.is_padded
+
+    @property
+    def inside(self) -> tuple[slice, ...]:
+        """Where the input is in its padded version."""
+        return (slice(None), *(slice(low, low + n) for n, (low, _) in zip(self.x[1:-1], self.padding, strict=True)))
+
+    @cached_property
+    def images(self) -> int:
+        """How many images a block has."""
+        a_window, windows = math.prod(self.window) * self.kernel[-2] * 4, math.prod(self.counts)
+        return max(1, min(self.x[0], COLUMN_BYTES // max(1, a_window * windows), BLOCK_ROWS // max(1, windows)))
+
+    def blocks(self) -> Iterator[slice]:
+        for start in range(0, self.x[0], self.images):
+            yield slice(start, min(start + self.images, self.x[0]))
+
+    def taps(self) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
+        """For each place in the window: where the windows have it in the padded input."""
+        for at in itertools.product(*map(range, self.window)):
+            axes = zip(at, self.dilation, self.strides, self.counts, strict=True)
+            yield at, (slice(None), *(slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, s, n in axes))
+
+    def channels(self, group: int) -> slice:
+        return slice(group * self.kernel[-2], (group + 1) * self.kernel[-2])
+
+    def windows(self, xp: Any, x: Array, group: int) -> Array:
+        """A view of padded images: ``(images, *counts, *window, channels / groups)``."""
+        steps = x.strides[1:-1]
+        strides = (
+            x.strides[0], *(b * s for b, s in zip(steps, self.strides, strict=True)),
+            *(b * d for b, d in zip(steps, self.dilation, strict=True)), x.strides[-1],
+        )  # fmt: skip
+        shape = (len(x), *self.counts, *self.window, self.kernel[-2])
+        return xp.lib.stride_tricks.as_strided(x[..., self.channels(group)], shape, strides)
+
+
+class Columns:
+    """Memory for the columns of a block, and the copies that fill it."""
+
+    def __init__(self, do: Calls, geometry: Geometry, dtype: Any) -> None:
+        self.do, self.geometry, g = do, geometry, geometry
+        self.padded = do.workspace((g.images, *g.padded, g.x[-1]), dtype) if g.is_padded else None
+        self.columns = None if g.is_product else do.workspace((g.images, *g.counts, *g.window, g.kernel[-2]), dtype)
+
+    def of(self, x: Array, group: int) -> Array:
+        """The matrix of columns of some images, one row a window."""
+        g, n = self.geometry, len(x)
+        if self.columns is None:
+            return part(x, group, g.groups)
+        if self.padded is not None:
+            if group == 0:
+                self.do(self.do.xp.copyto, self.padded[:n][g.inside], x)
+            x = self.padded[:n]
+        self.do(self.do.xp.copyto, self.columns[:n], g.windows(self.do.xp, x, group))
+        return self.matrix(n)
+
+    def matrix(self, n: int) -> Array:
+        """The columns of n images, as they are in memory."""
+        assert self.columns is not None
+        return self.columns[:n].reshape(-1, math.prod(self.geometry.kernel[:-1]))
+
+
+def part(x: Array, group: int, groups: int) -> Array:
+    """The channels of a group, as a matrix."""
+    size = x.shape[-1] // groups
+    return x.reshape(-1, x.shape[-1])[:, group * size : (group + 1) * size]
+
+
+def product(do: Calls, a: Array, b: Array, y: Array) -> None:
+    """``a @ b`` into y, which need not be contiguous."""
+    if y.flags.c_contiguous:
+        do(do.xp.dot, a, b, y)
+        return
+    found = do.workspace(y.shape, y.dtype)
+    do(do.xp.dot, a, b, found)
+    do(do.xp.copyto, y, found)
+
+
+# ---- kernels ----------------------------------------------------------------------
+
+
+@kernel("conv")
+def conv(do: Calls, x: Array, kernel: Array, y: Array, *, groups: int, **attrs: Any) -> None:
+    convolve(do, x, kernel, y, lambda each, block: None, groups=groups, **attrs)
+
+
+def convolve(
+    do: Calls, x: Array, kernel: Array, y: Array, then: Callable[[Calls, Array], None], *, groups: int, **attrs: Any
+) -> None:
+    """Convolution; ``then(do, images)`` says what to do with each block of results while it is in cache."""
+    x, kernel = dense(do, x), dense(do, kernel)
+    g, each = Geometry(x.shape, kernel.shape, groups=groups, **attrs), Batch(do)
+    columns = Columns(each, g, x.dtype)
+    _clear(do, columns.padded)
+    for block in g.blocks():
+        for group in range(groups):
+            matrix = columns.of(x[block], group)
+            product(each, matrix, part(kernel, group, groups), part(y[block], group, groups))
+        then(each, y[block])
+    each.run()
+
+
+def _clear(do: Calls, padded: Array | None) -> None:
+    if padded is not None:
+        do(padded.fill, 0)
+
+
+@kernel("conv_kernel_grad")
+def conv_kernel_grad(do: Calls, x: Array, g: Array, y: Array, *, shape: Sizes, groups: int, **attrs: Any) -> None:
+    """The sum of the blocks' products, columns transposed times gradient."""
+    x, g = dense(do, x), dense(do, g)
+    geometry, each = Geometry(x.shape, shape, groups=groups, **attrs), Batch(do)
+    columns = Columns(each, geometry, x.dtype)
+    rows, filters = math.prod(shape[:-1]), shape[-1] // groups
+    total = y.reshape(1, rows, filters) if groups == 1 else do.workspace((groups, rows, filters), y.dtype)
+    one = do.workspace((rows, filters), y.dtype)
+    _clear(do, columns.padded)
+    for i, block in enumerate(geometry.blocks()):
+        for group in range(groups):
+            matrix = columns.of(x[block], group)
+            each(do.xp.dot, matrix.T, part(g[block], group, groups), one if i else total[group])
+            if i:
+                each(do.xp.add, total[group], one, total[group])
+    each.run()
+    if groups > 1:
+        do(do.xp.copyto, y.reshape(rows, groups, filters), total.transpose(1, 0, 2))
+
+
+@kernel("conv_input_grad")
+def conv_input_grad(do: Calls, g: Array, kernel: Array, y: Array, *, shape: Sizes, groups: int, **attrs: Any) -> None:
+    """The columns' gradients, added up where the windows lie."""
+    g, kernel, xp = dense(do, g), dense(do, kernel), do.xp
+    geometry, each = Geometry(shape, kernel.shape, groups=groups, **attrs), Batch(do)
+    columns = Columns(each, geometry, g.dtype)
+    for block in geometry.blocks():
+        n = len(g[block])
+        target = y[block] if columns.padded is None else columns.padded[:n]
+        if columns.columns is not None:
+            each(target.fill, 0)
+        for group in range(groups):
+            filters = part(kernel, group, groups).T
+            if columns.columns is None:
+                product(each, part(g[block], group, groups), filters, part(target, group, groups))
+                continue
+            each(xp.dot, part(g[block], group, groups), filters, columns.matrix(n))
+            for at, where in geometry.taps():
+                there = target[(*where, geometry.channels(group))]
+                each(xp.add, there, columns.columns[(slice(n), *(slice(None) for _ in at), *at)], there)
+        if columns.padded is not None:
+            each(xp.copyto, y[block], target[geometry.inside])
+    each.run()

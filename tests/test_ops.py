@@ -36,6 +36,7 @@ NAMES = [name for name in OPS if name not in LEAVES]
 class Call:
     """A sample in one dtype, with its expected results."""
 
+    dtype: str
     inputs: tuple[np.ndarray, ...]
     attrs: Mapping[str, Any]
     specs: tuple[Spec, ...]
@@ -68,22 +69,32 @@ def calls(op: Op, dtype: str) -> Iterator[Call]:
         result = as_tuple(op.reference(*(in_dtype(x, "float64") for x in inputs), **sample.attrs))
         specs = as_tuple(inferred)
         expected = tuple(np.asarray(r).astype(s.dtype) for r, s in zip(result, specs, strict=True))
-        yield Call(inputs, attrs, specs, expected, isinstance(inferred, tuple))
+        yield Call(dtype, inputs, attrs, specs, expected, isinstance(inferred, tuple))
 
 
-def check(op: Op, dtype: str, results: Any, call: Call, how: str) -> None:
+def check(op: Op, results: Any, call: Call, how: str) -> None:
     for k, (result, spec, expected) in enumerate(zip(results, call.specs, call.expected, strict=True)):
-        what = f"{op.name}{dict(call.attrs) or ''} output {k}, {how}"
+        what = f"{op.name}{dict(call.attrs) or ''} in {call.dtype}, output {k}, {how}"
         assert Spec(result.shape, result.dtype.name) == spec, f"{what}: {result.dtype}{result.shape}, inferred {spec}"
-        tolerance = op.tolerance * (1 if dtype == "float32" else 1e-7)
+        tolerance = op.tolerance * (1 if call.dtype == "float32" else 1e-7)
         finite = np.abs(expected[np.isfinite(expected)]).astype(float)
         assert_close(result, expected, rtol=tolerance, atol=tolerance * finite.max(initial=0.0), what=what)
 
 
-def one_op_graph(op: Op, dtype: str) -> Graph:
-    """A graph with the op applied to every sample."""
+def dtypes_of(op: Op) -> tuple[str, ...]:
+    """Both precisions, or one if the op takes no floats."""
+    floats = any(is_float(np.asarray(x).dtype.name) for sample in samples(op) for x in sample.inputs)
+    return ("float64", "float32") if floats else ("float64",)
+
+
+def all_calls(op: Op) -> list[Call]:
+    return [call for dtype in dtypes_of(op) for call in calls(op, dtype)]
+
+
+def one_op_graph(op: Op) -> Graph:
+    """A graph with the op applied to every sample in every precision."""
     inputs, outputs = [], {}
-    for i, call in enumerate(calls(op, dtype)):
+    for i, call in enumerate(all_calls(op)):
         leaves = [leaf("input", f"x{i}_{j}", Spec(x.shape, x.dtype.name)) for j, x in enumerate(call.inputs)]
         inputs += leaves
         outputs |= {f"y{i}_{k}": v for k, v in enumerate(make_node(op, leaves, call.attrs))}
@@ -102,18 +113,11 @@ def runner(graph: Graph, backend: Backend) -> Callable[[Sequence[np.ndarray]], d
     return run
 
 
-def check_graph(op: Op, dtype: str, graph: Graph, backend: Backend, how: str) -> None:
-    found = list(calls(op, dtype))
+def check_graph(op: Op, graph: Graph, backend: Backend, how: str) -> None:
+    found = all_calls(op)
     outputs = runner(verify(graph), backend)([x for call in found for x in call.inputs])
     for i, call in enumerate(found):
-        check(op, dtype, [outputs[f"y{i}_{k}"] for k in range(len(call.specs))], call, how)
-
-
-FLOATING = {
-    name: any(is_float(np.asarray(x).dtype.name) for s in samples(OPS[name]) for x in s.inputs) for name in NAMES
-}
-# Each op in both precisions, once if it takes no floats.
-CASES = [(name, dtype) for name in NAMES for dtype in ("float64", "float32") if FLOATING[name] or dtype == "float64"]
+        check(op, [outputs[f"y{i}_{k}"] for k in range(len(call.specs))], call, how)
 
 
 # ---- the records -----------------------------------------------------------------
@@ -134,36 +138,36 @@ def test_record_is_complete(name: str) -> None:
 # ---- values ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_eager(backend: str, name: str, dtype: str) -> None:
+def test_eager(backend: str, name: str) -> None:
     engine, op = require_backend(backend), OPS[name]
     device = engine.device("cpu")
-    for call in calls(op, dtype):
+    for call in all_calls(op):
         arrays = engine.put(call.inputs, device)
         before = [engine.get(a) for a in arrays]
         results = as_tuple(bind(op, arrays, dict(call.attrs)))
         assert all(engine.device_of(r) == device for r in results) or not arrays
-        check(op, dtype, [np.asarray(ops.to_numpy(r)) for r in results], call, f"eager on {backend}")
+        check(op, [np.asarray(ops.to_numpy(r)) for r in results], call, f"eager on {backend}")
         for a, b in zip(arrays, before, strict=True):
             assert_close(engine.get(a), b, rtol=0, atol=0, what=f"operand of {name} after the call")
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_compiled(backend: str, name: str, dtype: str) -> None:
+def test_compiled(backend: str, name: str) -> None:
     """The graph that is compiled has been through JSON."""
-    graph = from_json(to_json(one_op_graph(OPS[name], dtype)))
-    check_graph(OPS[name], dtype, graph, require_backend(backend), f"compiled on {backend}")
+    graph = from_json(to_json(one_op_graph(OPS[name])))
+    check_graph(OPS[name], graph, require_backend(backend), f"compiled on {backend}")
 
 
-@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, dtype in CASES if OPS[name].composite])
-def test_expansion(name: str, dtype: str) -> None:
+@pytest.mark.parametrize("name", [name for name in NAMES if OPS[name].composite])
+def test_expansion(name: str) -> None:
     """Composite ops by primitives alone, whatever a backend would run fused."""
     numpy = require_backend("numpy")
     primitives = {k: f for k, f in numpy.table.items() if not OPS[k].composite}
     bare = dataclasses.replace(numpy, table=primitives)
-    check_graph(OPS[name], dtype, one_op_graph(OPS[name], dtype), bare, "expanded")
+    check_graph(OPS[name], one_op_graph(OPS[name]), bare, "expanded")
 
 
 # ---- symbolic sizes and JSON --------------------------------------------------------

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from unilayers import ops
+from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
-from unilayers.layers.base import Layer, leaves_of, map_structure
+from unilayers.layers.base import Layer, map_structure
 from unilayers.registry import snake_case
-from unilayers.spec import Dim, Spec, is_float, public_shape
+from unilayers.spec import public_shape
+from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
 from unilayers.variable import Trace, trace_into
 
@@ -76,8 +77,6 @@ class Model(Trainer, Layer, abstract=True):
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by name or by position."""
-        from unilayers.errors import UnilayersError, nearest
-
         if index is not None:
             return self.layers[index]
         for layer in self.layers:
@@ -103,13 +102,7 @@ class Model(Trainer, Layer, abstract=True):
 
         if declared is not None:
             return map_structure(fresh, declared)
-        count = iter(range(1000))
-
-        def like(array: Any) -> Value:
-            dtype = self.compute_dtype if is_float(ops.dtype_of(array)) else ops.dtype_of(array)
-            return leaf("input", f"x{next(count)}", Spec((Dim.symbol("batch"), *ops.shape_of(array)[1:]), dtype))
-
-        return map_structure(like, x)
+        return inputs_like(x, "x", self.compute_dtype)
 
     def ensure_built(self, x: Any = None) -> None:
         """Create all weights, from the declared inputs or from data."""
@@ -173,8 +166,3 @@ class Model(Trainer, Layer, abstract=True):
         from unilayers.saving import save_weights
 
         save_weights(self, path)
-
-
-def first_axis(structure: Any) -> int:
-    """The number of samples in a structure of arrays."""
-    return int(np.shape(leaves_of(structure)[0])[0])

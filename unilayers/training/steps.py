@@ -10,7 +10,7 @@ from unilayers import losses, metrics, ops
 from unilayers.autodiff import gradients
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.layers.base import leaves_of, training_phase
+from unilayers.layers.base import leaves_of, map_structure, training_phase
 from unilayers.program import Program
 from unilayers.spec import Dim, Spec, is_float
 from unilayers.variable import Trace, Variable, trace_into
@@ -47,25 +47,25 @@ class Batch:
         )
 
 
+def inputs_like(structure: Any, prefix: str, float_dtype: str) -> Any:
+    """Fresh graph inputs ``prefix0``, ``prefix1``... for arrays: batch size left open, floats in one dtype."""
+    number = iter(range(1000))
+
+    def fresh(array: Any) -> Value | None:
+        if array is None:
+            return None
+        dtype = float_dtype if is_float(ops.dtype_of(array)) else ops.dtype_of(array)
+        spec = Spec((Dim.symbol("batch"), *ops.shape_of(array)[1:]), dtype)
+        return leaf("input", f"{prefix}{next(number)}", spec)
+
+    return map_structure(fresh, structure)
+
+
 def symbolic(model: Model, batch: Batch) -> Batch:
-    """Fresh graph inputs for a batch of data: the model's declared inputs, targets as they come."""
-
-    def like(name: str) -> Any:
-        def fresh(array: Any) -> Value | None:
-            if array is None:
-                return None
-            dtype = model.compute_dtype if is_float(ops.dtype_of(array)) else ops.dtype_of(array)
-            return leaf("input", f"{name}{next(number)}", Spec((Dim.symbol("batch"), *ops.shape_of(array)[1:]), dtype))
-
-        number = iter(range(1000))
-        return fresh
-
-    def mapped(structure: Any, function: Any) -> Any:
-        from unilayers.layers.base import map_structure
-
-        return map_structure(function, structure)
-
-    return Batch(model.input_leaves(batch.x), mapped(batch.y, like("y")), mapped(batch.weight, like("weight")))
+    """Graph inputs for a batch of data: the model's declared inputs, targets and weights as they come."""
+    dtype = model.compute_dtype
+    y, weight = inputs_like(batch.y, "y", dtype), inputs_like(batch.weight, "weight", dtype)
+    return Batch(model.input_leaves(batch.x), y, weight)
 
 
 # ---- what compile() was told ------------------------------------------------

@@ -385,6 +385,16 @@ def test_a_loss_of_ones_own(backend: str, make: Callable[[], Loss]) -> None:
     np.testing.assert_allclose(Step(loss, (y_true, y_pred), backend)(y_true, y_pred), expected.mean(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_labels_on_the_left_of_an_operator_keep_the_gradient(backend: str) -> None:
+    """An engine's own tensor comes first in ``y_true * ...``; it must leave the operation to the recorded value."""
+    engine, labels, p = require_backend(backend), one_hot(N), probabilities(N, K)
+    loss = losses.get(lambda y_true, y_pred: ops.negative(ops.sum(y_true * ops.log(y_pred), axis=-1)))
+    [there] = engine.put([p], engine.device("cpu"))
+    _, grad = value_and_grad(lambda y_pred: loss(labels, y_pred))(there)
+    assert_close(engine.get(grad), -labels / p / N, rtol=1e-14, atol=0, what="gradient")
+
+
 def test_names_of_functions_and_configs_of_ones_own() -> None:
     assert losses.get(per_sample).name == "per_sample"
     assert FourthPower(2.0, reduction="sum").get_config() == {"factor": 2.0, "name": "fourth", "reduction": "sum"}

@@ -195,6 +195,8 @@ class Mean(Metric):
 
 def _sum_of_means(x: Any, axes: tuple[int, ...]) -> Any:
     """The sum of the means over ``axes``."""
+    if not shape_of(x):
+        return x
     return ops.divide(ops.sum(x), ops.size(x, axes)) if axes else ops.sum(x)
 
 

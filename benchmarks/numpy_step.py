@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def _dense(p: Params, x: Value, i: int) -> Value:
 
 def _mlp(name: str, batch: int, *sizes: int) -> Workload:
     params: dict[str, tuple[int, ...]] = {}
-    for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         params |= {f"kernel_{i}": (a, b), f"bias_{i}": (b,)}
     last = len(sizes) - 2
 

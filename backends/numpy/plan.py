@@ -18,6 +18,7 @@ from unilayers.graph.node import LEAVES
 from unilayers.spec import Spec
 
 from .arena import Storage, lower_bound, place, together
+from .fuse import fuse
 from .kernels import KERNELS, Kernel, from_function
 from .views import as_view, view
 
@@ -69,7 +70,7 @@ class Plan:
         self.sketch: dict[Value, np.ndarray] = {}  # arrays with the shape and strides of the real ones; never touched
         for node in graph.nodes:
             self._lay_out(node)
-        actions = _actions(self)
+        actions = fuse(self, _actions(self))
         _snapshot_exchanged_state(self, actions)
         before = _write_state_in_place(self, actions)
         self.actions = _ordered(self, actions, before)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from .contract import Array, Batch, Calls, dense, kernel
+from .elementwise import ROW, by_rows, row_of, zeros
 
 COLUMN_BYTES = 1 << 20  # of a block's columns: what a core's second-level cache holds
 BLOCK_ROWS = 1 << 14  # windows in a block that a product needs at most to run at full speed
@@ -162,6 +163,20 @@ def convolve(
             product(each, matrix, part(kernel, group, groups), part(y[block], group, groups))
         then(each, y[block])
     each.run()
+
+
+@kernel("conv_bias")
+def conv_bias(do: Calls, x: Array, kernel: Array, bias: Array, y: Array, *, relu: bool, **attrs: Any) -> None:
+    """Not an op: a convolution, a bias, and perhaps a relu (see ``fuse``)."""
+    biases = row_of(do, bias, max(y.size, bias.size))
+    floor = zeros(do, min(ROW, y.size), y.dtype)
+
+    def then(each: Calls, images: Array) -> None:
+        by_rows(each, do.xp.add, images, biases, images)
+        if relu:
+            by_rows(each, do.xp.maximum, images, floor, images)
+
+    convolve(do, x, kernel, y, then, **attrs)
 
 
 def _clear(do: Calls, padded: Array | None) -> None:

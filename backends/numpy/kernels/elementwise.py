@@ -53,7 +53,7 @@ def repeats(x: Array, short: Array, y: Array, name: str = "") -> bool:
 
 def row_of(do: Calls, short: Array, size: int) -> Array:
     """A short vector written down again and again: a row for ``by_rows`` over ``size`` elements."""
-    row = do.workspace((min(ROW, size) // short.size, short.size), short.dtype)
+    row = do.workspace((max(1, min(ROW, size) // short.size), short.size), short.dtype)
     do(do.xp.copyto, row, short.reshape(-1))
     return row.reshape(-1)
 

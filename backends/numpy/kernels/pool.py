@@ -25,11 +25,12 @@ def _padded(do: Calls, x: Array, g: Geometry, value: float) -> Array:
 
 
 def _reduced(do: Calls, name: str, x: Array, y: Array, g: Geometry) -> None:
-    """y becomes the reduction of every window, the last axis first: each axis shrinks the array for the next."""
+    """y becomes the reduction of every window, axis by axis. The first leaves the longest rows in one piece, and so it
+    comes first: it shrinks the array for the others."""
     function = getattr(do.xp, name)
-    for axis in range(len(g.window), 0, -1):
+    for axis in range(1, len(g.window) + 1):
         shape = (*x.shape[:axis], g.counts[axis - 1], *x.shape[axis + 1 :])
-        found = y if axis == 1 else do.workspace(shape, x.dtype)
+        found = y if axis == len(g.window) else do.workspace(shape, x.dtype)
         places = [_place(x, g, axis, t) for t in range(g.window[axis - 1])]
         if len(places) == 1:
             do(do.xp.copyto, found, places[0])

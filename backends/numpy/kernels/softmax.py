@@ -68,12 +68,18 @@ def class_index(do: Calls, labels: Array, classes: int) -> Array:
 @kernel("one_hot")
 def one_hot(do: Calls, indices: Array, y: Array, *, num_classes: int, axis: int, dtype: str) -> None:
     """Rows of a table of all classes, with a row of zeros for what is no class; many classes are compared instead."""
-    xp, at = do.xp, axis % y.ndim
+    at = axis % y.ndim
     if num_classes > LARGEST_TABLE or at != y.ndim - 1:
         _compared(do, indices, y, num_classes, at)
         return
-    table = do.constant(("one_hot", num_classes, dtype), lambda: xp.eye(num_classes + 1, num_classes, dtype=dtype))
-    do(xp.take, table, class_index(do, indices, num_classes), 0, y, "clip")
+    look_up_one_hot(do, class_index(do, indices, num_classes), y)
+
+
+def look_up_one_hot(do: Calls, index: Array, y: Array) -> None:
+    """Rows for a ``class_index``."""
+    xp, classes, dtype = do.xp, y.shape[-1], y.dtype.name
+    table = do.constant(("one_hot", classes, dtype), lambda: xp.eye(classes + 1, classes, dtype=dtype))
+    do(xp.take, table, index, 0, y, "clip")
 
 
 def _compared(do: Calls, indices: Array, y: Array, num_classes: int, at: int) -> None:
@@ -98,33 +104,56 @@ def softmax_cross_entropy(do: Calls, logits: Array, labels: Array, y: Array, *, 
 
 @kernel("sparse_softmax_cross_entropy")
 def sparse_softmax_cross_entropy(do: Calls, logits: Array, labels: Array, y: Array) -> None:
-    losses_and_softmax(do, logits, labels, y, do.workspace(logits.shape, logits.dtype), normalise=False)
+    _Losses(do, logits, labels, y, do.workspace(logits.shape, logits.dtype)).write()
 
 
 @kernel("losses_and_softmax")
-def losses_and_softmax(
-    do: Calls, logits: Array, labels: Array, losses: Array, softmax: Array, *, normalise: bool = True
-) -> None:
-    """Not an op: ``sparse_softmax_cross_entropy`` and the softmax that its gradient needs (see ``fuse``).
+def losses_and_softmax(do: Calls, logits: Array, labels: Array, losses: Array, softmax: Array) -> None:
+    """Not an op: ``sparse_softmax_cross_entropy`` and the softmax that its gradient needs (see ``fuse``)."""
+    steps = _Losses(do, logits, labels, losses, softmax)
+    steps.normalise()
+    steps.write()
+
+
+@kernel("losses_and_gradient")
+def losses_and_gradient(do: Calls, logits: Array, labels: Array, losses: Array, gradient: Array) -> None:
+    """Not an op: the same, with ``softmax - one_hot(labels)`` (see ``fuse``)."""
+    steps = _Losses(do, logits, labels, losses, gradient)
+    steps.normalise()
+    steps.subtract_labels()
+    steps.write()
+
+
+class _Losses:
+    """Cross-entropies with class numbers, step by step: ``e`` becomes exp(logits), shifted, and ``total`` its sums.
 
     The shifted logits get a further column of NaN, which labels that are no class pick.
     """
-    xp, (*_, classes) = do.xp, logits.shape
-    rows = losses.size
-    logits, softmax = dense(do, logits).reshape(rows, classes), softmax.reshape(rows, classes)
-    padded = do.workspace((rows, classes + 1), logits.dtype)
-    low = padded[:, :classes]
-    do(padded[:, classes].fill, float("nan"))
-    _shifted(do, logits, low, 1)
-    do(xp.exp, low, softmax)
-    total = _total(do, softmax, 1)
-    if normalise:
-        do(xp.divide, softmax, total, softmax)
-    index = class_index(do, dense(do, labels), classes).reshape(-1)
-    starts = do.constant(("starts", rows, classes + 1), lambda: xp.arange(rows) * (classes + 1))
-    do(xp.add, index, starts, index)
-    picked = losses.reshape(-1)
-    do(xp.take, padded.reshape(-1), index, None, picked, "clip")
-    log_total = total.reshape(-1)
-    do(xp.log, log_total, log_total)
-    do(xp.subtract, log_total, picked, picked)
+
+    def __init__(self, do: Calls, logits: Array, labels: Array, losses: Array, e: Array) -> None:
+        xp, classes, rows = do.xp, logits.shape[-1], losses.size
+        self.do, self.losses, self.e = do, losses.reshape(-1), e.reshape(rows, classes)
+        self.index = class_index(do, dense(do, labels), classes).reshape(-1)
+        self.padded = do.workspace((rows, classes + 1), logits.dtype)
+        do(self.padded[:, classes].fill, float("nan"))
+        low = self.padded[:, :classes]
+        _shifted(do, dense(do, logits).reshape(rows, classes), low, 1)
+        do(xp.exp, low, self.e)
+        self.total = _total(do, self.e, 1)
+
+    def normalise(self) -> None:
+        self.do(self.do.xp.divide, self.e, self.total, self.e)
+
+    def subtract_labels(self) -> None:
+        do, hot = self.do, self.do.workspace(self.e.shape, self.e.dtype)
+        look_up_one_hot(do, self.index, hot)
+        do(do.xp.subtract, self.e, hot, self.e)
+
+    def write(self) -> None:
+        """The logarithm of the sum, less the label's logit. Uses the index up."""
+        do, (rows, width), total = self.do, self.padded.shape, self.total.reshape(-1)
+        starts = do.constant(("starts", rows, width), lambda: do.xp.arange(rows) * width)
+        do(do.xp.add, self.index, starts, self.index)
+        do(do.xp.take, self.padded.reshape(-1), self.index, None, self.losses, "clip")
+        do(do.xp.log, total, total)
+        do(do.xp.subtract, total, self.losses, self.losses)

@@ -35,8 +35,8 @@ def _tensor(a: np.ndarray) -> torch.Tensor:
 
 def get(array: torch.Tensor) -> np.ndarray:
     """bfloat16 comes as float32, which holds every value of it: NumPy has no such dtype."""
-    array = array.detach()
-    return np.array((array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy())
+    array = array.detach().float() if array.dtype == torch.bfloat16 else array.detach()
+    return array.to("cpu", copy=True).numpy()
 
 
 def device_of(array: object) -> str | None:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unilayers.graph.emit import Overwriting
+
 from . import updates, windows
 
 SAME_NAME = (
@@ -139,33 +141,26 @@ TABLE: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
-}
-
-# Composite ops that aten has as one kernel.
-TABLE |= {
+    # Composite ops as one kernel, where it pays: not gelu, silu or layer_norm, whose gradients compute most of the
+    # expansion anyway, so that one expansion for both is faster.
     "relu": torch.relu,
     "relu6": F.relu6,
     "leaky_relu": lambda x, negative_slope: F.leaky_relu(x, negative_slope),
     "hard_sigmoid": F.hardsigmoid,
-    "elu": lambda x, alpha: F.elu(x, alpha),
     "selu": F.selu,
     "sigmoid": torch.sigmoid,
-    "log_sigmoid": F.logsigmoid,
-    "silu": F.silu,
     "softplus": lambda x: F.softplus(x, threshold=50.0),  # beyond the default of 20 it would be off by 1e-10
-    "gelu": lambda x, approximate: F.gelu(x, approximate="tanh" if approximate else "none"),
     "softmax": lambda x, axis: torch.softmax(x, axis),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
-    "logsumexp": over_axes(torch.logsumexp),
     "sgd_update": updates.keeping(updates.sgd_update, scalars=1),
     "adam_update": updates.keeping(updates.adam_update, scalars=2),
 }
 
 # The same written into the operands, with the numbers of those.
-OVERWRITING = {
+OVERWRITING: Overwriting = {
     "sgd_update": (updates.sgd_update, updates.overwritten(scalars=1)),
     "adam_update": (updates.adam_update, updates.overwritten(scalars=2)),
 }
 
-# Ops whose result may be a view of an operand, or the operand itself.
+# Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
 VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype"})

@@ -99,8 +99,8 @@ def adam_update(
     _shrink(params, rate, weight_decay)
     torch._fused_adam_(
         params, [g.contiguous() for g in grads], slots[0], slots[1], slots[2] if amsgrad else [],
-        [torch.full((), 1e9, device=params[0].device)] * count, lr=rate * _correction(t, beta_1, beta_2), beta1=beta_1,
-        beta2=beta_2, weight_decay=0.0, eps=epsilon, amsgrad=amsgrad, maximize=False,
+        [torch.full((), 1e9, dtype=torch.float32, device=params[0].device)] * count, weight_decay=0.0, eps=epsilon,
+        lr=rate * _correction(t, beta_1, beta_2), beta1=beta_1, beta2=beta_2, amsgrad=amsgrad, maximize=False,
     )  # fmt: skip
     return [*params, *(x for slot in slots for x in slot)]
 
@@ -114,6 +114,6 @@ def _fused(written: list[Tensor]) -> bool:
 
 def _correction(t: Any, beta_1: float, beta_2: float) -> Any:
     """sqrt(1 - beta_2**t) / (1 - beta_1**t)."""
-    expm1, sqrt = (torch.expm1, torch.sqrt) if isinstance(t, Tensor) else (math.expm1, math.sqrt)
+    t, expm1, sqrt = (t.float(), torch.expm1, torch.sqrt) if isinstance(t, Tensor) else (t, math.expm1, math.sqrt)
     first, second = (-expm1(t * (math.log(beta) if beta > 0 else -math.inf)) for beta in (beta_1, beta_2))
     return sqrt(second) / first

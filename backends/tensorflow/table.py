@@ -10,7 +10,7 @@ import tensorflow as tf
 from . import windows
 
 NAMES: dict[Any, str] = {
-    tf: "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal abs sign "
+    tf: "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal "
     "floor round exp sqrt square sin cos tan asin acos atan atan2 sinh cosh tanh where identity stop_gradient reshape "
     "broadcast_to",
     tf.math: "ceil expm1 log log1p rsqrt reciprocal erf logical_and logical_or logical_xor logical_not",

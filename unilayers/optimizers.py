@@ -164,18 +164,21 @@ class Optimizer(Configurable, family="optimizer"):
 
         Args:
             learning_rate: A scalar of that dtype.
-            tensors: ``count`` parameters, their ``count`` gradients, ``count`` tensors of each slot in turn.
+            tensors: ``count`` parameters, their ``count`` gradients, ``count`` tensors of each slot in turn; the
+                parameters and slots as variables.
             count: How many weights there are.
             weight_decay: This part of each parameter times the learning rate is taken from it first.
 
         Returns:
             The new parameters, then the new slots, in the order of ``tensors``.
         """
-        parameters, *rest = [tensors[i : i + count] for i in range(0, len(tensors), count)]
+        place = tensors[0].place()  # variables that are elsewhere come here, so that plain operators can mix all
+        rate, *here = [x.as_operand(*place) if isinstance(x, Variable) else x for x in (learning_rate, *tensors)]
+        parameters, *rest = [here[i : i + count] for i in range(0, len(here), count)]
         if weight_decay:
-            part = ops.multiply(learning_rate, weight_decay)
+            part = ops.multiply(rate, weight_decay)
             parameters = [ops.subtract(p, ops.multiply(p, part)) for p in parameters]
-        done = [self.step(learning_rate, *one) for one in zip(parameters, *rest, strict=True)]
+        done = [self.step(rate, *one) for one in zip(parameters, *rest, strict=True)]
         return [new for group in zip(*done, strict=True) for new in group]
 
     def apply(self, grads: Sequence[Any], variables: Iterable[Variable] | None = None) -> None:
@@ -193,7 +196,7 @@ class Optimizer(Configurable, family="optimizer"):
             self.build(variables := list(variables))
         pairs = self._pairs(grads, list(self._index if variables is None else variables))
         rate = self.current_rate()
-        clipped = self._clipped([_cast(g, v.dtype) for g, v in pairs])
+        clipped = self._clipped([_cast(_beside(g, v), v.dtype) for g, v in pairs])
         groups: dict[tuple[str, bool], list[tuple[Any, Variable]]] = {}
         for g, (_, v) in zip(clipped, pairs, strict=True):
             groups.setdefault((v.dtype, self._decays(v)), []).append((g, v))
@@ -427,6 +430,12 @@ def _slot(variable: Variable, name: str, value: float) -> Variable:
 
 def _cast(x: Any, dtype: str) -> Any:
     return x if hasattr(x, "dtype") and dtype_of(x) == dtype else ops.astype(x, dtype)
+
+
+def _beside(g: Any, variable: Variable) -> Any:
+    """A gradient given as a NumPy array, moved to where its variable is."""
+    backend, device = variable.place()
+    return backend.put([g], device)[0] if isinstance(g, np.ndarray) and backend.device_of(g) is None else g
 
 
 def _shrinkage(norm: Any, limit: float) -> Any:

@@ -18,14 +18,23 @@ FILES = Path(__file__).parent / "files"
 class Digits(Source):
     """1,797 handwritten digits: x float32 ``(1797, 8, 8, 1)`` in [0, 1], y int32, 10 classes.
 
+    Args:
+        shuffle_seed: Put the samples in an order drawn with this seed. None keeps the order of collection, in which
+            writer follows writer, so that the last tenth is written by people whom the rest does not show.
+
     Reference:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
         doi:10.24432/C50P49, CC BY 4.0; see ``files/digits.txt``.
     """
 
+    shuffle_seed: NonNegativeInt | None = None
+
     def read(self) -> Dataset:
         with np.load(FILES / "digits.npz", allow_pickle=False) as file:
             images, labels = file["images"], file["labels"]
+        if self.shuffle_seed is not None:
+            order = random.permutation(len(labels), self.shuffle_seed, 0)
+            images, labels = images[order], labels[order]
         x = images[..., None].astype(np.float32) / np.float32(16)
         return Dataset(x, labels.astype(np.int32), "digits", 10, class_names=tuple("0123456789"))
 

@@ -6,13 +6,14 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unilayers.backends.numpy import kernels
 from unilayers.backends.numpy import plan as planning
 from unilayers.backends.numpy.arena import Storage, lower_bound, place
 from unilayers.backends.numpy.table import numpy_like
@@ -73,25 +74,49 @@ def arrays_of(sample: Sample, dtype: str) -> list[np.ndarray]:
     return [a.astype(dtype) if a.dtype == np.float64 else a for a in arrays]
 
 
-@pytest.mark.parametrize(("name", "index", "dtype"), SAMPLES)
-def test_every_op_by_its_kernel(name: str, index: int, dtype: str) -> None:
+def graph_of(name: str, attrs: dict[str, Any], arrays: Sequence[np.ndarray]) -> Graph:
+    """One op on inputs like these arrays."""
+    leaves = [leaf("input", f"x{i}", Spec(a.shape, a.dtype.name)) for i, a in enumerate(arrays)]
+    with tracing():
+        results = make_node(OPS[name], leaves, {**OPS[name].defaults, **attrs})
+    return Graph(tuple(leaves), (), {f"y{i}": v for i, v in enumerate(results)})
+
+
+def check_sample(name: str, index: int, dtype: str) -> None:
     op = OPS[name]
     assert op.samples is not None
     sample, other = (op.samples(np.random.default_rng(seed))[index] for seed in (0, 1))
     arrays = arrays_of(sample, dtype)
-    leaves = [leaf("input", f"x{i}", Spec(a.shape, a.dtype.name)) for i, a in enumerate(arrays)]
-    with tracing():
-        results = make_node(op, leaves, {**op.defaults, **sample.attrs})
-    graph = Graph(tuple(leaves), (), {f"y{i}": v for i, v in enumerate(results)})
+    graph = graph_of(name, dict(sample.attrs), arrays)
     step = planned(graph)
     step([], arrays_of(other, dtype))  # leaves its traces in the buffers
     kept = [a.copy() for a in arrays]
     _, found = step([], arrays)
     _, wanted = naive(graph)([], arrays)
     for key, value in wanted.items():
-        assert_same(found[key], value, 10 * op.tolerance / 1e-5 if op.tolerance > 1e-5 else 1.0)
+        assert_same(found[key], value, max(1.0, op.tolerance / 1e-5))
     for before, after in zip(kept, arrays, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(("name", "index", "dtype"), SAMPLES)
+def test_every_op_by_its_kernel(name: str, index: int, dtype: str) -> None:
+    check_sample(name, index, dtype)
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes at which kernels begin to work in rows and blocks, made so small that samples of ops reach them."""
+    small = {"ROW": 8, "WORTH": 1, "BLOCK": 3, "COLUMN_BYTES": 64, "BLOCK_ROWS": 4, "LARGEST_TABLE": 2}
+    for module in [m for m in vars(kernels).values() if isinstance(m, ModuleType)]:
+        for name in small.keys() & vars(module).keys():
+            monkeypatch.setattr(module, name, small[name])
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize(("name", "index", "dtype"), SAMPLES)
+def test_every_op_in_blocks(name: str, index: int, dtype: str) -> None:
+    check_sample(name, index, dtype)
 
 
 @pytest.mark.parametrize("name", sorted(n for n in BACKEND.table if OPS[n].composite and OPS[n].samples is not None))
@@ -101,10 +126,7 @@ def test_fused_ops_run_eagerly_as_their_expansion(name: str) -> None:
     for sample in op.samples(np.random.default_rng(2)):
         arrays = arrays_of(sample, "float64")
         found = BACKEND.table[name](*arrays, **{**op.defaults, **sample.attrs})
-        leaves = [leaf("input", f"x{i}", Spec(a.shape, a.dtype.name)) for i, a in enumerate(arrays)]
-        with tracing():
-            results = make_node(op, leaves, {**op.defaults, **sample.attrs})
-        wanted = naive(Graph(tuple(leaves), (), {str(i): v for i, v in enumerate(results)}))([], arrays)[1]
+        wanted = naive(graph_of(name, dict(sample.attrs), arrays))([], arrays)[1]
         found = found if isinstance(found, tuple) else (found,)
         for y, (_, value) in zip(found, wanted.items(), strict=True):
             assert_same(y, value)

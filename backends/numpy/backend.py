@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from unilayers.backend import Backend, Executable
-from unilayers.graph import Graph
+from unilayers.graph import Graph, Node
+from unilayers.graph.passes import fold_constants
 
 from .emit import load
+from .fuse import unstretch
 from .kernels import FUSED, eager
 from .link import LinkedStep, aligned
 from .table import numpy_like
@@ -105,11 +107,17 @@ def get(array: Array) -> np.ndarray:
 @cache
 def _table(device: str) -> Mapping[str, Callable[..., Any]]:
     xp = module(device)
-    return {**numpy_like(xp), **{name: eager(name, xp) for name in FUSED}}
+    return {**numpy_like(xp), **{name: eager(name, xp) for name in (*FUSED, "erf")}}
 
 
 def compile(graph: Graph, device: str) -> Executable:
-    return LinkedStep(graph, module(device), _table(device))
+    table = _table(device)
+
+    def run(node: Node, arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
+        result = table[node.op](*put(arrays, device), **node.attrs)
+        return [get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
+
+    return LinkedStep(fold_constants(unstretch(graph), run), module(device), table)
 
 
 def synchronize() -> None:

@@ -1,7 +1,8 @@
-"""Neighbouring actions joined into one with a kernel of its own, before anything has memory.
+"""What is rewritten for this backend alone: graphs first, then actions.
 
-A rule looks at one action and what stands around it, and says which action replaces which others. The joined ops are
-not in graphs: they exist between here and their kernels only.
+Neighbouring actions are joined into one with a kernel of its own, before anything has memory. A rule looks at one
+action and what stands around it, and says which action replaces which others. The joined ops are not in graphs: they
+exist between here and their kernels only.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unilayers.graph import Value
+from unilayers.graph import OPS, Graph, Node, Value, make_node
+from unilayers.graph.passes import rewrite
 
 from .kernels import KERNELS
+from .kernels.elementwise import UFUNCS
 from .kernels.softmax import LARGEST_TABLE
 
 if TYPE_CHECKING:
@@ -21,6 +24,36 @@ if TYPE_CHECKING:
 
 
 Values = Sequence[Value]
+
+# ---- graphs -------------------------------------------------------------------------
+
+
+def unstretch(graph: Graph) -> Graph:
+    """Compute with numbers before they are stretched to arrays: ``f(broadcast_to(a))`` is ``broadcast_to(f(a))``."""
+
+    def replace(node: Node, inputs: tuple[Value, ...]) -> Values | None:
+        if node.op not in UFUNCS or node.outputs[0].spec.size == 1:
+            return None
+        numbers = [n for v in inputs if (n := _number(v)) is not None]
+        if len(numbers) < len(inputs):
+            return None
+        return make_node(
+            OPS["broadcast_to"], make_node(OPS[node.op], numbers, node.attrs), {"shape": node.outputs[0].shape}
+        )
+
+    return rewrite(graph, replace)
+
+
+def _number(value: Value) -> Value | None:
+    """The scalar that a value is everywhere, if it is known to be one."""
+    while value.node.op in ("broadcast_to", "reshape") and value.spec.size != 1:
+        value = value.node.inputs[0]
+    if value.spec.size != 1:
+        return None
+    return value if value.ndim == 0 else make_node(OPS["reshape"], (value,), {"shape": ()})[0]
+
+
+# ---- actions ------------------------------------------------------------------------
 
 
 class Scene:
@@ -111,7 +144,9 @@ def _losses_and_gradient(scene: Scene, action: Action) -> None:
         return
     softmax, hot = action.inputs
     both, labels = scene.maker(softmax, "losses_and_softmax"), scene.maker(hot, "one_hot")
-    if both is None or labels is None or labels.inputs[0] is not both.inputs[1] or hot.shape[-1] > LARGEST_TABLE:
+    if both is None or labels is None or labels.inputs[0] is not both.inputs[1]:
+        return
+    if labels.attrs["num_classes"] > LARGEST_TABLE:
         return
     if scene.private(softmax, action) and scene.private(hot, action) and labels.attrs["axis"] in (-1, hot.ndim - 1):
         losses = both.outputs[0]

@@ -2,7 +2,7 @@
 
 from unilayers.graph import OPS
 
-from . import conv, elementwise, index, linalg, optimizer, pool, random, reduce, shape, softmax  # noqa: F401  (they fill KERNELS)
+from . import conv, elementwise, index, linalg, optimizer, pool, random, reduce, shape, softmax, special  # noqa: F401  (they fill KERNELS)
 from .contract import KERNELS, Immediate, Kernel, eager, from_function
 
 FUSED = [name for name in KERNELS if name in OPS and OPS[name].composite]  # composite ops that run in one piece

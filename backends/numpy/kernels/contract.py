@@ -7,7 +7,7 @@ on them, in order. Said to the compiler, the calls become lines of a generated s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -126,6 +126,13 @@ def scalar(do: Calls, value: float, dtype: Any) -> Array:
     return do.constant(("scalar", value, str(dtype)), lambda: do.xp.asarray(value, dtype))
 
 
+def blocks(size: int, whole: Sequence[Array], work: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
+    """Arrays cut along their first axis: the parts that belong together, then work arrays of that length."""
+    for start in range(0, len(whole[0]), size):
+        parts = [a[start : start + size] for a in whole]
+        yield *parts, *(w[: len(parts[0])] for w in work)
+
+
 class Batch:
     """Gathers the calls of a loop over blocks, which the step then makes in one line: ``run_all(calls)``.
 
@@ -174,11 +181,10 @@ def eager(name: str, xp: Any) -> Callable[..., Any]:
     def call(*operands: Array, **attrs: Any) -> Any:
         arrays = [xp.ascontiguousarray(x).reshape(x.shape) for x in operands]
         specs = op.infer(*(Spec(x.shape, x.dtype.name) for x in arrays), **attrs)
-        several = isinstance(specs, tuple)
-        results = tuple(xp.empty(s.shape, s.dtype) for s in (specs if several else (specs,)))
+        results = tuple(xp.empty(s.shape, s.dtype) for s in (specs if isinstance(specs, tuple) else (specs,)))
         with quiet(xp):
             build(Immediate(xp), *arrays, *results, **attrs)
-        return results if several else results[0]
+        return results if isinstance(specs, tuple) else results[0]
 
     call.__name__ = name
     return call

@@ -2,10 +2,49 @@
 
 from __future__ import annotations
 
-from .contract import Array, Calls, kernel
+import math
+
+import numpy as np
+
+from unilayers.errors import DataError
+
+from .contract import Array, Calls, dense, kernel, scalar
 
 
 @kernel("take")
 def take(do: Calls, x: Array, indices: Array, y: Array, *, axis: int) -> None:
-    """An index outside is the caller's mistake and is clipped: checking would make NumPy buffer the result."""
+    """The indices are checked first: NumPy would buffer the result to leave it as it was on an error."""
+    if do.xp is np:
+        do(check_indices, indices, x.shape[axis])
     do(do.xp.take, x, indices, axis, y, "clip")
+
+
+def check_indices(indices: Array, size: int) -> None:
+    """Raise unless 0 <= index < size.
+
+    Raises:
+        DataError: with the indices' range.
+    """
+    # A negative number seen as an unsigned one is large.
+    if indices.size and indices.view(f"u{indices.dtype.itemsize}").max() >= size:
+        raise DataError(
+            "index out of range", where="op 'take'", expected=f"0 to {size - 1}",
+            received=f"{indices.min()} to {indices.max()}",
+        )  # fmt: skip
+
+
+@kernel("take_grad")
+def take_grad(do: Calls, g: Array, indices: Array, y: Array, *, axis: int, size: int) -> None:
+    """Added element by element at flat positions, which NumPy does ten times as fast as row by row."""
+    xp, g, flat = do.xp, dense(do, g), dense(do, indices).reshape(1, -1, 1)
+    before, after = math.prod(g.shape[:axis]), math.prod(g.shape[axis + indices.ndim :])
+    blocks = do.constant(("steps", before, size * after), lambda: np.arange(before).reshape(-1, 1, 1) * (size * after))
+    inner = do.constant(("steps", after, 1), lambda: np.arange(after))
+    row, start = do.workspace(flat.shape, "int64"), do.workspace((before, flat.size, 1), "int64")
+    at = do.workspace((before, flat.size, after), "int64")
+    do(y.fill, 0)
+    if g.size:
+        do(xp.multiply, flat, scalar(do, after, "int64"), row)
+        do(xp.add, row, blocks, start)
+        do(xp.add, start, inner, at)
+        do(xp.add.at, y.reshape(-1), at.reshape(-1), g.reshape(-1))

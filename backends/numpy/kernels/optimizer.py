@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .contract import KERNELS, Array, Calls, Kernel, address, dense, scalar
+from .contract import KERNELS, Array, Calls, Kernel, address, blocks, dense, scalar
 
 BLOCK = 1 << 14  # elements: half a dozen float32 blocks fit into a core's second-level cache
 
@@ -22,23 +22,25 @@ Step = Callable[[Array, Array, Sequence[Array], Array, Sequence[Array], Array, A
 
 @dataclass
 class Setting:
-    """What a rule is made of: ``numbers`` are 0-d arrays, filled anew at each run; ``constant(x)`` is a fixed one."""
+    """What a rule is made of. ``rate`` and ``part``, what part of the weights decays, are 0-d arrays that are filled
+    anew at each run; ``constant(x)`` is a fixed one."""
 
     xp: Any
     attrs: Attrs
-    numbers: Sequence[Array]
+    rate: Array
+    part: Array
     constant: Callable[[float], Array]
 
     def decay(self) -> Callable[[Array, Array, Array], Array]:
         """``f(p, new_p, t)`` gives the decayed weights: in ``new_p``, or p itself where nothing decays."""
         if not self.attrs["weight_decay"]:
             return lambda p, new_p, t: p
-        multiply, subtract, part = self.xp.multiply, self.xp.subtract, self.numbers[1]
+        multiply, subtract, part = self.xp.multiply, self.xp.subtract, self.part
         return lambda p, new_p, t: subtract(p, multiply(p, part, t), new_p)
 
 
-def _rate_and_decay(attrs: Attrs, learning_rate: float) -> tuple[float, float]:
-    return learning_rate, learning_rate * attrs["weight_decay"]
+def _rate(attrs: Attrs) -> Callable[..., float]:
+    return lambda learning_rate: learning_rate
 
 
 # ---- the rules: as the ops' expansions, into given memory ---------------------------
@@ -46,7 +48,7 @@ def _rate_and_decay(attrs: Attrs, learning_rate: float) -> tuple[float, float]:
 
 def _sgd(use: Setting) -> Step:
     multiply, subtract, add, decayed = use.xp.multiply, use.xp.subtract, use.xp.add, use.decay()
-    rate, momentum, nesterov = use.numbers[0], use.constant(use.attrs["momentum"]), use.attrs["nesterov"]
+    rate, momentum, nesterov = use.rate, use.constant(use.attrs["momentum"]), use.attrs["nesterov"]
 
     def step(p: Array, g: Array, old: Any, new_p: Array, new: Any, t: Array, u: Array) -> None:
         p, move = decayed(p, new_p, u), multiply(g, rate, t)
@@ -62,7 +64,7 @@ def _sgd(use: Setting) -> Step:
 def _rmsprop(use: Setting) -> Step:
     xp, attrs, decayed = use.xp, use.attrs, use.decay()
     multiply, subtract, add, divide, sqrt = xp.multiply, xp.subtract, xp.add, xp.divide, xp.sqrt
-    rate, momentum, epsilon = use.numbers[0], use.constant(attrs["momentum"]), use.constant(attrs["epsilon"])
+    rate, momentum, epsilon = use.rate, use.constant(attrs["momentum"]), use.constant(attrs["epsilon"])
     rho, rest = use.constant(attrs["rho"]), use.constant(1 - attrs["rho"])
 
     def step(p: Array, g: Array, old: Any, new_p: Array, new: Any, t: Array, u: Array) -> None:
@@ -82,7 +84,7 @@ def _rmsprop(use: Setting) -> Step:
 def _adagrad(use: Setting) -> Step:
     xp, decayed = use.xp, use.decay()
     multiply, subtract, add, divide, sqrt = xp.multiply, xp.subtract, xp.add, xp.divide, xp.sqrt
-    rate, epsilon = use.numbers[0], use.constant(use.attrs["epsilon"])
+    rate, epsilon = use.rate, use.constant(use.attrs["epsilon"])
 
     def step(p: Array, g: Array, old: Any, new_p: Array, new: Any, t: Array, u: Array) -> None:
         total = add(old[0], multiply(g, g, t), new[0])
@@ -96,7 +98,7 @@ def _adam(use: Setting) -> Step:
     xp, amsgrad, decayed = use.xp, use.attrs["amsgrad"], use.decay()
     multiply, subtract, add, divide, sqrt = xp.multiply, xp.subtract, xp.add, xp.divide, xp.sqrt
     rest_1, rest_2 = use.constant(1 - use.attrs["beta_1"]), use.constant(1 - use.attrs["beta_2"])
-    alpha, epsilon = use.numbers[0], use.constant(use.attrs["epsilon"])
+    alpha, epsilon = use.rate, use.constant(use.attrs["epsilon"])
 
     def step(p: Array, g: Array, old: Any, new_p: Array, new: Any, t: Array, u: Array) -> None:
         m, v = old[0], old[1]
@@ -109,12 +111,16 @@ def _adam(use: Setting) -> Step:
     return step
 
 
-def _alpha_and_decay(attrs: Attrs, learning_rate: float, iteration: float) -> tuple[float, float]:
-    def one_minus_power(beta: float) -> float:
-        return -math.expm1((iteration + 1) * math.log(beta)) if beta > 0 else 1.0
+def _alpha(attrs: Attrs) -> Callable[..., float]:
+    """The rate with the correction of the moments' start at 0; both powers are 0 for a beta of 0."""
+    sqrt, expm1 = math.sqrt, math.expm1
+    log_1, log_2 = (math.log(attrs[b]) if attrs[b] > 0 else -math.inf for b in ("beta_1", "beta_2"))
 
-    scale = math.sqrt(one_minus_power(attrs["beta_2"])) / one_minus_power(attrs["beta_1"])
-    return learning_rate * scale, learning_rate * attrs["weight_decay"]
+    def alpha(learning_rate: float, iteration: float) -> float:
+        t = iteration + 1
+        return learning_rate * sqrt(-expm1(t * log_2)) / -expm1(t * log_1)
+
+    return alpha
 
 
 # ---- from a rule to a kernel ----------------------------------------------------------
@@ -122,11 +128,18 @@ def _alpha_and_decay(attrs: Attrs, learning_rate: float, iteration: float) -> tu
 
 @dataclass
 class Update:
-    """An update op: operands before the tensors, slots for given attributes, numbers of a step, and its rule."""
+    """An update op.
+
+    Args:
+        scalars: Operands before the tensors.
+        slots: How many tensors are kept beside each weight, for given attributes.
+        rate: ``rate(attrs)(*scalars)`` is the step size of a run.
+        rule: What is done to a block.
+    """
 
     scalars: int
     slots: Callable[[Attrs], int]
-    numbers: Callable[..., tuple[float, ...]]
+    rate: Callable[[Attrs], Callable[..., float]]
     rule: Callable[[Setting], Step]
 
     def kernel(self, name: str) -> Kernel:
@@ -141,7 +154,7 @@ class Update:
         def overwrites(operands: int, attrs: Attrs) -> Iterator[tuple[int, int]]:
             count = attrs["count"]
             kept = [i for i in range(operands) if not 0 <= i - self.scalars - count < count]
-            return enumerate(kept[self.scalars :])  # type: ignore[return-value]
+            return enumerate(kept[self.scalars :])
 
         def adjacent(operands: int, attrs: Attrs) -> Iterable[int]:
             first = self.scalars + attrs["count"]
@@ -151,22 +164,23 @@ class Update:
 
     def _update(self, do: Calls, name: str, scalars: Sequence[Array], groups: list[Any], attrs: Attrs) -> None:
         """Tensors of one dtype."""
-        dtype, slots, numbers = groups[0][0].dtype, self.slots(attrs), self.numbers
-        boxes = [do.workspace((), dtype) for _ in range(2)]
+        dtype, slots, rate_of, decay = groups[0][0].dtype, self.slots(attrs), self.rate(attrs), attrs["weight_decay"]
+        rate, decayed = (do.workspace((), dtype) for _ in range(2))
         size = min(BLOCK, sum(group[0].size for group in groups))
         t, u = (do.workspace((size,), dtype) for _ in range(2))
-        step = self.rule(Setting(do.xp, attrs, boxes, lambda value: scalar(do, value, dtype)))
-        blocks = []
+        step = self.rule(Setting(do.xp, attrs, rate, decayed, lambda value: scalar(do, value, dtype)))
+        parts = []
         for run in runs(do.xp, groups):
-            for i in range(0, run[0].size, size):
-                p, g, *rest = (a[i : i + size] for a in run)
-                blocks.append((p, g, rest[:slots], rest[slots], rest[slots + 1 :], t[: p.size], u[: p.size]))
+            for p, g, *rest in blocks(size, run, (t, u)):
+                parts.append((p, g, rest[:slots], rest[slots], rest[slots + 1 : -2], *rest[-2:]))
 
         def update(*given: Array) -> None:
-            for box, value in zip(boxes, numbers(attrs, *map(float, given)), strict=True):
-                box[()] = value
-            for block in blocks:
-                step(*block)
+            numbers = [float(x) for x in given]
+            rate[()] = rate_of(*numbers)
+            if decay:
+                decayed[()] = numbers[0] * decay
+            for part in parts:
+                step(*part)
 
         update.__name__ = name
         do(update, *scalars)
@@ -193,10 +207,10 @@ def _vector(xp: Any, first: Array, size: int) -> Array:
 
 
 KERNELS.update(
-    sgd_update=Update(1, lambda attrs: int(attrs["momentum"] != 0), _rate_and_decay, _sgd).kernel("sgd_update"),
+    sgd_update=Update(1, lambda attrs: int(attrs["momentum"] != 0), _rate, _sgd).kernel("sgd_update"),
     rmsprop_update=Update(
-        1, lambda attrs: 1 + int(attrs["momentum"] > 0) + int(attrs["centered"]), _rate_and_decay, _rmsprop
+        1, lambda attrs: 1 + int(attrs["momentum"] > 0) + int(attrs["centered"]), _rate, _rmsprop
     ).kernel("rmsprop_update"),
-    adagrad_update=Update(1, lambda attrs: 1, _rate_and_decay, _adagrad).kernel("adagrad_update"),
-    adam_update=Update(2, lambda attrs: 2 + int(attrs["amsgrad"]), _alpha_and_decay, _adam).kernel("adam_update"),
+    adagrad_update=Update(1, lambda attrs: 1, _rate, _adagrad).kernel("adagrad_update"),
+    adam_update=Update(2, lambda attrs: 2 + int(attrs["amsgrad"]), _alpha, _adam).kernel("adam_update"),
 )

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .contract import KERNELS, Array, Calls, kernel
+from unilayers.ops.random import LANES, PARITY, ROTATIONS, ROUND_GROUPS
+
+from .contract import KERNELS, Array, Calls, blocks, kernel
 
 BLOCK = 1 << 12  # words
-ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-PARITY = 0x1BD11BDA
 
 
 @kernel("random_bits")
 def random_bits(do: Calls, counter: Array, y: Array, *, key: tuple[int, int], shape: tuple[int, ...]) -> None:
     """Word pairs in a row, seen as 16-bit numbers, are the lanes in order (on little-endian machines)."""
-    count = -(-y.size // 4)
+    count = -(-y.size // LANES)
     if not count:
         return
     words = do.workspace((count, 2), "uint32")
@@ -25,17 +25,13 @@ def random_bits(do: Calls, counter: Array, y: Array, *, key: tuple[int, int], sh
     size = min(BLOCK, count)
     a, b, t = (do.workspace((size,), "uint32") for _ in range(3))
     second = do.workspace((), "uint32")
-    blocks = [
-        (numbers[i : i + size], a[: count - i], b[: count - i], t[: count - i], words[i : i + size])
-        for i in range(0, count, size)
-    ]
     do(do.xp.copyto, second, counter, "unsafe")
-    do(_threefry(do, key), second, blocks)
+    do(_threefry(do, key), second, list(blocks(size, (numbers, words), (a, b, t))))
     do(do.xp.copyto, y.reshape(-1), words.reshape(-1).view("uint16")[: y.size])
 
 
 def _threefry(do: Calls, key: tuple[int, int]) -> Any:
-    """``f(counter, blocks)`` fills the words of each block."""
+    """``f(counter, parts)`` fills the words of each block."""
     xp = do.xp
     add, or_, xor, left, right = xp.add, xp.bitwise_or, xp.bitwise_xor, xp.left_shift, xp.right_shift
     words = (*key, PARITY ^ key[0] ^ key[1])
@@ -45,14 +41,14 @@ def _threefry(do: Calls, key: tuple[int, int]) -> Any:
         return do.constant(("scalar", value, "uint32"), lambda: xp.asarray(value, "uint32"))
 
     rounds = []
-    for group in range(5):
+    for group in range(ROUND_GROUPS):
         turns = [(word(by), word(32 - by)) for by in ROTATIONS[group % 2]]
         rounds.append((turns, word(words[(group + 1) % 3]), word(words[(group + 2) % 3] + group + 1)))
     first = word(key[1])
 
-    def threefry(counter: Array, blocks: list[tuple[Array, ...]]) -> None:
+    def threefry(counter: Array, parts: list[tuple[Array, ...]]) -> None:
         start = add(counter, first)
-        for numbers, a, b, t, out in blocks:
+        for numbers, out, a, b, t in parts:
             xp.copyto(a, numbers)
             b[...] = start
             for turns, key_a, key_b in rounds:

@@ -55,13 +55,10 @@ def log_softmax(do: Calls, x: Array, y: Array, *, axis: int) -> None:
 
 def class_index(do: Calls, labels: Array, classes: int) -> Array:
     """Labels as indices; one that is no class becomes ``classes``: seen as unsigned numbers all of those are large."""
-    if labels.dtype.itemsize < 4:
-        wide = do.workspace(labels.shape, "int64")
-        do(do.xp.copyto, wide, labels)
-        labels = wide
-    unsigned = labels.view(f"u{labels.dtype.itemsize}")
     index = do.workspace(labels.shape, "int64")
-    do(do.xp.minimum, unsigned, scalar(do, classes, unsigned.dtype), out=index, casting="same_kind")
+    unsigned = index.view("uint64")
+    do(do.xp.copyto, index, labels)
+    do(do.xp.minimum, unsigned, scalar(do, classes, unsigned.dtype), out=unsigned)
     return index
 
 

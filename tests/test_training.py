@@ -229,9 +229,12 @@ def test_sample_weights_zero_means_absent() -> None:
     model = make()
     weighted = model.test_on_batch(X, Y, sample_weight=weights, return_dict=True)
     half = model.test_on_batch(X[:20], Y[:20], return_dict=True)
-    # The loss is divided by the number of samples, weighted or not, as in Keras; the metric by the sum of weights.
+    # As in Keras the loss is divided by the number of samples, weighted or not, and metrics ignore the weights
+    # unless they are given as weighted_metrics.
     assert_close(np.float64(weighted["loss"]), np.float64(half["loss"] / 2), rtol=1e-5, atol=0, what="loss")
-    assert weighted["accuracy"] == half["accuracy"]
+    assert weighted["accuracy"] == model.test_on_batch(X, Y, return_dict=True)["accuracy"]
+    model.compile("sgd", model._compiled["loss"], weighted_metrics=["accuracy"])
+    assert model.test_on_batch(X, Y, sample_weight=weights, return_dict=True)["accuracy"] == half["accuracy"]
 
 
 def test_train_on_batch_reports_this_batch_alone() -> None:

@@ -434,8 +434,10 @@ def _cast(x: Any, dtype: str) -> Any:
 
 def _beside(g: Any, variable: Variable) -> Any:
     """A gradient given as a NumPy array, moved to where its variable is."""
+    if not isinstance(g, np.ndarray):
+        return g
     backend, device = variable.place()
-    return backend.put([g], device)[0] if isinstance(g, np.ndarray) and backend.device_of(g) is None else g
+    return backend.put([g], device)[0] if backend.device_of(g) is None else g
 
 
 def _shrinkage(norm: Any, limit: float) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unilayers import losses, metrics, ops
 from unilayers.autodiff import gradients
+from unilayers.config import dtype_scope
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import leaves_of, map_structure, training_phase
@@ -79,32 +80,35 @@ class Objectives:
         loss: A loss, or a list or dict of them, as given to ``compile``.
         metrics: Metrics of all outputs, or a list or dict of lists.
         loss_weights: Factor of each output's loss.
+        weighted_metrics: Metrics that take the sample weights into account; the others do not.
     """
 
     loss: Any = None
     metrics: Any = None
     loss_weights: Any = None
+    weighted_metrics: Any = None
     names: list[str] = field(default_factory=list)
     resolved_losses: list[Any] = field(default_factory=list)
-    resolved_metrics: list[list[Any]] = field(default_factory=list)
+    resolved_metrics: list[list[tuple[Any, bool]]] = field(default_factory=list)
     built: bool = False
 
-    def build(self, names: Sequence[str], y: Sequence[Any], outputs: Sequence[Any]) -> None:
+    def build(self, names: Sequence[str], y: Any, outputs: Sequence[Any]) -> None:
         """Resolve losses and metrics, once the outputs are known."""
         if self.built:
             return
         self.names = list(names)
-        count = len(outputs)
-        self.resolved_losses = [losses.get(x) for x in _per_output(self.loss, self.names, "loss", spread=False)]
+        targets = _aligned(y, self.names)
+        given = _per_output(self.loss, self.names, "loss", spread=False)
+        self.resolved_losses = [losses.get(*one) for one in zip(given, targets, outputs, strict=True)]
         self.weights = [
             1.0 if w is None else float(w)
             for w in _per_output(self.loss_weights, self.names, "loss_weights", spread=False)
         ]
-        wanted = _per_output(self.metrics, self.names, "metrics", spread=True)
-        y = [*y, *[None] * (count - len(y))]
+        plain = _per_output(self.metrics, self.names, "metrics", spread=True)
+        weighted = _per_output(self.weighted_metrics, self.names, "weighted_metrics", spread=True)
         self.resolved_metrics = [
-            [metrics.get(m, y_true=t, y_pred=p) for m in _as_list(per)]
-            for per, t, p in zip(wanted, y, outputs, strict=True)
+            [(metrics.get(m, y_true=t, y_pred=p), wants) for given, wants in pairs for m in _as_list(given)]
+            for pairs, t, p in zip(_flagged(plain, weighted), targets, outputs, strict=True)
         ]
         self.loss_tracker = metrics.Mean(name="loss")
         self.built = True
@@ -117,7 +121,7 @@ class Objectives:
         several = len(self.names) > 1
         found = [("loss", self.loss_tracker)]
         for output, group in zip(self.names, self.resolved_metrics, strict=True):
-            found += [(f"{output}_{m.name}" if several else m.name, m) for m in group]
+            found += [(f"{output}_{m.name}" if several else m.name, m) for m, _ in group]
         return found
 
     def total_loss(self, batch: Batch, outputs: Sequence[Any]) -> list[Any]:
@@ -142,8 +146,13 @@ class Objectives:
         size = ops.size(batch.leaves[0], (0,), ops.dtype_of(loss))
         self.loss_tracker.update_state(loss, sample_weight=size if isinstance(size, Value) else float(size))
         for group, y_true, y_pred, w in zip(self.resolved_metrics, targets, outputs, weights, strict=True):
-            for metric in group:
-                metric.update_state(y_true, y_pred, sample_weight=w)
+            for metric, takes_weights in group:
+                metric.update_state(y_true, y_pred, sample_weight=w if takes_weights else None)
+
+
+def _flagged(plain: Sequence[Any], weighted: Sequence[Any]) -> list[list[tuple[Any, bool]]]:
+    """Per output, what was given as metrics and as weighted metrics, with a flag for the second."""
+    return [[(a, False), (b, True)] for a, b in zip(plain, weighted, strict=True)]
 
 
 def _as_list(x: Any) -> list[Any]:
@@ -200,8 +209,8 @@ def prepare(model: Model, objectives: Objectives, batch: Batch) -> None:
     inputs = symbolic(model, batch)
     with trace_into(Trace()), training_phase(False):
         outputs = model(inputs.x)
-    y = leaves_of(inputs.y) if inputs.y is not None else []
-    objectives.build(output_names(model, outputs), y, leaves_of(outputs))
+    with dtype_scope(model.compute_dtype):  # running sums keep what the model computes with
+        objectives.build(output_names(model, outputs), inputs.y, leaves_of(outputs))
     if model.optimizer is not None and not model.optimizer.variables:
         model.optimizer.build(model.trainable_weights)
 

@@ -56,6 +56,7 @@ class Trainer:
         metrics: Any = None,
         *,
         loss_weights: Any = None,
+        weighted_metrics: Any = None,
         backend: str | Backend | None = None,
         device: str | None = None,
     ) -> None:
@@ -66,12 +67,14 @@ class Trainer:
             loss: Name, config, instance or function ``(y_true, y_pred)``; a list or dict of them for several outputs.
             metrics: List of metrics (names, configs, instances); per output for several outputs.
             loss_weights: Factors of the outputs' losses.
+            weighted_metrics: As ``metrics``, but these take ``sample_weight`` into account.
             backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """
         self.optimizer = optimizers.get(optimizer)
-        self._objectives = Objectives(loss, metrics, loss_weights)
-        self._compiled = {"optimizer": self.optimizer, "loss": loss, "metrics": metrics, "loss_weights": loss_weights}
+        told = {"loss": loss, "metrics": metrics, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}
+        self._objectives = Objectives(**told)
+        self._compiled = {"optimizer": self.optimizer, **told}
         self._place = (backend, device)
         self._programs.clear()
 

@@ -5,7 +5,20 @@
 (None, 10)
 """
 
+from unilayers.recipe.fit import check_fit
 from unilayers.recipe.recipe import Parts, Recipe, load_recipe, shipped
-from unilayers.recipe.run import Interrupted, Result, open_run, read_history, scores
+from unilayers.recipe.run import Interrupted, Result, evaluate_run, open_run, read_history, scores
 
-__all__ = ["Interrupted", "Parts", "Recipe", "Result", "load_recipe", "open_run", "read_history", "scores", "shipped"]
+__all__ = [
+    "Interrupted",
+    "Parts",
+    "Recipe",
+    "Result",
+    "check_fit",
+    "evaluate_run",
+    "load_recipe",
+    "open_run",
+    "read_history",
+    "scores",
+    "shipped",
+]

@@ -276,7 +276,11 @@ def _dumper() -> Any:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
+    def text(dumper: Any, value: str) -> Any:
+        return dumper.represent_scalar(_TAG + "str", value, style="|" if "\n" in value else None)
+
     add_resolvers(Dumper)
+    Dumper.add_representer(str, text)
     return Dumper
 
 
@@ -307,7 +311,9 @@ def override(document: Document, text: str) -> None:
     for marks in (document.marks, document.key_marks):
         for old in [p for p in marks if p[: len(path)] == path]:
             del marks[old]
-    document.marks[path] = document.key_marks[path] = source
+    for end in range(1, len(path) + 1):
+        if path[:end] not in document.marks or end == len(path):
+            document.marks[path[:end]] = document.key_marks[path[:end]] = source
 
 
 def _steps(text: str) -> list[Step] | None:
@@ -334,7 +340,8 @@ def _descend(document: Document, steps: Sequence[Step], source: str) -> Path:
         elif isinstance(value, dict):
             path = (*path, _key(value, step, path, source))
         else:
-            raise RecipeError("leads nowhere", where=f"{source}: {dotted(path)}", received=shown(value))
+            fix = f"To replace it: --set '{dotted(path)}={{{step}: {{...}}}}'" if isinstance(value, str) else ""
+            raise RecipeError("leads nowhere", where=f"{source}: {dotted(path)}", received=shown(value), fix=fix)
         if i + 1 < len(steps):
             value = _opened(document, path, steps[i + 1])
     return path

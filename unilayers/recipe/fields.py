@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from unilayers.errors import UnilayersError, nearest
-from unilayers.hints import check_value
-from unilayers.recipe.document import Cursor, shown
-from unilayers.registry import Registry, defaults_of, hints_of, parameters, plain, resolve
+from unilayers.hints import check_value, describe, fits
+from unilayers.recipe.document import Cursor, dotted, shown
+from unilayers.registry import Registry, defaults_of, hints_of, parameters, plain
 
 Check = Callable[[Cursor], Any]
 IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # my_module:MyLayer
+WORDS = {"yes": True, "no": False, "on": True, "off": False}  # truth values in YAML 1.1, words in 1.2
 OPEN = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
@@ -50,7 +51,7 @@ class Checker:
         arguments = self.arguments(cls, at, given, special or {})
         own = {name: value for name, value in arguments.items() if name not in (special or {})}
         with explained(at if given is None else given, own):
-            resolve(registry, {registry.name_of(cls): own})
+            create(cls, own)
         return {recipe_name(registry, cls): arguments}
 
     def _class(self, registry: Registry, at: Cursor) -> tuple[type, Cursor | None]:
@@ -65,7 +66,12 @@ class Checker:
             received, fix = f"the keys {', '.join(value) or '(none)'}", ""
             if {"name", "inputs"} & set(value):
                 fix = "Write name and inputs among the arguments: {Dense: {units: 10, name: head, inputs: body}}"
-            raise at.error(f"names no single {registry.family}", expected=expected, received=received, fix=fix)
+            elif value and all(name in registry for name in value):
+                fix = f"Keep one; to replace it: --set '{dotted(at.path)}={{{list(value)[-1]}: {{...}}}}'"
+            place = list(at.children())[-1] if value else at
+            raise place.error(
+                f"names no single {registry.family}", key=True, expected=expected, received=received, fix=fix
+            )
         given = at.child(next(iter(value)))
         cls = self.named(registry, given, str(given.path[-1]))
         if given.value is not None and not isinstance(given.value, Mapping):
@@ -122,7 +128,7 @@ class Checker:
         further = [c for name, c in children.items() if name not in known]
         if further and all(p.kind is not Parameter.VAR_KEYWORD for p in accepted.values()):
             name = str(further[0].path[-1])
-            raise further[0].error(f"unknown argument {name!r}", key=True, fix=nearest(name, [*known, *ignore]))
+            raise further[0].error(f"unknown key {name!r}", key=True, fix=nearest(name, [*known, *ignore]))
         usual = self.defaults(cls)
         found: dict[str, Any] = {}
         for name in known:
@@ -133,7 +139,7 @@ class Checker:
                 found[name] = usual[name]
             elif name in accepted:
                 place = given if _mapping(given) else at
-                raise place.error(f"missing argument {name!r}", key=True)
+                raise place.error(f"missing key {name!r}", key=True)
         return found | {str(c.path[-1]): c.value for c in further}
 
     def value(self, hint: Any, at: Cursor) -> Any:
@@ -145,7 +151,10 @@ class Checker:
         item = _item_hint(hint)
         if isinstance(value, list) and item is not None and any(families_in(item)):
             return [self.value(item, child) for child in at.children()]
-        with explained(at, {}):
+        if isinstance(value, str) and value.lower() in WORDS and fits(True, hint) and not fits(value, hint):
+            fix = f"Write {str(WORDS[value.lower()]).lower()}"
+            raise at.error("a value that does not fit", expected=describe(hint), received=shown(value), fix=fix)
+        with explained(at, ()):
             check_value(value, hint, "")
         return value
 
@@ -190,9 +199,14 @@ def explained(at: Cursor, arguments: Collection[str]) -> Iterator[None]:
     try:
         yield
     except UnilayersError as error:
-        name = error.where.rpartition(".")[2]
+        name = error.where.partition(" > ")[0].rpartition(".")[2]
         place = at.child(name) if name in arguments and _mapping(at) and name in at.value else at
         raise place.error(error.problem, expected=error.expected, received=error.received, fix=error.fix) from error
+
+
+def create(cls: type[Any], arguments: Mapping[str, Any]) -> Any:
+    """The object with these arguments."""
+    return cls.from_config(arguments) if hasattr(cls, "from_config") else cls(**arguments)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def leaves_of_shapes(shapes: Any) -> list[tuple[int | None, ...]]:
 
 def _check_labels(recipe: Recipe, number: int, shape: tuple[int | None, ...], data: Dataset, x: Any, y: Any) -> None:
     """Labels must be class numbers that the output has."""
-    loss = _loss(recipe, number, shape, y)
+    loss = loss_of(recipe, number, shape, y)
     place = _output_place(recipe, number)
     if isinstance(loss, losses.SparseCategoricalCrossentropy):
         classes = shape[loss.axis]
@@ -72,7 +72,7 @@ def _check_labels(recipe: Recipe, number: int, shape: tuple[int | None, ...], da
             check(x, y, num_classes=2)
 
 
-def _loss(recipe: Recipe, number: int, shape: tuple[int | None, ...], y: Any) -> Any:
+def loss_of(recipe: Recipe, number: int, shape: tuple[int | None, ...], y: Any) -> Any:
     """The loss of one output, as far as a recipe can tell."""
     given = recipe.settings["loss"]
     names = recipe.settings["outputs"] or []

@@ -18,7 +18,7 @@ from unilayers.errors import RecipeError, nearest
 from unilayers.layers.base import Layer
 from unilayers.models import Functional, Model, Sequential
 from unilayers.recipe.document import Cursor, override, parse, to_yaml
-from unilayers.recipe.fields import Checker, explained
+from unilayers.recipe.fields import Checker, create, explained
 from unilayers.recipe.sections import CALLBACKS, INPUT, arguments_of_layer, check, layer_name
 from unilayers.registry import Registry, resolve
 
@@ -128,6 +128,11 @@ class Recipe:
         return f"<Recipe {self.name!r}>"
 
     @property
+    def source(self) -> str:
+        """The YAML as it is written."""
+        return self._text if isinstance(self._text, str) else self._text.decode()
+
+    @property
     def name(self) -> str:
         return self.settings["name"]
 
@@ -222,7 +227,7 @@ class Recipe:
 
     def callbacks(self) -> list[Any]:
         """New callbacks as ``fit.callbacks`` says."""
-        return [CALLBACKS.get(layer_name(c))(**arguments_of_layer(c)) for c in self.settings["fit"]["callbacks"]]
+        return [create(CALLBACKS.get(layer_name(c)), arguments_of_layer(c)) for c in self.settings["fit"]["callbacks"]]
 
     # ---- data
 

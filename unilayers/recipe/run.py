@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 from unilayers import config
 from unilayers.backend import get_backend
 from unilayers.callbacks import Callback
-from unilayers.errors import UnilayersError
+from unilayers.data import load
+from unilayers.errors import UnilayersError, nearest
 from unilayers.models import Model
 from unilayers.recipe.fit import check_fit
 from unilayers.recipe.recipe import Parts, Recipe, load_recipe
@@ -38,12 +39,14 @@ class Result:
         history: The values of each epoch by name, from the first epoch on.
         scores: Loss and metrics of the trained model: ``val_...`` on the validation part, ``test_...`` on the test
             part, or those of the last epoch where there is neither.
+        trained: Epochs trained now; 0 if a run that is resumed had all its epochs already.
     """
 
     folder: Path
     model: Model
     history: dict[str, list[float]] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    trained: int = 0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -71,6 +74,7 @@ def train(
     check_fit(recipe, model, data, parts)
     if resume:
         _restore(model, recipe, folder)
+    done = model.position.epoch
     recorder = Recorder(recipe, folder, _environment(recipe, engine.packages, device))
     with config.dtype_scope(recipe.dtype):
         try:
@@ -78,7 +82,7 @@ def train(
                 *parts.train,
                 batch_size=recipe.batch_size,
                 epochs=recipe.epochs,
-                initial_epoch=model.position.epoch,
+                initial_epoch=done,
                 shuffle=recipe.settings["fit"]["shuffle"],
                 validation_data=parts.validation,
                 validation_freq=recipe.settings["fit"]["validation_freq"],
@@ -86,10 +90,13 @@ def train(
                 verbose=verbose,
             )
         except KeyboardInterrupt:
+            if not (folder / RECIPE).is_file():  # before the first step
+                raise
             raise Interrupted(folder) from None
         model.save(folder / CHECKPOINT)  # callbacks may have changed the weights at the end
         history = read_history(folder)
-        return Result(folder, model, history, scores(recipe, model, parts) or _last(history))
+        found = scores(recipe, model, parts) or _last(history)
+        return Result(folder, model, history, found, model.position.epoch - done)
 
 
 def scores(recipe: Recipe, model: Model, parts: Parts) -> dict[str, float]:
@@ -120,6 +127,32 @@ def open_run(
     with config.dtype_scope(recipe.dtype):
         load_state(model, Path(folder) / CHECKPOINT)
     return recipe, model
+
+
+def evaluate_run(
+    recipe: Recipe, model: Model, data: Any = None, part: str | None = None
+) -> tuple[str, int, dict[str, float]]:
+    """Loss and metrics of a trained model, with the name of what it was measured on and its number of samples.
+
+    Args:
+        recipe: The recipe.
+        model: Its trained model.
+        data: Another data set, all of which is taken: a name, a path, or what else ``data.load`` takes.
+        part: ``train``, ``validation`` or ``test``; the last of these that there is if None.
+
+    Raises:
+        UnilayersError: if there is no such part, or the data does not fit the model.
+    """
+    dataset = recipe.data() if data is None else load(data)
+    parts = recipe.parts(dataset) if data is None else Parts((dataset.x, dataset.y))
+    check_fit(recipe, model, dataset, parts)
+    found = {name: value for name, value in vars(parts).items() if value is not None}
+    name = part or list(found)[-1]
+    if name not in found:
+        raise UnilayersError(f"no part {name!r}", where=recipe.name, fix=nearest(name, found))
+    with config.dtype_scope(recipe.dtype):
+        values = model.evaluate(*found[name], batch_size=recipe.batch_size, verbose=0, return_dict=True)
+    return name if data is None else dataset.name, len(found[name][0]), values
 
 
 # ---- the folder -----------------------------------------------------------------------------------------------------
@@ -233,11 +266,12 @@ def _environment(recipe: Recipe, packages: Sequence[str], device: str) -> dict[s
 
 
 def version_of(package: str) -> str | None:
-    """The installed version of a distribution, or None."""
+    """The installed version of a package, also where it comes in a distribution of another name; or None."""
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
+        others = packages_distributions().get(package)
+        return version(others[0]) if others else None
 
 
 def _after(path: Path, now: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unilayers import callbacks, losses, metrics, optimizers
-from unilayers.backend import EMBEDDED, backend_names
+from unilayers.backend import EMBEDDED, VARIABLE, backend_names
 from unilayers.data import Source, find
 from unilayers.errors import UnilayersError, nearest
 from unilayers.hints import Fraction, NonNegativeInt, PositiveInt
@@ -43,7 +44,7 @@ class Settings(Section):
         optimizer: How the weights are updated.
         metrics: What is measured beside the loss; for several outputs a mapping by output.
         fit: How long and in which portions the model is trained.
-        backend: The engine that runs it.
+        backend: The engine that runs it; if left out what the variable UNILAYERS_BACKEND says, else numpy.
         device: The device of that engine: cpu, cuda, cuda:1.
     """
 
@@ -51,7 +52,7 @@ class Settings(Section):
     name: str = "recipe"
     description: str = ""
     seed: NonNegativeInt = 0
-    dtype: Literal["float32", "float64", "float16", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float64"] = "float32"
     data: Any
     model: Any
     outputs: Names | None = None
@@ -86,7 +87,7 @@ class Fit(Section):
         batch_size: Samples in a step.
         shuffle: Whether the samples come in a new order each epoch.
         validation_freq: Validate every so many epochs.
-        callbacks: What looks on: EarlyStopping, ModelCheckpoint, TerminateOnNaN.
+        callbacks: What may stop training early: EarlyStopping, TerminateOnNaN.
     """
 
     epochs: PositiveInt = 1
@@ -97,7 +98,7 @@ class Fit(Section):
 
 
 CALLBACKS = Registry("callback")
-for _cls in (callbacks.EarlyStopping, callbacks.ModelCheckpoint, callbacks.TerminateOnNaN):
+for _cls in (callbacks.EarlyStopping, callbacks.TerminateOnNaN):
     CALLBACKS.register(_cls)
 
 
@@ -123,6 +124,8 @@ def check(root: Cursor, checker: Checker) -> dict[str, Any]:
     }
     settings = checker.arguments(Settings, root, root, checks)
     settings["fit"] = settings["fit"] or checker.defaults(Fit)
+    if "backend" not in root.value:
+        settings["backend"] = os.environ.get(VARIABLE) or EMBEDDED
     if settings["outputs"] is not None or is_graph(settings["model"]):
         _connect(root.child("model"), settings)
     return settings
@@ -177,7 +180,7 @@ def _validation(at: Cursor, checker: Checker) -> dict[str, Any] | None:
         at.replace({"dataset": at.value})
     _options(at)
     if "dataset" not in at.value:
-        raise at.error("missing argument 'dataset'", key=True)
+        raise at.error("missing key 'dataset'", key=True)
     return _source(at, checker, ignore=["dataset"])
 
 
@@ -314,7 +317,7 @@ def _per_output(at: Cursor, one: Check, outputs: Sequence[str], spread: bool = F
 def _objective(at: Cursor, registry: Registry, get: Callable[..., Any], checker: Checker) -> Any:
     """A loss or a metric; a name that stands for several classes, by the shapes of the data, is kept."""
     name = at.value
-    if name is None or (isinstance(name, str) and _depends_on_shapes(get, name)):
+    if name is None or (isinstance(name, str) and depends_on_shapes(get, name)):
         return name
     config = checker.config(registry, at)
     if isinstance(name, str) and getattr(get(name), "name", None) == name:
@@ -322,7 +325,7 @@ def _objective(at: Cursor, registry: Registry, get: Callable[..., Any], checker:
     return config
 
 
-def _depends_on_shapes(get: Callable[..., Any], name: str) -> bool:
+def depends_on_shapes(get: Callable[..., Any], name: str) -> bool:
     def known(*shapes: Any) -> bool:
         try:
             return get(name, *shapes) is not None

@@ -1,0 +1,36 @@
+"""``unilayers backends``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def backends(
+    ops: Annotated[bool, typer.Option("--ops", help="List for each op how every backend runs it.")] = False,
+) -> None:
+    """List the engines: installed or how to install them, versions, devices, how the ops run."""
+    from unilayers.backend import backend_names, get_backend
+    from unilayers.errors import BackendError
+    from unilayers.recipe.run import version_of
+
+    from .report import how_ops_run, table
+
+    installed, rows = {}, []
+    for name in backend_names():
+        try:
+            found = installed[name] = get_backend(name)
+        except BackendError as error:
+            rows.append((name, "not installed", "", error.fix))
+            continue
+        versions = ", ".join(f"{package} {version_of(package)}" for package in found.packages)
+        ways = list(how_ops_run(found).values())
+        counts = ", ".join(f"{ways.count(way)} {way}" for way in ("primitive", "fused", "expanded"))
+        rows.append((name, versions, ", ".join(found.devices()), counts))
+    table(["Backend", "Version", "Devices", "Ops"], rows)
+    if ops:
+        columns = {name: how_ops_run(found) for name, found in installed.items()}
+        typer.echo()
+        every = sorted(next(iter(columns.values())))
+        table(["Op", *columns], [(op, *(column[op] for column in columns.values())) for op in every])

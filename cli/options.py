@@ -1,0 +1,32 @@
+"""Arguments and options that several commands take, and the overrides they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Recipe: TypeAlias = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of a shipped recipe.", show_default=False)
+]
+Run: TypeAlias = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+Backend: TypeAlias = Annotated[str | None, typer.Option(help="Engine to run on: numpy, torch, tensorflow...")]
+Device: TypeAlias = Annotated[str | None, typer.Option(help="Device of the engine: cpu, cuda, cuda:1...")]
+Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Float dtype: float32 or float64.")]
+BatchSize: TypeAlias = Annotated[int | None, typer.Option(help="Samples in a step.")]
+Set: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Replace a value, as in optimizer.Adam.learning_rate=0.01."),
+]
+AllowImports: TypeAlias = Annotated[
+    bool,
+    typer.Option("--allow-imports", help="Let the recipe import classes of yours, my_module:MyLayer: runs that code."),
+]
+
+
+def overrides(set_: Sequence[str] | None, **options: object) -> list[str]:
+    """What ``--set`` says, then what the options say; ``fit__epochs`` stands for ``fit.epochs``."""
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    return [*(set_ or ()), *(f"{path}={value}" for path, value in given.items())]

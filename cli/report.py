@@ -1,0 +1,93 @@
+"""What the commands print: tables, amounts, scores. Imported inside the commands, since it needs the library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from unilayers.backend import Backend
+from unilayers.callbacks import Callback
+from unilayers.errors import DataError
+from unilayers.graph import OPS
+from unilayers.graph.node import LEAVES
+from unilayers.recipe import Recipe, check_fit
+
+WIDE = 160  # columns for tables that do not go to a terminal
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Print a table; ``right`` are the columns set to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(head):
+        found.add_column(name, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        found.add_row(*(_plain(cell) for cell in row))
+    console = Console(soft_wrap=False, highlight=False)
+    if not console.is_terminal:
+        console = Console(width=WIDE, highlight=False)
+    console.print(found)
+
+
+def _plain(cell: str) -> Any:
+    from rich.text import Text
+
+    return Text(cell)
+
+
+def amount(number: int, unit: str) -> str:
+    """A number in the unit's thousands.
+
+    Example:
+        >>> amount(1_917_568, "FLOP"), amount(512, "B")
+        ('1.92 MFLOP', '512 B')
+    """
+    thousands = max(0, len(str(number)) - 1) // 3
+    return f"{number / 1000**thousands:.3g} {' kMGTPE'[thousands].strip()}{unit}"
+
+
+def scores(values: Mapping[str, float]) -> str:
+    """Loss and metrics on one line."""
+    return " - ".join(
+        f"{name}: {value:.4g}" if "loss" in name else f"{name}: {value:.4f}" for name, value in values.items()
+    )
+
+
+def data_line(recipe: Recipe, model: Any) -> str:
+    """What the data set holds, checked against the model; or why it cannot be read here, which is no recipe's fault."""
+    try:
+        data = recipe.data()
+    except DataError as error:
+        return f"not read: {error}"
+    parts = recipe.parts(data)
+    check_fit(recipe, model, data, parts)
+    named = {"to train": parts.train, "to validate": parts.validation, "to test": parts.test}
+    counts = ", ".join(f"{len(part[0]):,} {use}" for use, part in named.items() if part is not None)
+    classes = f", {data.num_classes} classes" if data.num_classes else ""
+    return f"{data.name}: {counts}; samples {data.feature_shape}{classes}"
+
+
+def how_ops_run(backend: Backend) -> dict[str, str]:
+    """For each op whether the backend lists it as a primitive, runs it fused, or has it expanded into others."""
+    ways = {(False, True): "primitive", (True, True): "fused", (True, False): "expanded"}
+    return {name: ways[op.composite, name in backend.table] for name, op in OPS.items() if name not in LEAVES}
+
+
+class Announce(Callback):
+    """Says before training what is trained on what."""
+
+    def __init__(self, recipe: Recipe, summary: bool) -> None:
+        self.recipe, self.summary = recipe, summary
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.summary:
+            self.model.summary()
+        recipe, steps = self.recipe, self.params.get("steps")
+        typer.echo(
+            f"{recipe.name} on {recipe.backend} ({recipe.device}, {recipe.dtype}, seed {recipe.seed}): "
+            f"{self.model.count_params():,} parameters, {steps} steps of {recipe.batch_size} an epoch"
+        )

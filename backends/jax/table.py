@@ -1,0 +1,78 @@
+"""Op name to JAX function. Composite ops are left to their expansions, which XLA fuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from unilayers.graph import OPS
+
+from . import windows
+from .precision import in_64_bits
+
+SAME_NAME = (
+    "add subtract multiply divide floor_divide remainder power maximum minimum equal not_equal less less_equal greater "
+    "greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert "
+    "bitwise_left_shift bitwise_right_shift isnan isinf isfinite negative abs sign floor ceil round exp expm1 log "
+    "log1p sqrt square reciprocal sin cos tan asin acos atan atan2 sinh cosh tanh where reshape permute_dims "
+    "broadcast_to take take_along_axis"
+)
+
+
+def reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axis, keepdims: function(x, axis, keepdims=keepdims)
+
+
+def accumulation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A reduction that would widen small integers."""
+    return lambda x, axis, keepdims: function(x, axis, x.dtype, keepdims=keepdims)
+
+
+def pad(x: Any, low: Sequence[int], high: Sequence[int], interior: Sequence[int], value: float) -> Any:
+    return lax.pad(x, x.dtype.type(value), list(zip(low, high, interior, strict=True)))
+
+
+def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
+    zeros = jnp.zeros((*g.shape[:axis], size, *g.shape[axis + indices.ndim :]), g.dtype)
+    return zeros.at[(slice(None),) * axis + (indices,)].add(g)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(jnp, name) for name in SAME_NAME.split()},
+    **{name: reduction(getattr(jnp, name)) for name in ("max", "min", "any", "all")},
+    **{name: accumulation(getattr(jnp, name)) for name in ("sum", "prod")},
+    "argmax": lambda x, axis: lax.argmax(x, axis, jnp.int32),
+    "argmin": lambda x, axis: lax.argmin(x, axis, jnp.int32),
+    "rsqrt": lax.rsqrt,
+    "erf": lax.erf,
+    "astype": lambda x, dtype: x.astype(dtype),
+    "identity": jnp.copy,
+    "stop_gradient": lax.stop_gradient,
+    # In full float32 also on a GPU, as convolution.
+    "matmul": lambda a, b: jnp.matmul(a, b, precision=lax.Precision.HIGHEST),
+    "concat": lambda *xs, axis: jnp.concatenate(xs, axis),
+    "flip": lambda x, axes: jnp.flip(x, axes),
+    "slice": lambda x, start, stop, step: lax.slice(x, start, stop, step),
+    "pad": pad,
+    "take_grad": take_grad,
+    "conv": windows.conv,
+    "conv_input_grad": windows.conv_input_grad,
+    "conv_kernel_grad": windows.conv_kernel_grad,
+    "max_pool": windows.max_pool,
+    "max_pool_grad": windows.max_pool_grad,
+    "avg_pool": windows.avg_pool,
+    "avg_pool_grad": windows.avg_pool_grad,
+}
+
+# Each function as one compiled call, so that an eager op is one, too; in a larger jit they dissolve.
+TABLE: dict[str, Callable[..., Any]] = {
+    name: in_64_bits(jax.jit(function, static_argnames=tuple(OPS[name].defaults), inline=True))
+    for name, function in FUNCTIONS.items()
+}
+
+# Ops whose result may be an operand itself, where there is nothing to do.
+VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype"})

@@ -192,7 +192,9 @@ class GradientTape:
             self._steps = None
         grads: dict[Hashable, Any] = {}
         if isinstance(target, Box):
-            grads[id(target)] = output_gradients if output_gradients is not None else ops.ones_like(target.array)
+            # Boxed, so that operators in the rules are ops, too.
+            flow = output_gradients if output_gradients is not None else ops.ones_like(target.array)
+            grads[id(target)] = flow if isinstance(flow, Box) else Box(flow)
         # Outer tapes record this computation, so that it can be differentiated again; this tape must not.
         outer = tuple(t for t in TAPES.get() if t is not self)
         token = TAPES.set(outer)

@@ -174,11 +174,9 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     boxed = bool(tapes) and any(isinstance(x, Box) for x in readable)
     function = backend.table.get(op.name)
     if op.expand is not None and (function is None or boxed) and not (boxed and op.vjp is not None):
-        moved = (x if isinstance(x, Box) or _is_weak(x) else _array(x, None, backend, device) for x in readable)
-        return op.expand(*moved, **attrs)
+        moved = [x if isinstance(x, Box) or _is_weak(x) else _array(x, None, backend, device) for x in readable]
+        return _expand(op, moved, attrs)
     # Under a tape a composite with a rule of its own is one step, fused or not, as it is in a graph.
-    function = function or op.expand
-    assert function is not None, op
     dtypes: list[str | None] = [None] * len(readable)
     if op.promotes is not None and len(readable) > op.promotes:
         target = _common_dtype(readable[op.promotes :])
@@ -190,7 +188,7 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
         ]
     arrays = [_array(x, d, backend, device) for x, d in zip(readable, dtypes, strict=True)]
     try:
-        result = function(*arrays, **attrs)
+        result = function(*arrays, **attrs) if function else _expand(op, arrays, attrs)
     except Exception as error:
         raise _explain(op, arrays, attrs, error) from error
     if not any(isinstance(x, Box) for x in readable):
@@ -202,6 +200,19 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
             inputs = [x if isinstance(x, Box) else a for x, a in zip(readable, arrays, strict=True)]
             tape.record(op, inputs, attrs, outputs, isinstance(result, (tuple, list)))
     return outputs if isinstance(result, (tuple, list)) else outputs[0]
+
+
+def _expand(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    """The op's expansion, run on boxes: operators in it are ops, too, not whatever the engine's arrays make of them."""
+    assert op.expand is not None, op
+    result = op.expand(*(x if isinstance(x, Box) or _is_weak(x) else Box(x) for x in operands), **attrs)
+    if any(isinstance(x, Box) for x in operands):
+        return result
+    return tuple(map(_unboxed, result)) if isinstance(result, (tuple, list)) else _unboxed(result)
+
+
+def _unboxed(x: Any) -> Any:
+    return x.array if isinstance(x, Box) else x
 
 
 def _place(operands: Sequence[Any]) -> tuple[Backend, str]:
@@ -245,9 +256,10 @@ def _array(x: Any, dtype: str | None, backend: Backend, device: str) -> Any:
 
 
 def put_beside(x: Any, array: np.ndarray) -> Any:
-    """A NumPy array moved to where the concrete array x is."""
+    """A NumPy array moved to where the concrete array x is, in a box if x is."""
     backend, device = _place([x])
-    return backend.put([array], device)[0]
+    moved = backend.put([array], device)[0]
+    return Box(moved) if isinstance(x, Box) else moved
 
 
 def _explain(op: Op, arrays: Sequence[Any], attrs: dict[str, Any], error: Exception) -> Exception:

@@ -4,38 +4,77 @@
 >>> from unilayers import layers
 >>> model = ul.Sequential([ul.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
 >>> model.compile(optimizer="adam", loss=ul.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+Names are loaded when they are first used, so that the command line starts at once.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from unilayers import (
-    activations,
-    callbacks,
-    config,
-    data,
-    errors,
-    initializers,
-    layers,
-    losses,
-    metrics,
-    models,
-    ops,
-    optimizers,
-    random,
-    regularizers,
-)
-from unilayers.autodiff import GradientTape, grad, value_and_grad
-from unilayers.backend import backend_names, get_backend, register_backend
-from unilayers.layers import Input, Layer
-from unilayers.models import Model, Sequential
-from unilayers.random import set_random_seed
-from unilayers.saving import load_model
-from unilayers.variable import Variable
+if TYPE_CHECKING:
+    from unilayers import (
+        activations,
+        callbacks,
+        config,
+        data,
+        errors,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        models,
+        ops,
+        optimizers,
+        random,
+        regularizers,
+    )
+    from unilayers.autodiff import GradientTape, grad, value_and_grad
+    from unilayers.backend import backend_names, get_backend, register_backend
+    from unilayers.layers import Input, Layer
+    from unilayers.models import Model, Sequential
+    from unilayers.random import set_random_seed
+    from unilayers.saving import load_model
+    from unilayers.variable import Variable
 
-try:
-    __version__ = version("unilayers")
-except PackageNotFoundError:  # run from a checkout that is not installed
-    __version__ = "0"
+_HOME = {
+    "GradientTape": "autodiff",
+    "Input": "layers",
+    "Layer": "layers",
+    "Model": "models",
+    "Sequential": "models",
+    "Variable": "variable",
+    "backend_names": "backend",
+    "get_backend": "backend",
+    "grad": "autodiff",
+    "load_model": "saving",
+    "register_backend": "backend",
+    "set_random_seed": "random",
+    "value_and_grad": "autodiff",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("unilayers")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            return "0"
+    if name in _HOME:
+        value = getattr(import_module(f"unilayers.{_HOME[name]}"), name)
+    elif name in __all__:
+        value = import_module(f"unilayers.{name}")
+    else:
+        raise AttributeError(f"module 'unilayers' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
 
 __all__ = [
     "GradientTape",

@@ -8,19 +8,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from unilayers import optimizers
+from unilayers import layers, optimizers
 from unilayers.errors import CheckpointError, UnilayersError
-from unilayers.layers.base import Layer
+from unilayers.models import Model
 from unilayers.registry import plain, resolve, serialize
 from unilayers.training.trainer import Position
 from unilayers.variable import Variable
-
-if TYPE_CHECKING:
-    from unilayers.models.model import Model
 
 VERSION = 1
 KEY = "unilayers"  # our entry in the file's metadata, a JSON text
@@ -180,7 +177,7 @@ def load_model(path: Any, *, allow_imports: bool = False) -> Any:
         )
     if allow_imports:
         import_named(about["model"])
-    model = resolve(Layer.registry, about["model"], where=str(path))
+    model = resolve(layers.Layer.registry, about["model"], where=str(path))
     if about.get("inputs") is not None:
         model.build_from_shapes(about["inputs"])
     elif model.input_structure is not None:

@@ -60,6 +60,8 @@ class Backend:
     native_grad: Callable[..., list[Array]] | None = None
 
     def __post_init__(self) -> None:
+        from unilayers import ops  # noqa: F401  (the records that the table is checked against)
+
         unknown = sorted(self.table.keys() - OPS.keys())
         if unknown:
             raise BackendError(f"entries for unknown ops: {unknown}", where=f"backend '{self.name}'")

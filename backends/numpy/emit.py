@@ -12,8 +12,9 @@ import numpy as np
 
 from unilayers.graph import Value
 
+from .action import Action
 from .arena import Storage
-from .plan import Action, Plan
+from .plan import Plan
 
 Array = Any
 

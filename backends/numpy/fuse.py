@@ -15,12 +15,13 @@ import numpy as np
 from unilayers.graph import OPS, Graph, Node, Value, make_node
 from unilayers.graph.passes import rewrite
 
+from .action import Action
 from .kernels import KERNELS
 from .kernels.elementwise import UFUNCS
 from .kernels.softmax import LARGEST_TABLE
 
 if TYPE_CHECKING:
-    from .plan import Action, Plan
+    from .plan import Plan
 
 
 Values = Sequence[Value]
@@ -89,8 +90,8 @@ class Scene:
     def replace(
         self, old: Sequence[Action], op: str, inputs: Sequence[Value], outputs: Sequence[Value], **attrs: Any
     ) -> None:
-        """Put one action in the place of others, at the last one's."""
-        new = type(old[0])(op, tuple(inputs), tuple(outputs), attrs, old[-1].key)
+        """Put one action in the place of others."""
+        new = Action(op, tuple(inputs), tuple(outputs), attrs)
         for a in old:
             del self.actions[a]
             for v in a.inputs:
@@ -101,7 +102,7 @@ class Scene:
             self._readers.setdefault(self.plan.root(v), []).append(new)
 
 
-Rule = Callable[[Scene, "Action"], None]
+Rule = Callable[[Scene, Action], None]
 
 
 def fuse(plan: Plan, actions: list[Action]) -> list[Action]:

@@ -5,9 +5,7 @@ The plan knows shapes and strides, never addresses: those come when a step is li
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,35 +15,15 @@ from unilayers.graph import Graph, Node, Value
 from unilayers.graph.node import LEAVES
 from unilayers.spec import Spec
 
+from .action import MOVES, Action
 from .arena import Storage, lower_bound, place, together
 from .fuse import fuse
-from .kernels import KERNELS, Kernel, from_function
+from .kernels import Kernel, from_function
+from .order import ordered
 from .views import as_view, view
 
 Array = Any
 Table = Mapping[str, Callable[..., Any]]
-MOVES = ("load", "store", "return")  # actions that only carry values between the caller and the arena
-
-
-@dataclass(eq=False)
-class Action:
-    """One entry of a step: an op's kernel, or ``load`` an input, ``store`` to state, ``return`` an output, ``copy``.
-
-    Args:
-        op: What to do.
-        inputs: Values that are read; a store's second one is the state it writes to.
-        outputs: Values that are made.
-        attrs: The op's attributes; the position of a loaded input; the name of a returned output.
-        key: Where it stands if nothing forbids it.
-        workspaces: Memory it needs for itself, as its kernel asked for it.
-    """
-
-    op: str
-    inputs: tuple[Value, ...]
-    outputs: tuple[Value, ...]
-    attrs: Mapping[str, Any]
-    key: tuple[int, int]
-    workspaces: list[tuple[Storage, tuple[int, ...], Any]] = field(default_factory=list)
 
 
 class Plan:
@@ -73,7 +51,7 @@ class Plan:
         actions = fuse(self, _actions(self))
         _snapshot_exchanged_state(self, actions)
         before = _write_state_in_place(self, actions)
-        self.actions = _ordered(self, actions, before)
+        self.actions = ordered(self, actions, before)
         _lay_adjacent(self)
         _measure_lifetimes(self)
         _reuse_dying_operands(self)
@@ -127,7 +105,7 @@ class Plan:
         """A further value with the same elements in memory of its own, and the action that fills it."""
         copied = Node("copy", (value,), {}, value.spec).outputs[0]
         self.give_memory(copied)
-        return copied, Action("copy", (value,), (copied,), {}, (value.node.serial, 1))
+        return copied, Action("copy", (value,), (copied,))
 
     def arena_storages(self) -> list[Storage]:
         """The storages that share the arena."""
@@ -142,12 +120,7 @@ class Plan:
 
     def kernel(self, action: Action) -> Kernel:
         """The kernel of an action, or one made from the table's function."""
-        found = KERNELS.get(action.op)
-        return found or from_function(action.op, self.table[action.op], len(action.outputs))
-
-    def overwritable(self, action: Action) -> list[tuple[int, int]]:
-        """Which results of an action may take the memory of which operands."""
-        return [] if action.op in MOVES else list(self.kernel(action).overwrites(len(action.inputs), action.attrs))
+        return action.kernel or from_function(action.op, self.table[action.op], len(action.outputs))
 
     def arrays(self, make: Callable[[Storage, Spec], Array], xp: Any) -> dict[Value, Array]:
         """An array for every value in use. ``make(storage, spec)`` gives those with memory of their own."""
@@ -181,21 +154,13 @@ def _actions(plan: Plan) -> list[Action]:
     """What a graph asks for, unordered."""
     graph = plan.graph
     kernels = [n for n in graph.nodes if n.op not in LEAVES and n.outputs[0] not in plan.base]
-    made = [Action(n.op, n.inputs, n.outputs, n.attrs, (n.serial, 0)) for n in kernels]
-    returns = [_after(plan, "return", (v,), {"name": name}) for name, v in graph.outputs.items()]
+    made = [Action(n.op, n.inputs, n.outputs, n.attrs) for n in kernels]
+    returns = [Action("return", (v,), attrs={"name": name}) for name, v in graph.outputs.items()]
     state = {v.node.attrs["name"]: v for v in graph.state}
-    stores = [_after(plan, "store", (v, state[k]), {}) for k, v in graph.updates.items() if v is not state[k]]
+    stores = [Action("store", (v, state[k])) for k, v in graph.updates.items() if v is not state[k]]
     read = {plan.root(v) for a in (*made, *returns, *stores) for v in a.inputs}
-    loads = [Action("load", (), (v,), {"position": i}, (-1, i)) for i, v in enumerate(graph.inputs) if v in read]
+    loads = [Action("load", (), (v,), {"position": i}) for i, v in enumerate(graph.inputs) if v in read]
     return [*loads, *made, *returns, *stores]
-
-
-def _after(plan: Plan, op: str, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Action:
-    return Action(op, inputs, (), attrs, (plan.root(inputs[0]).node.serial, 2))
-
-
-def _reads(action: Action) -> tuple[Value, ...]:
-    return action.inputs[:1] if action.op == "store" else action.inputs
 
 
 # ---- state: new values over old ones ---------------------------------------------
@@ -219,12 +184,12 @@ def _write_state_in_place(plan: Plan, actions: list[Action]) -> dict[Action, set
     producer = {v: a for a in actions for v in a.outputs}
     readers: dict[Value, list[Action]] = {}
     for a in actions:
-        for v in _reads(a):
+        for v in a.reads:
             readers.setdefault(plan.root(v), []).append(a)
     before: dict[Action, set[Action]] = {a: set() for a in actions}
     followers: dict[Action, set[Action]] = {a: set() for a in actions}
     for a in actions:
-        for v in _reads(a):
+        for v in a.reads:
             if plan.root(v) in producer:
                 followers[producer[plan.root(v)]].add(a)
     for store in [a for a in actions if a.op == "store"]:
@@ -256,7 +221,7 @@ def _may_overwrite(plan: Plan, maker: Action, value: Value, state: Value) -> boo
 def _exact(plan: Plan, action: Action, result: Value, storage: Storage) -> bool:
     """Whether the kernel allows that a result takes over this storage from every operand that is on it."""
     touching = [i for i, v in enumerate(action.inputs) if plan.storage[v] is storage]
-    allowed = plan.overwritable(action)
+    allowed = action.overwritable()
     at = action.outputs.index(result)
     return all((at, i) in allowed and plan.same_layout(action.inputs[i], result) for i in touching)
 
@@ -273,35 +238,6 @@ def _behind(action: Action, followers: Mapping[Action, Iterable[Action]]) -> set
     return found
 
 
-# ---- order ------------------------------------------------------------------------
-
-
-def _ordered(plan: Plan, actions: Sequence[Action], before: Mapping[Action, set[Action]]) -> list[Action]:
-    """As the graph was written, except where data or old state values demand otherwise."""
-    producer = {v: a for a in actions for v in a.outputs}
-    needs = {
-        a: {producer[r] for r in map(plan.root, _reads(a)) if r in producer} | before.get(a, set()) for a in actions
-    }
-    waiting: dict[Action, int] = {a: len(n) for a, n in needs.items()}
-    followers: dict[Action, list[Action]] = {a: [] for a in actions}
-    for a, n in needs.items():
-        for b in n:
-            followers[b].append(a)
-    number = {a: i for i, a in enumerate(actions)}
-    ready = [(a.key, number[a], a) for a in actions if not waiting[a]]
-    heapq.heapify(ready)
-    order: list[Action] = []
-    while ready:
-        a = heapq.heappop(ready)[-1]
-        order.append(a)
-        for b in followers[a]:
-            waiting[b] -= 1
-            if not waiting[b]:
-                heapq.heappush(ready, (b.key, number[b], b))
-    assert len(order) == len(actions), "the actions wait for each other"
-    return order
-
-
 # ---- memory -----------------------------------------------------------------------
 
 
@@ -309,14 +245,9 @@ def _lay_adjacent(plan: Plan) -> None:
     """Put operands that a kernel wants side by side into one storage; what cannot be made there is copied there."""
     producer = {v: a for a in plan.actions for v in a.outputs}
     for action in list(plan.actions):
-        if action.op not in KERNELS:
-            continue
-        positions = list(KERNELS[action.op].adjacent(len(action.inputs), action.attrs))
-        wanted = [action.inputs[i] for i in positions]
-        if len(wanted) < 2 or len({v.dtype for v in wanted}) > 1:
-            continue
-        inputs = list(action.inputs)
-        for i, part in zip(positions, together([plan.sketch[v].nbytes for v in wanted]), strict=True):
+        positions, inputs = action.adjacent(), list(action.inputs)
+        parts = together([plan.sketch[inputs[i]].nbytes for i in positions])
+        for i, part in zip(positions, parts, strict=True):
             root = plan.root(inputs[i])
             free = root in producer and producer[root].op != "load" and plan.storage[root].kind == "arena"
             if not (free and plan.is_whole(inputs[i]) and plan.storage[root].inside is None):
@@ -336,7 +267,7 @@ def _measure_lifetimes(plan: Plan) -> None:
 def _reuse_dying_operands(plan: Plan) -> None:
     """Let a result take the memory of an operand that nobody reads any more, where the kernel allows that."""
     for time, action in enumerate(plan.actions):
-        for at, i in plan.overwritable(action):
+        for at, i in action.overwritable():
             result, operand = action.outputs[at], action.inputs[i]
             mine, its = plan.storage[result], plan.storage[operand]
             if (

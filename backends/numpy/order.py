@@ -1,0 +1,97 @@
+"""The order of a step's actions: what data and old state demand, and within that what keeps the arena small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from unilayers.graph import Value
+
+from .action import Action
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+Before = Mapping[Action, Iterable[Action]]
+
+
+def ordered(plan: Plan, actions: Sequence[Action], before: Before) -> list[Action]:
+    """The actions so that each comes after what it needs.
+
+    Of those that could run, inputs are loaded first; then one comes that frees as much memory as it takes; else the
+    one with the longest way still to go, so that what is needed late is computed late.
+
+    Args:
+        plan: Says where values live.
+        actions: In any order; on a tie, the first goes first.
+        before: For an action, others that must come before it although it does not read what they make.
+    """
+    queue = _Queue(plan, actions, before)
+    return [queue.take() for _ in actions]
+
+
+class _Queue:
+    """The actions that could run next."""
+
+    def __init__(self, plan: Plan, actions: Sequence[Action], before: Before) -> None:
+        self.plan = plan
+        self.number = {a: i for i, a in enumerate(actions)}
+        maker = {v: a for a in actions for v in a.outputs}
+        self.followers: dict[Action, list[Action]] = {a: [] for a in actions}
+        self.waiting: dict[Action, int] = {}
+        self.readers: dict[Value, int] = {}  # how many actions still have to read a value or a view of it
+        for a in actions:
+            roots = {plan.root(v) for v in a.reads}
+            needs = {maker[r] for r in roots if r in maker} | set(before.get(a, ()))
+            self.waiting[a] = len(needs)
+            for b in needs:
+                self.followers[b].append(a)
+            for r in roots:
+                self.readers[r] = self.readers.get(r, 0) + 1
+        # Values laid side by side take their memory all at once, whenever the first of them is made.
+        self.reserved = {plan.root(a.inputs[i]) for a in actions for i in a.adjacent()}
+        self.height = self._heights()
+        self.ready = [a for a in actions if not self.waiting[a]]
+
+    def _heights(self) -> dict[Action, int]:
+        """How many actions stand between each one and the end, on the longest way."""
+        order = [a for a, n in self.waiting.items() if not n]
+        left = dict(self.waiting)
+        for a in order:  # grows as it is walked
+            for b in self.followers[a]:
+                left[b] -= 1
+                if not left[b]:
+                    order.append(b)
+        assert len(order) == len(left), "the actions wait for each other"
+        height: dict[Action, int] = {}
+        for a in reversed(order):
+            height[a] = 1 + max((height[b] for b in self.followers[a]), default=0)
+        return height
+
+    def _rank(self, action: Action) -> tuple[int, int, int]:
+        if action.op == "load":
+            return 0, 0, self.number[action]
+        growth = self._growth(action)
+        return (1, growth, self.number[action]) if growth <= 0 else (2, -self.height[action], self.number[action])
+
+    def _growth(self, action: Action) -> int:
+        """By how many bytes the living values grow."""
+        made = sum(self._nbytes(v) for v in action.outputs if v not in self.reserved)
+        last = {r for r in map(self.plan.root, action.reads) if self.readers[r] == 1 and r not in self.reserved}
+        return made - sum(map(self._nbytes, last))
+
+    def _nbytes(self, root: Value) -> int:
+        storage = self.plan.storage[root]
+        return storage.nbytes if storage.kind == "arena" else 0
+
+    def take(self) -> Action:
+        """The next action."""
+        action = min(self.ready, key=self._rank)
+        self.ready.remove(action)
+        for r in {self.plan.root(v) for v in action.reads}:
+            self.readers[r] -= 1
+        for b in self.followers[action]:
+            self.waiting[b] -= 1
+            if not self.waiting[b]:
+                self.ready.append(b)
+        return action

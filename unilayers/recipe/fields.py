@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from unilayers.errors import UnilayersError, nearest
 from unilayers.hints import check_value, describe, fits
@@ -189,7 +189,7 @@ def _item_hint(hint: Any) -> Any:
     return arguments[0] if origin in (list, tuple, Sequence) and arguments else None
 
 
-def _mapping(at: Cursor | None) -> bool:
+def _mapping(at: Cursor | None) -> TypeGuard[Cursor]:
     return at is not None and isinstance(at.value, Mapping)
 
 

@@ -150,9 +150,10 @@ def evaluate_run(
     name = part or list(found)[-1]
     if name not in found:
         raise UnilayersError(f"no part {name!r}", where=recipe.name, fix=nearest(name, found))
+    x, y = found[name]
     with config.dtype_scope(recipe.dtype):
-        values = model.evaluate(*found[name], batch_size=recipe.batch_size, verbose=0, return_dict=True)
-    return name if data is None else dataset.name, len(found[name][0]), values
+        values = model.evaluate(x, y, batch_size=recipe.batch_size, verbose=0, return_dict=True)
+    return name if data is None else dataset.name, len(x), values
 
 
 # ---- the folder -----------------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def _source(at: Cursor, checker: Checker, ignore: Sequence[str]) -> dict[str, An
         with explained(place, ()):
             name = snake_case(_reader(name).__name__)
         at.replace({"path": place.value, **at.value, "dataset": name})
-    cls = checker.named(registry, place)
+    cls: Any = checker.named(registry, place)
     options = checker.arguments(cls, at, at, ignore=ignore)
     with explained(at, options):
         cls.from_config(options)
@@ -232,8 +232,8 @@ def _model(at: Cursor, checker: Checker) -> list[dict[str, Any]]:
     for i, layer in enumerate(found):
         arguments = arguments_of_layer(layer)
         if arguments["name"] is None:
-            arguments["name"] = free_name(snake_case(layer_name(layer).rpartition(":")[2]), taken)
-            taken[arguments["name"]] = i
+            free = free_name(snake_case(layer_name(layer).rpartition(":")[2]), taken)
+            arguments["name"], taken[free] = free, i
     return found
 
 

@@ -17,6 +17,7 @@ from .contract import Array, Batch, Calls, dense, kernel
 from .elementwise import ROW, by_rows, row_of, zeros
 
 COLUMN_BYTES = 1 << 20  # of a block's columns: what a core's second-level cache holds
+SHORT = 16  # elements: a copy of shorter runs is slow
 BLOCK_ROWS = 1 << 14  # windows in a block that a product needs at most to run at full speed
 
 Sizes = tuple[int, ...]
@@ -100,29 +101,41 @@ class Geometry:
 
 
 class Columns:
-    """Memory for the columns of a block, and the copies that fill it."""
+    """Memory for the columns of a block, and the copies that fill it.
 
-    def __init__(self, do: Calls, geometry: Geometry, dtype: Any) -> None:
+    A copy runs along what is contiguous in the images: a row of the window with its channels. Where that is short, as
+    with one channel, the columns are kept ``upright``: one row in memory for each element of the window, filled along
+    the images' own rows.
+    """
+
+    def __init__(self, do: Calls, geometry: Geometry, dtype: Any, upright: bool = True) -> None:
         self.do, self.geometry, g = do, geometry, geometry
+        self.upright = upright and g.window[-1] * g.kernel[-2] < SHORT <= g.counts[-1]
         self.padded = do.workspace((g.images, *g.padded, g.x[-1]), dtype) if g.is_padded else None
-        self.columns = None if g.is_product else do.workspace((g.images, *g.counts, *g.window, g.kernel[-2]), dtype)
+        size = g.images * math.prod(g.counts) * math.prod(g.kernel[:-1])
+        self.memory = None if g.is_product else do.workspace((size,), dtype)
 
     def of(self, x: Array, group: int) -> Array:
         """The matrix of columns of some images, one row a window."""
         g, n = self.geometry, len(x)
-        if self.columns is None:
+        if self.memory is None:
             return part(x, group, g.groups)
         if self.padded is not None:
             if group == 0:
                 self.do(self.do.xp.copyto, self.padded[:n][g.inside], x)
             x = self.padded[:n]
-        self.do(self.do.xp.copyto, self.columns[:n], g.windows(self.do.xp, x, group))
-        return self.matrix(n)
+        windows = g.windows(self.do.xp, x, group)
+        if self.upright:
+            outer = len(g.counts) + 1
+            windows = windows.transpose(*range(outer, windows.ndim), *range(outer))
+        self.do(self.do.xp.copyto, self.array(n, windows.shape), windows)
+        elements = math.prod(g.kernel[:-1])
+        return self.array(n, (elements, -1)).T if self.upright else self.array(n, (-1, elements))
 
-    def matrix(self, n: int) -> Array:
-        """The columns of n images, as they are in memory."""
-        assert self.columns is not None
-        return self.columns[:n].reshape(-1, math.prod(self.geometry.kernel[:-1]))
+    def array(self, n: int, shape: Sizes) -> Array:
+        """The memory for the columns of n images."""
+        assert self.memory is not None
+        return self.memory[: self.memory.size // self.geometry.images * n].reshape(shape)
 
 
 def part(x: Array, group: int, groups: int) -> Array:
@@ -131,14 +144,19 @@ def part(x: Array, group: int, groups: int) -> Array:
     return x.reshape(-1, x.shape[-1])[:, group * size : (group + 1) * size]
 
 
-def product(do: Calls, a: Array, b: Array, y: Array) -> None:
-    """``a @ b`` into y, which need not be contiguous."""
-    if y.flags.c_contiguous:
-        do(do.xp.dot, a, b, y)
-        return
-    found = do.workspace(y.shape, y.dtype)
-    do(do.xp.dot, a, b, found)
-    do(do.xp.copyto, y, found)
+class Product:
+    """``product(a, b, y)`` is ``a @ b`` into y, which is contiguous only if there is one group."""
+
+    def __init__(self, do: Calls, rows: int, columns: int, dtype: Any, groups: int) -> None:
+        self.do, self.found = do, do.workspace((rows, columns), dtype) if groups > 1 else None
+
+    def __call__(self, a: Array, b: Array, y: Array) -> None:
+        dot, copyto = self.do.xp.dot, self.do.xp.copyto
+        if self.found is None:
+            self.do(dot, a, b, y)
+            return
+        self.do(dot, a, b, self.found[: len(a)])
+        self.do(copyto, y, self.found[: len(a)])
 
 
 # ---- kernels ----------------------------------------------------------------------
@@ -155,12 +173,12 @@ def convolve(
     """Convolution; ``then(do, images)`` says what to do with each block of results while it is in cache."""
     x, kernel = dense(do, x), dense(do, kernel)
     g, each = Geometry(x.shape, kernel.shape, groups=groups, **attrs), Batch(do)
-    columns = Columns(each, g, x.dtype)
+    columns, filters = Columns(each, g, x.dtype), kernel.shape[-1] // groups
+    product = Product(each, g.images * math.prod(g.counts), filters, x.dtype, groups)
     _clear(do, columns.padded)
     for block in g.blocks():
         for group in range(groups):
-            matrix = columns.of(x[block], group)
-            product(each, matrix, part(kernel, group, groups), part(y[block], group, groups))
+            product(columns.of(x[block], group), part(kernel, group, groups), part(y[block], group, groups))
         then(each, y[block])
     each.run()
 
@@ -208,23 +226,30 @@ def conv_kernel_grad(do: Calls, x: Array, g: Array, y: Array, *, shape: Sizes, g
 @kernel("conv_input_grad")
 def conv_input_grad(do: Calls, g: Array, kernel: Array, y: Array, *, shape: Sizes, groups: int, **attrs: Any) -> None:
     """The columns' gradients, added up where the windows lie."""
-    g, kernel, xp = dense(do, g), dense(do, kernel), do.xp
+    g, kernel = dense(do, g), dense(do, kernel)
     geometry, each = Geometry(shape, kernel.shape, groups=groups, **attrs), Batch(do)
-    columns = Columns(each, geometry, g.dtype)
-    for block in geometry.blocks():
-        n = len(g[block])
-        target = y[block] if columns.padded is None else columns.padded[:n]
-        if columns.columns is not None:
-            each(target.fill, 0)
+    if geometry.is_product:
+        product = Product(each, math.prod(g.shape[:-1]), kernel.shape[-2], g.dtype, groups)
         for group in range(groups):
-            filters = part(kernel, group, groups).T
-            if columns.columns is None:
-                product(each, part(g[block], group, groups), filters, part(target, group, groups))
-                continue
-            each(xp.dot, part(g[block], group, groups), filters, columns.matrix(n))
-            for at, where in geometry.taps():
-                there = target[(*where, geometry.channels(group))]
-                each(xp.add, there, columns.columns[(slice(n), *(slice(None) for _ in at), *at)], there)
-        if columns.padded is not None:
-            each(xp.copyto, y[block], target[geometry.inside])
+            product(part(g, group, groups), part(kernel, group, groups).T, part(y, group, groups))
+    else:
+        columns = Columns(each, geometry, g.dtype, upright=False)
+        for block in geometry.blocks():
+            _scatter(each, geometry, columns, g[block], kernel, y[block])
     each.run()
+
+
+def _scatter(do: Calls, geometry: Geometry, columns: Columns, g: Array, kernel: Array, y: Array) -> None:
+    """One block of ``conv_input_grad``."""
+    n, groups, elements = len(g), geometry.groups, math.prod(kernel.shape[:-1])
+    target = y if columns.padded is None else columns.padded[:n]
+    windows = columns.array(n, (n, *geometry.counts, *geometry.window, kernel.shape[-2]))
+    do(target.fill, 0)
+    for group in range(groups):
+        matrix = columns.array(n, (-1, elements))
+        do(do.xp.dot, part(g, group, groups), part(kernel, group, groups).T, matrix)
+        for at, where in geometry.taps():
+            there = target[(*where, geometry.channels(group))]
+            do(do.xp.add, there, windows[(slice(None),) * (1 + len(at)) + at], there)
+    if target is not y:
+        do(do.xp.copyto, y, target[geometry.inside])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -28,10 +29,8 @@ def _devices() -> dict[str, Any]:
     os.environ.setdefault(_PREALLOCATE, "false")  # JAX reads it as it starts, and would take three quarters of a GPU
     try:
         found = {"cpu": jax.devices("cpu")[0]}
-        try:
+        with suppress(RuntimeError):  # JAX has no such devices
             found.update({f"cuda:{d.id}": d for d in jax.devices("cuda")})
-        except RuntimeError:  # no such devices
-            pass
         return found
     finally:
         if not chosen:

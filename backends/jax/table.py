@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from unilayers.graph import OPS
+from unilayers.ops import OPS
 
 from . import windows
 from .precision import in_64_bits

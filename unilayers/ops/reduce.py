@@ -147,13 +147,13 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     if not is_float(dtype_of(x)):
         x = ops.astype(x, ops.floatx())
     axes = normalize_axes(axis, len(shape_of(x)))
-    return sum(x, axes, keepdims) / ops.size(x, axes)
+    return ops.divide(sum(x, axes, keepdims), ops.size(x, axes))
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Mean squared distance from the mean over ``axis`` (divisor N)."""
     axes = normalize_axes(axis, len(shape_of(x)))
-    return mean(ops.square(x - mean(x, axes, keepdims=True)), axes, keepdims)
+    return mean(ops.square(ops.subtract(x, mean(x, axes, keepdims=True))), axes, keepdims)
 
 
 def std(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:

@@ -1,7 +1,7 @@
 """64-bit dtypes without touching JAX's switch for the whole process.
 
 What runs inside our functions keeps its 64 bits. A user's own JAX code stays as it was, also on our arrays: float64
-``array * 0.1`` is JAX's own product, in float32 and with JAX's warning unless its switch is on; ``ops.multiply`` is ours.
+``array * 0.1`` is JAX's own product, float32 and with JAX's warning unless its switch is on. ``ops.multiply`` is ours.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from unilayers import initializers, ops, random, regularizers
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.ops.define import Box
+from unilayers.ops.define import TAPES, Box, boxed, unboxed
 from unilayers.registry import Configurable, snake_case
 from unilayers.spec import is_float, normalize_axis, public_shape
 from unilayers.variable import Trace, Variable, current_trace, trace_into
@@ -298,7 +298,10 @@ class Layer(Configurable, family="layer"):
         symbolic = any(isinstance(x, Value) for x in leaves_of([list(args), kwargs]))
         if symbolic and current_trace() is None:
             return self._call_functional(args, kwargs)
-        return self._call_now(args, kwargs)
+        # Operators in ``call`` are ops, also on an engine's arrays.
+        result = self._call_now(tuple(map_structure(boxed, a) for a in args), kwargs)
+        keep = TAPES.get() or any(isinstance(x, Box) for x in leaves_of([list(args), kwargs]))
+        return result if keep else map_structure(unboxed, result)
 
     def _call_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         training = kwargs.pop("training", None)

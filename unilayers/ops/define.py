@@ -171,9 +171,9 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     backend, device = _place(operands)
     tapes = TAPES.get()
     readable = [x.as_operand(backend, device) if hasattr(x, "as_operand") else x for x in operands]
-    boxed = bool(tapes) and any(isinstance(x, Box) for x in readable)
+    taped = bool(tapes) and any(isinstance(x, Box) for x in readable)
     function = backend.table.get(op.name)
-    if op.expand is not None and (function is None or boxed) and not (boxed and op.vjp is not None):
+    if op.expand is not None and (function is None or taped) and not (taped and op.vjp is not None):
         moved = [x if isinstance(x, Box) or _is_weak(x) else _array(x, None, backend, device) for x in readable]
         return _expand(op, moved, attrs)
     # Under a tape a composite with a rule of its own is one step, fused or not, as it is in a graph.
@@ -181,7 +181,7 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     if op.promotes is not None and len(readable) > op.promotes:
         target = _common_dtype(readable[op.promotes :])
         dtypes[op.promotes :] = [target] * (len(readable) - op.promotes)
-    if boxed:  # casts must be recorded too
+    if taped:  # casts must be recorded too
         readable = [
             bind(OPS["astype"], (x,), {"dtype": d}) if isinstance(x, Box) and d and x.dtype != d else x
             for x, d in zip(readable, dtypes, strict=True)
@@ -203,15 +203,23 @@ def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
 
 
 def _expand(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
-    """The op's expansion, run on boxes: operators in it are ops, too, not whatever the engine's arrays make of them."""
+    """The op's expansion on arrays: what it does by operators are ops, too."""
     assert op.expand is not None, op
-    result = op.expand(*(x if isinstance(x, Box) or _is_weak(x) else Box(x) for x in operands), **attrs)
+    result = op.expand(*(boxed(x) for x in operands), **attrs)
     if any(isinstance(x, Box) for x in operands):
         return result
-    return tuple(map(_unboxed, result)) if isinstance(result, (tuple, list)) else _unboxed(result)
+    return tuple(map(unboxed, result)) if isinstance(result, (tuple, list)) else unboxed(result)
 
 
-def _unboxed(x: Any) -> Any:
+def boxed(x: Any) -> Any:
+    """An engine's array in a box, so that operators on it are ops, not whatever the engine makes of ``array * 0.1``.
+    NumPy arrays and all else stay: NumPy's operators mean the same."""
+    plain = isinstance(x, (np.ndarray, np.generic, Box)) or not (hasattr(x, "shape") and hasattr(x, "dtype"))
+    return x if plain or isinstance(x, Value) or hasattr(x, "as_operand") else Box(x)
+
+
+def unboxed(x: Any) -> Any:
+    """The array in a box; anything else as it is."""
     return x.array if isinstance(x, Box) else x
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -73,6 +74,11 @@ def module(device: str) -> Any:
     return import_module("cupy") if device.startswith("cuda") else np
 
 
+def on(device: str) -> AbstractContextManager[Any]:
+    """While active, new CuPy arrays are made on this device."""
+    return module(device).cuda.Device(int(device.partition(":")[2])) if device.startswith("cuda") else nullcontext()
+
+
 # ---- arrays ---------------------------------------------------------------------
 
 
@@ -81,19 +87,17 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[Array]:
 
     So the weights of a model, and each slot of its optimizer, can be updated as one long vector.
     """
-    xp, hosts = module(device), [np.asarray(a) for a in arrays]
-    if device.startswith("cuda"):
-        xp.cuda.Device(int(device.partition(":")[2])).use()
+    hosts = [np.asarray(a) for a in arrays]
     found: dict[int, Array] = {}
-    for dtype in dict.fromkeys(a.dtype for a in hosts):
-        mine = sorted((i for i, a in enumerate(hosts) if a.dtype == dtype), key=lambda i: hosts[i].size <= 1)
-        flat = aligned(xp, sum(hosts[i].nbytes for i in mine)).view(dtype)
-        start = 0
-        for i in mine:
-            stop = start + hosts[i].size
-            found[i] = flat[start:stop].reshape(hosts[i].shape)
-            load(found[i], hosts[i])
-            start = stop
+    with on(device):
+        for dtype in dict.fromkeys(a.dtype for a in hosts):
+            mine = sorted((i for i, a in enumerate(hosts) if a.dtype == dtype), key=lambda i: hosts[i].size <= 1)
+            flat, start = aligned(module(device), sum(hosts[i].nbytes for i in mine)).view(dtype), 0
+            for i in mine:
+                stop = start + hosts[i].size
+                found[i] = flat[start:stop].reshape(hosts[i].shape)
+                load(found[i], hosts[i])
+                start = stop
     return [found[i] for i in range(len(hosts))]
 
 
@@ -105,19 +109,41 @@ def get(array: Array) -> np.ndarray:
 
 
 @cache
-def _table(device: str) -> Mapping[str, Callable[..., Any]]:
-    xp = module(device)
+def _table(xp: Any) -> Mapping[str, Callable[..., Any]]:
     return {**numpy_like(xp), **{name: eager(name, xp) for name in (*FUSED, "erf")}}
 
 
+def _wherever(name: str) -> Callable[..., Any]:
+    """An op's function for the arrays it is given: NumPy's, or CuPy's if one of them is on a GPU."""
+    on_host = _table(np)[name]
+
+    def call(*arrays: Array, **attrs: Any) -> Any:
+        if "cupy" not in sys.modules:
+            return on_host(*arrays, **attrs)
+        device = next((d for d in map(device_of, arrays) if d not in (None, "cpu")), "cpu")
+        with on(device):
+            return _table(module(device))[name](*arrays, **attrs)
+
+    return call
+
+
 def compile(graph: Graph, device: str) -> Executable:
-    table = _table(device)
+    table = _table(module(device))
 
     def run(node: Node, arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
         result = table[node.op](*put(arrays, device), **node.attrs)
         return [get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
 
-    return LinkedStep(fold_constants(unstretch(graph), run), module(device), table)
+    with on(device):
+        step = LinkedStep(fold_constants(unstretch(graph), run), module(device), table)
+    if device == "cpu":
+        return step
+
+    def run_there(state: list[Array], inputs: Sequence[Array]) -> tuple[list[Array], dict[str, Array]]:
+        with on(device):
+            return step(state, inputs)
+
+    return run_there
 
 
 def synchronize() -> None:
@@ -134,6 +160,6 @@ def memory(device: str) -> dict[str, int]:
 
 
 BACKEND = Backend(
-    "numpy", _table("cpu"), devices, put, get, device_of, compile, packages=("numpy",), synchronize=synchronize,
-    memory=memory,
+    "numpy", {name: _wherever(name) for name in _table(np)}, devices, put, get, device_of, compile,
+    packages=("numpy",), synchronize=synchronize, memory=memory,
 )  # fmt: skip

@@ -38,6 +38,7 @@ class Writer:
         self.plan, self.xp, self.arrays, self._cut, self._constants = plan, xp, arrays, cut, constants
         self.namespace: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
+        self._count: dict[str, int] = {}
         self._lines: list[str] = []
         self._place = ""
         self._given: list[tuple[Storage, tuple[int, ...], Any]] = []
@@ -113,11 +114,13 @@ class Writer:
         return self._names[key]
 
     def _unused(self, hint: str) -> str:
-        numbered = hint in ("v", "c", "w") or hint.endswith("_")
-        name, n = hint, 0
-        while (numbered and not n) or name in self.namespace or keyword.iskeyword(name) or name in RESERVED:
-            n += 1
-            name = f"{hint}{n}"
+        """The hint, with a number where it is taken or ends in a way that asks for one."""
+        numbered = hint in ("v", "c", "w") or hint.endswith("_") or keyword.iskeyword(hint) or hint in RESERVED
+        name = hint
+        while numbered or name in self.namespace:
+            numbered = False
+            self._count[hint] = self._count.get(hint, 0) + 1
+            name = f"{hint}{self._count[hint]}"
         return name
 
     def _name_value(self, value: Value, hint: str) -> None:

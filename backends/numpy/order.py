@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,27 +33,35 @@ def ordered(plan: Plan, actions: Sequence[Action], before: Before) -> list[Actio
 
 
 class _Queue:
-    """The actions that could run next."""
+    """The actions that could run next: those that free memory, and the others."""
 
     def __init__(self, plan: Plan, actions: Sequence[Action], before: Before) -> None:
         self.plan = plan
         self.number = {a: i for i, a in enumerate(actions)}
-        maker = {v: a for a in actions for v in a.outputs}
-        self.followers: dict[Action, list[Action]] = {a: [] for a in actions}
         self.waiting: dict[Action, int] = {}
-        self.readers: dict[Value, int] = {}  # how many actions still have to read a value or a view of it
+        self.followers: dict[Action, list[Action]] = {a: [] for a in actions}
+        self.readers: dict[Value, set[Action]] = {}  # who still has to read a value or a view of it
+        self._connect(actions, before)
+        # Values laid side by side take their memory all at once, whenever the first of them is made.
+        self.reserved = {plan.root(a.inputs[i]) for a in actions for i in a.adjacent()}
+        self.height = self._heights()
+        self.freeing: list[tuple[int, int, Action]] = []
+        self.others: list[tuple[int, int, Action]] = []
+        self.taken: set[Action] = set()
         for a in actions:
-            roots = {plan.root(v) for v in a.reads}
+            if not self.waiting[a]:
+                self._offer(a)
+
+    def _connect(self, actions: Sequence[Action], before: Before) -> None:
+        maker = {v: a for a in actions for v in a.outputs}
+        for a in actions:
+            roots = {self.plan.root(v) for v in a.reads}
             needs = {maker[r] for r in roots if r in maker} | set(before.get(a, ()))
             self.waiting[a] = len(needs)
             for b in needs:
                 self.followers[b].append(a)
             for r in roots:
-                self.readers[r] = self.readers.get(r, 0) + 1
-        # Values laid side by side take their memory all at once, whenever the first of them is made.
-        self.reserved = {plan.root(a.inputs[i]) for a in actions for i in a.adjacent()}
-        self.height = self._heights()
-        self.ready = [a for a in actions if not self.waiting[a]]
+                self.readers.setdefault(r, set()).add(a)
 
     def _heights(self) -> dict[Action, int]:
         """How many actions stand between each one and the end, on the longest way."""
@@ -68,16 +78,18 @@ class _Queue:
             height[a] = 1 + max((height[b] for b in self.followers[a]), default=0)
         return height
 
-    def _rank(self, action: Action) -> tuple[int, int, int]:
-        if action.op == "load":
-            return 0, 0, self.number[action]
-        growth = self._growth(action)
-        return (1, growth, self.number[action]) if growth <= 0 else (2, -self.height[action], self.number[action])
+    def _offer(self, action: Action) -> None:
+        """Queue an action that could run; again when it has come to free more."""
+        growth = self._growth(action) if action.op != "load" else -sys.maxsize
+        if growth <= 0:
+            heapq.heappush(self.freeing, (growth, self.number[action], action))
+        else:
+            heapq.heappush(self.others, (-self.height[action], self.number[action], action))
 
     def _growth(self, action: Action) -> int:
         """By how many bytes the living values grow."""
         made = sum(self._nbytes(v) for v in action.outputs if v not in self.reserved)
-        last = {r for r in map(self.plan.root, action.reads) if self.readers[r] == 1 and r not in self.reserved}
+        last = {r for r in map(self.plan.root, action.reads) if len(self.readers[r]) == 1 and r not in self.reserved}
         return made - sum(map(self._nbytes, last))
 
     def _nbytes(self, root: Value) -> int:
@@ -86,12 +98,17 @@ class _Queue:
 
     def take(self) -> Action:
         """The next action."""
-        action = min(self.ready, key=self._rank)
-        self.ready.remove(action)
+        action = heapq.heappop(self.freeing or self.others)[-1]
+        while action in self.taken:  # it was offered more than once
+            action = heapq.heappop(self.freeing or self.others)[-1]
+        self.taken.add(action)
         for r in {self.plan.root(v) for v in action.reads}:
-            self.readers[r] -= 1
+            self.readers[r].remove(action)
+            for last in self.readers[r] if len(self.readers[r]) == 1 else ():
+                if not self.waiting[last]:
+                    self._offer(last)
         for b in self.followers[action]:
             self.waiting[b] -= 1
             if not self.waiting[b]:
-                self.ready.append(b)
+                self._offer(b)
         return action

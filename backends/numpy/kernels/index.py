@@ -14,9 +14,17 @@ from .contract import Array, Calls, dense, kernel, scalar
 @kernel("take")
 def take(do: Calls, x: Array, indices: Array, y: Array, *, axis: int) -> None:
     """The indices are checked first: NumPy would buffer the result to leave it as it was on an error."""
-    if do.xp is np:
+    if do.xp is np:  # on a GPU it would have to wait for the answer
         do(check_indices, indices, x.shape[axis])
-    do(do.xp.take, x, indices, axis, y, "clip")
+    pick(do, x, indices, axis, y)
+
+
+def pick(do: Calls, x: Array, indices: Array, axis: int, y: Array) -> None:
+    """``take`` with indices that are known to be inside."""
+    if do.xp is np:
+        do(np.take, x, indices, axis, y, "clip")
+    else:
+        do(do.xp.take, x, indices, axis, y)
 
 
 def check_indices(indices: Array, size: int) -> None:

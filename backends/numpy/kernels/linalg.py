@@ -11,7 +11,7 @@ def matmul(do: Calls, a: Array, b: Array, y: Array) -> None:
     if a.ndim == b.ndim == 2:
         do(do.xp.dot, a, b, y)  # the same product as matmul's, with less ado
     else:
-        do(do.xp.matmul, a, b, y)
+        do(do.xp.matmul, a, b, out=y)
 
 
 def for_blas(do: Calls, x: Array) -> Array:

@@ -5,54 +5,58 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .contract import KERNELS, Array, Calls, Kernel, kernel, ones
+import numpy as np
 
+from .contract import KERNELS, Array, Calls, Kernel, ones
 
-def _reduction(ufunc: str) -> Kernel:
-    def build(do: Calls, x: Array, y: Array, *, axis: tuple[int, ...], keepdims: bool) -> None:
-        reduce_over(do, ufunc, x, y, axis)
+Axes = tuple[int, ...]
 
-    return Kernel(build)
-
-
-def reduce_over(do: Calls, ufunc: str, x: Array, y: Array, axis: tuple[int, ...]) -> None:
-    """y becomes the reduction of x over some axes; y may have them at size 1 or not at all."""
-    if not axis:
-        do(do.xp.copyto, y, x.reshape(y.shape))
-        return
-    bare = y.reshape(tuple(d for a, d in enumerate(x.shape) if a not in axis))
-    do(getattr(do.xp, ufunc).reduce, x, axis if len(axis) > 1 else axis[0], None, bare)
-
-
-REDUCTIONS = {
+UFUNC = {
     "sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "all": "logical_and", "any": "logical_or",
 }  # fmt: skip
-KERNELS.update({op: _reduction(ufunc) for op, ufunc in REDUCTIONS.items()})
-_by_ufunc = KERNELS["sum"].build
 
 
-@kernel("sum")
-def sum_(do: Calls, x: Array, y: Array, *, axis: tuple[int, ...], keepdims: bool) -> None:
-    """Over the leading or the trailing axes of a contiguous array: a product with ones, which BLAS does faster."""
-    if x.dtype.kind == "f" and x.dtype.itemsize >= 4 and x.flags.c_contiguous and x.size and 0 < len(axis) < x.ndim:
-        n = len(axis)
-        size = math.prod(x.shape[a] for a in axis)
-        if axis == tuple(range(n)):
-            do(do.xp.dot, ones(do, size, x.dtype), x.reshape(size, -1), y.reshape(-1))
-            return
-        if axis == tuple(range(x.ndim - n, x.ndim)):
-            do(do.xp.dot, x.reshape(-1, size), ones(do, size, x.dtype), y.reshape(-1))
-            return
-    _by_ufunc(do, x, y, axis=axis, keepdims=keepdims)
+def reduce_over(do: Calls, op: str, x: Array, y: Array, axis: Axes) -> None:
+    """y becomes the reduction of x over some axes; y may have them at size 1 or not at all."""
+    bare = y.reshape(tuple(d for a, d in enumerate(x.shape) if a not in axis))
+    if not axis:
+        do(do.xp.copyto, bare, x)
+    elif op == "sum" and _by_product(do, x, bare, axis):
+        return
+    elif do.xp is np:  # without the detour that np.sum and its like make
+        do(getattr(np, UFUNC[op]).reduce, x, axis if len(axis) > 1 else axis[0], None, bare)
+    else:
+        do(getattr(do.xp, op), x, axis, out=bare)
+
+
+def _by_product(do: Calls, x: Array, y: Array, axis: Axes) -> bool:
+    """Sum the leading or the trailing axes of a contiguous array as a product with ones, which BLAS does faster."""
+    inner = math.prod(x.shape[a] for a in axis)
+    leading, trailing = axis == tuple(range(len(axis))), axis == tuple(range(x.ndim - len(axis), x.ndim))
+    if x.dtype.name not in ("float32", "float64") or not x.flags.c_contiguous or not x.size or leading == trailing:
+        return False
+    if leading:
+        do(do.xp.dot, ones(do, inner, x.dtype), x.reshape(inner, -1), y.reshape(-1))
+    else:
+        do(do.xp.dot, x.reshape(-1, inner), ones(do, inner, x.dtype), y.reshape(-1))
+    return True
+
+
+def _reduction(op: str) -> Kernel:
+    def build(do: Calls, x: Array, y: Array, *, axis: Axes, keepdims: bool) -> None:
+        reduce_over(do, op, x, y, axis)
+
+    return Kernel(build)
 
 
 def _arg(name: str) -> Callable[..., None]:
     def build(do: Calls, x: Array, y: Array, *, axis: int) -> None:
         found = do.workspace(y.shape, "int64")
-        do(getattr(do.xp, name), x, axis, found)
+        do(getattr(do.xp, name), x, axis=axis, out=found)
         do(do.xp.copyto, y, found, "unsafe")
 
     return build
 
 
+KERNELS.update({op: _reduction(op) for op in UFUNC})
 KERNELS.update({name: Kernel(_arg(name)) for name in ("argmax", "argmin")})

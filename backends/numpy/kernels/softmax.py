@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .contract import Array, Calls, dense, first, kernel, ones, scalar
+from .contract import Array, Calls, dense, first, kernel, scalar
+from .index import pick
 from .reduce import reduce_over
 
 LARGEST_TABLE = 512  # classes up to which one-hot rows are looked up in a table of all of them
@@ -15,17 +16,14 @@ LARGEST_TABLE = 512  # classes up to which one-hot rows are looked up in a table
 def _shifted(do: Calls, x: Array, y: Array, axis: int) -> None:
     """y becomes x minus its largest element along the axis."""
     top = do.workspace(_kept(x, axis), x.dtype)
-    reduce_over(do, "maximum", x, top, (axis,))
+    reduce_over(do, "max", x, top, (axis,))
     do(do.xp.subtract, x, top, y)
 
 
 def _total(do: Calls, x: Array, axis: int) -> Array:
     """The sums along the axis, which stays with size 1."""
     total = do.workspace(_kept(x, axis), x.dtype)
-    if axis == x.ndim - 1 and x.flags.c_contiguous and x.size:
-        do(do.xp.dot, x.reshape(-1, x.shape[-1]), ones(do, x.shape[-1], x.dtype), total.reshape(-1))
-    else:
-        reduce_over(do, "add", x, total, (axis,))
+    reduce_over(do, "sum", x, total, (axis,))
     return total
 
 
@@ -76,7 +74,7 @@ def look_up_one_hot(do: Calls, index: Array, y: Array) -> None:
     """Rows for a ``class_index``."""
     xp, classes, dtype = do.xp, y.shape[-1], y.dtype.name
     table = do.constant(("one_hot", classes, dtype), lambda: xp.eye(classes + 1, classes, dtype=dtype))
-    do(xp.take, table, index, 0, y, "clip")
+    pick(do, table, index, 0, y)
 
 
 def _compared(do: Calls, indices: Array, y: Array, num_classes: int, at: int) -> None:
@@ -151,6 +149,6 @@ class _Losses:
         do, (rows, width), total = self.do, self.padded.shape, self.total.reshape(-1)
         starts = do.constant(("starts", rows, width), lambda: do.xp.arange(rows) * width)
         do(do.xp.add, self.index, starts, self.index)
-        do(do.xp.take, self.padded.reshape(-1), self.index, None, self.losses, "clip")
+        pick(do, self.padded.reshape(-1), self.index, 0, self.losses)
         do(do.xp.log, total, total)
         do(do.xp.subtract, total, self.losses, self.losses)

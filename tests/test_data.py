@@ -175,8 +175,8 @@ def test_broken_npz(tmp_path: Path) -> None:
     )
     assert message_of(lambda: load(pickled)).startswith(f"{pickled}: array 'x' cannot be read (Object arrays")
     missing = tmp_path / "none.npz"
-    assert message_of(lambda: load(missing)) == f"{missing}: no such file or folder. Received looked for {missing}."
-    assert message_of(lambda: load("npz", path=missing)) == f"{missing}: no such file. Received looked for {missing}."
+    assert message_of(lambda: load(missing)) == f"{missing}: no such file or folder. Looked for {missing}."
+    assert message_of(lambda: load("npz", path=missing)) == f"{missing}: no such file. Looked for {missing}."
 
 
 def test_nan_labels_are_not_cast_to_integers(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_mnist_says_which_file_is_missing_or_wrong(tmp_path: Path) -> None:
 def test_folders(tmp_path: Path) -> None:
     missing = tmp_path / "gone"
     assert message_of(lambda: load("mnist", path=str(missing))) == (
-        f"{missing}: no such folder. Received looked for {missing}."
+        f"{missing}: no such folder. Looked for {missing}."
     )
     assert message_of(lambda: load(tmp_path)) == (
         f"{tmp_path}: no data set that can be recognised. Expected a .npz or .csv file, or a folder with "

@@ -117,7 +117,7 @@ def existing_folder(path: str | PathLike[str]) -> Path:
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise DataError("no such folder", where=str(path), received=f"looked for {folder.absolute()}")
+        raise DataError("no such folder", where=str(path), fix=f"Looked for {folder.absolute()}")
     return folder
 
 

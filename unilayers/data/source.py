@@ -87,7 +87,7 @@ def _at(path: Path, given: str) -> type[Source]:
     """The class of source that reads what lies at ``path``."""
     if not path.exists():
         if path.suffix or len(path.parts) > 1:
-            raise DataError("no such file or folder", where=given, received=f"looked for {path.absolute()}")
+            raise DataError("no such file or folder", where=given, fix=f"Looked for {path.absolute()}")
         raise UnilayersError(f"unknown dataset {given!r}", where="data", fix=nearest(given, names()))
     for cls in Source.registry:
         if cls.claims(path):

@@ -115,7 +115,7 @@ def existing(path: str | PathLike[str]) -> Path:
     """
     found = Path(path).expanduser()
     if not found.is_file():
-        raise DataError("no such file", where=str(path), received=f"looked for {found.absolute()}")
+        raise DataError("no such file", where=str(path), fix=f"Looked for {found.absolute()}")
     return found
 
 

@@ -19,7 +19,7 @@ from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.hints import PositiveFloat, Probability
 from unilayers.ops import dtype_of, shape_of
-from unilayers.ops.define import put_beside
+from unilayers.ops.define import TAPES, Box, boxed, put_beside, unboxed
 from unilayers.registry import Configurable, arguments_of, parameters, resolve, snake_case
 from unilayers.spec import INTS, Dim, is_float, normalize_axis, promote, public_shape
 
@@ -82,14 +82,20 @@ class Loss(Configurable, family="loss"):
         Raises:
             ShapeError: naming the loss, if shapes do not fit.
         """
+        given = (y_true, y_pred, sample_weight)
         try:
-            dtype = self.dtype or promote(dtype_of(y_pred), floatx())
-            y_pred = cast(y_pred, dtype)
-            y_true = beside(y_true if self.integer_labels else cast(y_true, dtype), y_pred)
-            values = self.call(y_true, y_pred)
-            return weighted_reduction(values, sample_weight, self.mask(y_true, y_pred), self.reduction)
+            result = self._on_boxes(*map(boxed, given))
         except UnilayersError as error:
             raise error.inside(repr(self)) from None
+        return result if TAPES.get() or any(isinstance(x, Box) for x in given) else unboxed(result)
+
+    def _on_boxes(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """Operators in ``call`` are ops, also on an engine's arrays."""
+        dtype = self.dtype or promote(dtype_of(y_pred), floatx())
+        y_pred = cast(y_pred, dtype)
+        y_true = beside(y_true if self.integer_labels else cast(y_true, dtype), y_pred)
+        values = self.call(y_true, y_pred)
+        return weighted_reduction(values, sample_weight, self.mask(y_true, y_pred), self.reduction)
 
 
 def get(identifier: Any, y_true: Any = None, y_pred: Any = None, *, where: str = "") -> Loss | None:

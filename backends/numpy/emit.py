@@ -14,6 +14,7 @@ from unilayers.graph import Value
 
 from .action import Action
 from .arena import Storage
+from .direct import TEXT
 from .plan import Plan
 
 Array = Any
@@ -51,9 +52,13 @@ class Writer:
         returned: dict[str, str] = {}
         loaded = [a for a in self.plan.actions if a.op == "load"]
         given = {a.attrs["position"]: f"{self.name(self.arrays[a.outputs[0]])}_in" for a in loaded}
+        given |= {i: self.name(self.arrays[v]) for i, v in enumerate(self.plan.graph.inputs) if v in self.plan.direct}
         if given:
             inputs = [given.get(i, "_") for i in range(len(self.plan.graph.inputs))]
             self._lines.append(f"[{', '.join(inputs)}] = inputs")
+        for i, v in enumerate(self.plan.graph.inputs):
+            if v in self.plan.direct:
+                self._take(v, given[i])
         for action in self.plan.actions:
             arrays = [self.arrays[v] for v in (*action.inputs, *action.outputs)]
             match action.op:
@@ -75,6 +80,20 @@ class Writer:
         inline = isinstance(buffer, np.ndarray)  # what load() does there, without the call
         self._lines.append(f"{name}[...] = {given}" if inline else f"{self.name(load)}({name}, {given})")
 
+    def _take(self, value: Value, name: str) -> None:
+        """Use an input as it comes, and make the views of it that are needed."""
+        dtype = self.name(self.arrays[value].dtype, value.dtype)
+        self._lines.append(f"if {name}.dtype is not {dtype}: {name} = {name}.astype({dtype})")
+        needed = {v for a in self.plan.actions for v in a.inputs}
+        for v in self.plan.views.get(value, ())[::-1]:
+            if v in needed:
+                needed.add(v.node.inputs[0])
+        for v in self.plan.views.get(value, ()):
+            if v in needed and v.node.op in TEXT:
+                text = TEXT[v.node.op].format(x=self.name(self.arrays[v.node.inputs[0]]), **v.node.attrs)
+                self._name_value(v, "v")
+                self._lines.append(f"{self.name(self.arrays[v])} = {text}")
+
     def _write(self, action: Action, arrays: list[Array]) -> None:
         for v in (*action.inputs, *action.outputs):
             self._name_value(v, "c" if v.node.op == "constant" else "v")
@@ -91,7 +110,8 @@ class Writer:
         self._lines.append(f"{self._function(function)}({', '.join(said)})")
 
     def workspace(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        storage, shape, dtype = self._given.pop(0)
+        storage, planned, dtype = self._given.pop(0)
+        assert tuple(shape) == planned, "the kernel asks for other memory than it did when the step was planned"
         array = self._cut(storage, shape, dtype)
         self.name(array, "w")
         return array

@@ -40,7 +40,7 @@ class LinkedStep:
     """
 
     def __init__(self, graph: Graph, xp: Any, table: Table) -> None:
-        self.plan, self.source, self._xp = Plan(graph, table), "", xp
+        self.plan, self.source, self._xp = Plan(graph, table, direct=xp is np), "", xp
         self._memory = aligned(xp, self.plan.arena_bytes)
         self._constants: dict[Any, Array] = {}
         self._fixed = {self.plan.storage[v]: xp.asarray(v.node.attrs["value"].array) for v in self.plan.constants()}
@@ -74,6 +74,8 @@ class LinkedStep:
             key = (storage, spec)
             if key not in made:
                 owner = owners.get(storage)
+                if storage.kind == "input":
+                    owner = np.empty(spec.shape, spec.dtype)  # only for its name
                 cut = self._cut(storage, spec.shape, spec.dtype) if owner is None else _as_shape(owner, spec.shape)
                 made[key] = cut
             return made[key]

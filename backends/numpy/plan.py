@@ -17,6 +17,7 @@ from unilayers.spec import Spec
 
 from .action import MOVES, Action
 from .arena import Storage, lower_bound, place, together
+from .direct import direct_inputs
 from .fuse import fuse
 from .kernels import Kernel, from_function
 from .order import ordered
@@ -32,15 +33,17 @@ class Plan:
     Args:
         graph: Specialised and lowered.
         table: Functions for ops without a kernel.
+        direct: Whether inputs may be read where the caller has them.
 
     Attributes:
         actions: In running order.
         storage: Where each value lives.
         base: For a value that is a view, the value whose memory it shows; ``views`` is the reverse.
+        direct: Inputs that are not loaded.
         arena_bytes, lower_bound: The arena's size, and the bytes that are alive at the fullest moment.
     """
 
-    def __init__(self, graph: Graph, table: Table) -> None:
+    def __init__(self, graph: Graph, table: Table, direct: bool = False) -> None:
         self.graph, self.table = graph, table
         self.base: dict[Value, Value] = {}
         self.views: dict[Value, list[Value]] = {}
@@ -49,6 +52,10 @@ class Plan:
         for node in graph.nodes:
             self._lay_out(node)
         actions = fuse(self, _actions(self))
+        self.direct = direct_inputs(self, actions) if direct else set()
+        actions = [a for a in actions if a.op != "load" or a.outputs[0] not in self.direct]
+        for v in self.direct:
+            self.storage[v].kind = "input"
         _snapshot_exchanged_state(self, actions)
         before = _write_state_in_place(self, actions)
         self.actions = ordered(self, actions, before)
@@ -194,7 +201,8 @@ def _write_state_in_place(plan: Plan, actions: list[Action]) -> dict[Action, set
                 followers[producer[plan.root(v)]].add(a)
     for store in [a for a in actions if a.op == "store"]:
         value, state = store.inputs
-        root, others = plan.root(value), set(readers.get(state, ()))
+        # An input that is read in place could be the state's own memory, so it counts as the old state.
+        root, others = plan.root(value), {a for v in (state, *plan.direct) for a in readers.get(v, ())}
         maker = producer.get(root)
         if maker is not None and _may_overwrite(plan, maker, value, state) and not others & _behind(maker, followers):
             others.discard(maker)
@@ -204,8 +212,9 @@ def _write_state_in_place(plan: Plan, actions: list[Action]) -> dict[Action, set
             for a in others:
                 followers[a].add(maker)
         else:
-            before[store] |= others - {store}
-            for a in others - {store}:
+            others -= {store, *_behind(store, followers)}
+            before[store] |= others
+            for a in others:
                 followers[a].add(store)
     return before
 

@@ -24,7 +24,8 @@ Array = Any
 class Calls(Protocol):
     """Who listens to a kernel: ``do(function, *args)`` asks for one call, whose results go into arrays among ``args``.
 
-    Kernels may look at shapes, dtypes and strides, never at values: those are not there yet.
+    Kernels may look at shapes, dtypes and strides, never at values: those are not there yet. Operands and results reach
+    a function among its arguments (in lists, too), not through its closure: the compiler looks for them there.
     """
 
     xp: Any

@@ -174,7 +174,7 @@ class Update:
             for p, g, *rest in blocks(size, run, (t, u)):
                 parts.append((p, g, rest[:slots], rest[slots], rest[slots + 1 : -2], *rest[-2:]))
 
-        def update(*given: Array) -> None:
+        def update(parts: Sequence[Any], *given: Array) -> None:
             numbers = [float(x) for x in given]
             rate[()] = rate_of(*numbers)
             if decay:
@@ -183,7 +183,7 @@ class Update:
                 step(*part)
 
         update.__name__ = name
-        do(update, *scalars)
+        do(update, parts, *scalars)
 
 
 def runs(xp: Any, groups: Sequence[tuple[Array, ...]]) -> Iterator[list[Array]]:

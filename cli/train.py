@@ -29,7 +29,7 @@ def train(
 ) -> None:
     """Train by a recipe; keeps recipe, history, checkpoint and environment in a run folder."""
     from unilayers.errors import UnilayersError
-    from unilayers.recipe import load_recipe
+    from unilayers.recipe import load_recipe, recipe_file
 
     from .report import Announce, scores
 
@@ -45,7 +45,7 @@ def train(
     changes = options.overrides(
         set_, backend=backend, device=device, dtype=dtype, seed=seed, fit__epochs=epochs, fit__batch_size=batch_size
     )
-    source = str(recipe) if resume is None else resume / "recipe.yaml"
+    source = str(recipe) if resume is None else recipe_file(resume)
     loaded = load_recipe(source, changes, allow_imports)
     announce = [] if quiet else [Announce(loaded, summary=verbose)]
     result = loaded.train(

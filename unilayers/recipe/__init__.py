@@ -7,7 +7,7 @@
 
 from unilayers.recipe.fit import check_fit
 from unilayers.recipe.recipe import Parts, Recipe, load_recipe, shipped
-from unilayers.recipe.run import Interrupted, Result, evaluate_run, open_run, read_history, scores
+from unilayers.recipe.run import Interrupted, Result, evaluate_run, open_run, read_history, recipe_file, scores
 
 __all__ = [
     "Interrupted",
@@ -19,6 +19,7 @@ __all__ = [
     "load_recipe",
     "open_run",
     "read_history",
+    "recipe_file",
     "scores",
     "shipped",
 ]

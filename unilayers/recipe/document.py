@@ -164,6 +164,8 @@ class _Builder:
         if self.count > MAX_VALUES or any(n is node for n in self.open):
             raise self._error(node, path, "aliases that stand for too much", fix="Write the values out")
         self.open.append(node)
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (_TAG + "map", _TAG + "seq"):
+            raise self._error(node, path, "a tag that recipes do not have", received=node.tag)
         if isinstance(node, yaml.MappingNode):
             found: Any = self._mapping(node, path)
         elif isinstance(node, yaml.SequenceNode):

@@ -14,7 +14,7 @@ from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
-from unilayers.errors import UnilayersError, nearest
+from unilayers.errors import RecipeError, UnilayersError, nearest
 from unilayers.hints import check_value, describe, fits
 from unilayers.recipe.document import Cursor, dotted, shown
 from unilayers.registry import Registry, defaults_of, hints_of, parameters, plain
@@ -80,28 +80,29 @@ class Checker:
 
     def named(self, registry: Registry, at: Cursor, name: str | None = None) -> type:
         """The class called ``name``, or as the value at ``at`` says; imported if that is allowed."""
+        key = name is not None
         name = at.value if name is None else name
         if not isinstance(name, str):
             raise at.error(f"not a name of {_article(registry.family)}", received=shown(name))
         if name not in registry and IMPORT_PATH.fullmatch(name):
-            self._import(name, registry, at)
+            self._import(name, registry, partial(at.error, key=key))
         if name not in registry:
-            raise at.error(f"unknown {registry.family} {name!r}", key=True, fix=nearest(name, registry.names()))
+            raise at.error(f"unknown {registry.family} {name!r}", key=key, fix=nearest(name, registry.names()))
         return registry.get(name)
 
-    def _import(self, name: str, registry: Registry, at: Cursor) -> None:
+    def _import(self, name: str, registry: Registry, refuse: Callable[..., RecipeError]) -> None:
         if not self.allow_imports:
             fix = "Importing runs that module's code: say --allow-imports (allow_imports=True) if you trust it"
-            raise at.error(f"{registry.family} {name!r} is not part of unilayers", key=True, fix=fix)
+            raise refuse(f"{registry.family} {name!r} is not part of unilayers", fix=fix)
         try:
             with importable(self.folders):
                 importlib.import_module(name.partition(":")[0])
         except ImportError as error:
             fix = f"Looked in {', '.join(map(str, self.folders))} and in Python's path" if self.folders else ""
-            raise at.error(f"cannot import {name!r}: {error}", key=True, fix=fix) from error
+            raise refuse(f"cannot import {name!r}: {error}", fix=fix) from error
         if name not in registry:
             problem = f"the module has no {registry.family} {name.partition(':')[2]!r}"
-            raise at.error(problem, key=True, expected=f"a subclass of {registry.base.__name__}")
+            raise refuse(problem, expected=f"a subclass of {registry.base.__name__}")
 
     # ---- arguments
 

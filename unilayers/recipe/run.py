@@ -122,7 +122,7 @@ def open_run(
     Raises:
         UnilayersError: if it is no run folder, or its checkpoint is missing, damaged or of another model.
     """
-    recipe = load_recipe(_existing(folder) / RECIPE, overrides, allow_imports)
+    recipe = load_recipe(recipe_file(folder), overrides, allow_imports)
     model = recipe.build()
     with config.dtype_scope(recipe.dtype):
         load_state(model, Path(folder) / CHECKPOINT)
@@ -205,8 +205,16 @@ def _unused(out: str | PathLike[str] | None, name: str) -> Path:
     return folder
 
 
+def recipe_file(folder: str | PathLike[str]) -> Path:
+    """The resolved recipe in a run folder.
+
+    Raises:
+        UnilayersError: if the folder holds no run.
+    """
+    return _existing(folder) / RECIPE
+
+
 def _existing(folder: str | PathLike[str] | None) -> Path:
-    """A folder that holds a run."""
     if folder is None:
         raise UnilayersError(
             "no run folder to go on with", where="resume", fix="Name it: train(out=folder, resume=True)"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.data import Csv, check
+from unilayers.data import Csv, Source, check
 from unilayers.errors import DataError, UnilayersError, nearest
 from unilayers.layers.base import leaves_of
 from unilayers.models import Model
@@ -64,7 +64,8 @@ def _from_npz(file: Path, recipe: Recipe) -> np.ndarray:
 
 
 def _from_csv(file: Path, recipe: Recipe) -> np.ndarray:
-    given = recipe.settings["data"]
+    data = recipe.settings["data"]
+    given = data if Source.registry.get(data["dataset"]) is Csv else {}
     options = {name: given[name] for name in ("delimiter", "header") if name in given}
     columns = _columns(file, **options)
     features = given.get("features")

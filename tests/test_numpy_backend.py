@@ -595,6 +595,21 @@ def test_labels_of_every_integer_type(dtype: str) -> None:
     assert_same(found["loss"], np.where(labels >= 0, math.log(200), math.nan))
 
 
+def test_empty_batches() -> None:
+    x, y = leaf("input", "x", Spec((0, 6, 6, 2), "float64")), leaf("input", "y", Spec((0,), "int32"))
+    kernel, bias = leaf("state", "kernel", Spec((3, 3, 2, 4), "float64")), leaf("state", "bias", Spec((4,), "float64"))
+    with tracing():
+        conv = ops.max_pool(ops.relu(ops.conv(x, kernel, padding="same") + bias), 2)
+        logits = ops.reshape(ops.avg_pool(ops.erf(ops.dropout(conv, 3, rate=0.5, key=(1, 2))), 3), (0, 4))
+        loss = ops.sum(ops.sparse_softmax_cross_entropy(logits, y) + ops.sum(ops.softmax(ops.relu(logits)), 1))
+        grads = gradients(loss, [kernel, bias, x])
+    outputs = {"loss": loss, "logits": logits, "kernel": grads[0], "bias": grads[1], "x": grads[2]}
+    step, given = planned(Graph((x, y), (kernel, bias), outputs)), [np.zeros(v.shape, v.dtype) for v in (x, y)]
+    _, found = step(BACKEND.put([np.ones((3, 3, 2, 4)), np.ones(4)], "cpu"), given)
+    for name, value in outputs.items():
+        assert_same(found[name], np.zeros(value.shape))
+
+
 @pytest.mark.parametrize("shape", [(7, 9), (8, 12)])
 def test_ties_in_touching_windows_go_to_the_first(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)

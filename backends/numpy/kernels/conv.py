@@ -205,6 +205,9 @@ def _clear(do: Calls, padded: Array | None) -> None:
 @kernel("conv_kernel_grad")
 def conv_kernel_grad(do: Calls, x: Array, g: Array, y: Array, *, shape: Sizes, groups: int, **attrs: Any) -> None:
     """The sum of the blocks' products, columns transposed times gradient."""
+    if not x.size:
+        do(y.fill, 0)
+        return
     x, g = dense(do, x), dense(do, g)
     geometry, each = Geometry(x.shape, shape, groups=groups, **attrs), Batch(do)
     columns = Columns(each, geometry, x.dtype)

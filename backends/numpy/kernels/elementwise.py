@@ -60,6 +60,8 @@ def row_of(do: Calls, short: Array, size: int) -> Array:
 
 def by_rows(do: Calls, function: Any, x: Array, row: Array, y: Array) -> None:
     """``function(x, row, out=y)`` for contiguous x and y of any shape, the row repeated as often as it takes."""
+    if not y.size:
+        return
     x, y = x.reshape(-1), y.reshape(-1)
     whole = y.size // row.size * row.size
     shape = (whole // row.size, row.size)

@@ -20,6 +20,7 @@ from unilayers.backends.numpy import plan as planning
 from unilayers.backends.numpy.arena import Storage, lower_bound, place
 from unilayers.backends.numpy.table import numpy_like
 
+from tests.compare import assert_close
 from unilayers import ops
 from unilayers.autodiff import gradients
 from unilayers.backend import get_backend
@@ -52,13 +53,10 @@ def naive(graph: Graph) -> Callable[..., Any]:
     return run
 
 
-def assert_same(found: Any, wanted: Any, factor: float = 1.0) -> None:
+def assert_same(found: Any, wanted: Any, factor: float = 1.0, what: str = "result") -> None:
     """Shape and dtype equal, elements close for their dtype."""
-    found, wanted = np.asarray(found), np.asarray(wanted)
-    assert found.shape == wanted.shape
-    assert found.dtype == wanted.dtype
-    close = TOLERANCE.get(wanted.dtype.name, 0.0) * factor
-    np.testing.assert_allclose(found, wanted, rtol=close, atol=close)
+    close = TOLERANCE.get(np.asarray(wanted).dtype.name, 0.0) * factor
+    assert_close(found, wanted, rtol=close, atol=close, what=what)
 
 
 # ---- every op ---------------------------------------------------------------------
@@ -673,13 +671,11 @@ def test_no_warning_leaves_the_step() -> None:
 
 
 def test_runs_are_deterministic() -> None:
-    rng = np.random.default_rng(0)
     graph = by_seed(11)
     results = []
     for _ in range(2):
         step, state = planned(graph), BACKEND.put([np.ones(v.shape) for v in graph.state], "cpu")
         results.append(step(state, [np.linspace(-1, 1, int(np.prod(v.shape))).reshape(v.shape) for v in graph.inputs]))
-    del rng
     for a, b in zip(results[0][1].values(), results[1][1].values(), strict=True):
         np.testing.assert_array_equal(a, b)
 

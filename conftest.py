@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-# Before any framework is loaded: threads of several test processes that wait for each other cost more than they gain.
-os.environ.setdefault("KERAS_BACKEND", "torch")  # TensorFlow imports Keras, which would choose TensorFlow
+# Before any framework is loaded. TensorFlow imports Keras, which would then choose TensorFlow; and threads of several
+# test processes that wait for each other cost more than they gain.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(_name, "1")
 

@@ -370,9 +370,7 @@ def test_mnist_says_which_file_is_missing_or_wrong(tmp_path: Path) -> None:
 
 def test_folders(tmp_path: Path) -> None:
     missing = tmp_path / "gone"
-    assert message_of(lambda: load("mnist", path=str(missing))) == (
-        f"{missing}: no such folder. Looked for {missing}."
-    )
+    assert message_of(lambda: load("mnist", path=str(missing))) == (f"{missing}: no such folder. Looked for {missing}.")
     assert message_of(lambda: load(tmp_path)) == (
         f"{tmp_path}: no data set that can be recognised. Expected a .npz or .csv file, or a folder with "
         "MNIST-format or CIFAR-10 files. Received an empty folder."

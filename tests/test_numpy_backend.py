@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unilayers.backends.numpy import kernels
 from unilayers.backends.numpy import plan as planning
+from unilayers.backends.numpy import state as state_rules
 from unilayers.backends.numpy.arena import Storage, lower_bound, place
+from unilayers.backends.numpy.order import ordered
 from unilayers.backends.numpy.table import numpy_like
 
 from tests.compare import assert_close
@@ -267,13 +269,12 @@ def _no_lifetime(self: Storage, time: int) -> None:
 
 MUTANTS = {
     "lifetimes end too early": (Storage, "touch", _no_lifetime),
-    "any operand is overwritten": (planning, "_exact", lambda *args: True),
-    "old state is not waited for": (planning, "ordered", lambda plan, actions, before: _ORDERED(plan, actions, {})),
-    "swapped state is not copied": (planning, "_snapshot_exchanged_state", lambda plan, actions: None),
-    "readers behind the writer": (planning, "_behind", lambda action, followers: set()),
+    "any operand is overwritten": (planning.Plan, "takes_over", lambda *args: True),
+    "old state is not waited for": (planning, "ordered", lambda plan, actions, before: ordered(plan, actions, {})),
+    "swapped state is not copied": (planning, "snapshot_exchanged_state", lambda plan, actions: None),
+    "readers behind the writer": (state_rules._Waits, "behind", lambda self, action: set()),
     "every value is whole": (planning.Plan, "is_whole", lambda self, value: True),
 }
-_ORDERED = planning.ordered
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -519,6 +520,14 @@ def test_cross_entropy_and_its_gradient_share_the_exponential() -> None:
         assert_same(found["gradient"], wanted["gradient"])
 
 
+def test_labels_that_come_from_the_softmax_are_computed_first() -> None:
+    x = leaf("input", "x", Spec((5, 4), "float64"))
+    with tracing():
+        p = ops.softmax(x)
+        loss = ops.sparse_softmax_cross_entropy(x, ops.argmax(p, 1))
+    check(Graph((x,), (), {"p": p, "loss": loss}))
+
+
 @pytest.mark.parametrize("kind", ["bias", "relu", "kept", "no vector"])
 def test_bias_and_relu_join_a_convolution_where_nothing_else_reads_it(kind: str) -> None:
     x = leaf("input", "x", Spec((3, 6, 5, 2), "float64"))
@@ -569,6 +578,13 @@ def test_erf_is_accurate_relative_to_its_value(dtype: str, close: float) -> None
     ends = BACKEND.table["erf"](np.array([np.inf, -np.inf, np.nan, 0.0, -0.0], dtype))
     np.testing.assert_array_equal(ends, [1.0, -1.0, np.nan, 0.0, 0.0])
     assert np.signbit(ends[-1])
+
+
+def test_many_numbers_are_added_up_without_much_rounding() -> None:
+    x = leaf("input", "x", Spec((60_000, 8), "float32"))
+    values = np.random.default_rng(0).random((60_000, 8), dtype=np.float32)
+    _, found = planned(Graph((x,), (), {"y": ops.sum(x, 0)}))([], [values])
+    np.testing.assert_allclose(found["y"], values.sum(0, dtype="float64"), rtol=3e-7)
 
 
 @pytest.mark.parametrize("bad", [-1, 4, 2**31 - 1])

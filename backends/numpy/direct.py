@@ -9,7 +9,8 @@ import numpy as np
 
 from unilayers.graph import Value
 
-from .action import Action
+from .action import MOVES, Action
+from .kernels import Rehearsal
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -27,7 +28,7 @@ def direct_inputs(plan: Plan, actions: Sequence[Action]) -> set[Value]:
     inputs = {v for a in actions if a.op == "load" for v in a.outputs}
     found = {v for v in inputs if all(w.node.op in (*TEXT, *SAME) for w in plan.views.get(v, ()))}
     for action in actions:
-        if action.op not in ("load", "store", "return"):
+        if action.op not in MOVES:
             found -= _taken_apart(plan, action, found & {plan.root(v) for v in action.inputs})
     return found
 
@@ -41,12 +42,11 @@ def _taken_apart(plan: Plan, action: Action, inputs: set[Value]) -> set[Value]:
     return watcher.taken_apart
 
 
-class _Watcher:
-    """Listens to a kernel for what it does with some operands: ``known`` are the arrays that stand for each."""
-
-    xp = np
+class _Watcher(Rehearsal):
+    """Looks what a kernel does with some operands: ``known`` are the arrays that stand for each."""
 
     def __init__(self, known: dict[Value, list[np.ndarray]]) -> None:
+        super().__init__()
         self.known = known
         self.taken_apart: set[Value] = set()
 
@@ -62,9 +62,3 @@ class _Watcher:
             for value, arrays in self.known.items():
                 if np.may_share_memory(arg, arrays[0]) and (inside or not any(arg is a for a in arrays)):
                     self.taken_apart.add(value)
-
-    def workspace(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return np.empty(shape, dtype)
-
-    def constant(self, key: tuple[Any, ...], make: Callable[[], Any]) -> np.ndarray:
-        return np.asarray(make())

@@ -87,6 +87,19 @@ class Scene:
         array = root.node.attrs["value"].array if root.node.op == "constant" else None
         return array if array is not None and array.size == 1 else None
 
+    def depends(self, value: Value, on: Action) -> bool:
+        """Whether a value could not be computed without an action."""
+        seen: set[Value] = set()
+        stack = [self.plan.root(value)]
+        while stack:
+            maker = self._maker.get(stack.pop())
+            if maker is on:
+                return True
+            new = {self.plan.root(v) for v in maker.inputs} - seen if maker else set()
+            seen |= new
+            stack.extend(new)
+        return False
+
     def replace(
         self, old: Sequence[Action], op: str, inputs: Sequence[Value], outputs: Sequence[Value], **attrs: Any
     ) -> None:
@@ -132,11 +145,12 @@ def _losses_and_softmax(scene: Scene, action: Action) -> None:
     """Cross-entropy with the softmax of the same logits, which its gradient needs: one exponential for both."""
     if action.op != "sparse_softmax_cross_entropy":
         return
-    logits, _ = action.inputs
-    last = logits.ndim - 1
-    same = [a for a in scene.readers(logits) if a.op == "softmax" and a.inputs[0] is logits and a.attrs["axis"] == last]
-    if same:
-        scene.replace([same[0], action], "losses_and_softmax", action.inputs, (*action.outputs, *same[0].outputs))
+    logits, labels = action.inputs
+    for other in scene.readers(logits):
+        same = other.op == "softmax" and other.inputs[0] is logits and other.attrs["axis"] == logits.ndim - 1
+        if same and not scene.depends(labels, other):
+            scene.replace([other, action], "losses_and_softmax", action.inputs, (*action.outputs, *other.outputs))
+            return
 
 
 def _losses_and_gradient(scene: Scene, action: Action) -> None:
@@ -160,7 +174,9 @@ def _bias(scene: Scene, action: Action) -> None:
         return
     for result, bias in (action.inputs, action.inputs[::-1]):
         conv = scene.maker(result, "conv")
-        if conv is not None and scene.private(result, action) and _is_vector(scene.plan.sketch[bias], result.shape[-1]):
+        if conv is None or not scene.private(result, action) or action.outputs[0].shape != result.shape:
+            continue
+        if _is_vector(scene.plan.sketch[bias], result.shape[-1]):
             scene.replace([conv, action], "conv_bias", (*conv.inputs, bias), action.outputs, **conv.attrs, relu=False)
             return
 

@@ -5,7 +5,7 @@ The plan knows shapes and strides, never addresses: those come when a step is li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from .action import MOVES, Action
 from .arena import Storage, lower_bound, place, together
 from .direct import direct_inputs
 from .fuse import fuse
-from .kernels import Kernel, from_function
+from .kernels import Kernel, Rehearsal, from_function
 from .order import ordered
+from .state import snapshot_exchanged_state, write_state_in_place
 from .views import as_view, view
 
 Array = Any
@@ -56,9 +57,8 @@ class Plan:
         actions = [a for a in actions if a.op != "load" or a.outputs[0] not in self.direct]
         for v in self.direct:
             self.storage[v].kind = "input"
-        _snapshot_exchanged_state(self, actions)
-        before = _write_state_in_place(self, actions)
-        self.actions = ordered(self, actions, before)
+        snapshot_exchanged_state(self, actions)
+        self.actions = ordered(self, actions, write_state_in_place(self, actions))
         _lay_adjacent(self)
         _measure_lifetimes(self)
         _reuse_dying_operands(self)
@@ -102,6 +102,12 @@ class Plan:
         """Whether two values on the same memory have their elements at the same places."""
         x, y = self.sketch[a], self.sketch[b]
         return x.shape == y.shape and x.dtype == y.dtype and self.is_whole(a) and self.is_whole(b)
+
+    def takes_over(self, action: Action, result: Value, storage: Storage) -> bool:
+        """Whether an action's kernel allows that a result takes a storage over from all operands that are on it."""
+        touching = [i for i, v in enumerate(action.inputs) if self.storage[v] is storage]
+        allowed, at = action.overwritable(), action.outputs.index(result)
+        return all((at, i) in allowed and self.same_layout(action.inputs[i], result) for i in touching)
 
     def move(self, value: Value, storage: Storage) -> None:
         """Let a value, with all views of it, live in another storage."""
@@ -170,83 +176,6 @@ def _actions(plan: Plan) -> list[Action]:
     return [*loads, *made, *returns, *stores]
 
 
-# ---- state: new values over old ones ---------------------------------------------
-
-
-def _snapshot_exchanged_state(plan: Plan, actions: list[Action]) -> None:
-    """Where an update is the old value of a state that is updated too (two of them swapped, say), copy that first."""
-    written = {a.inputs[1] for a in actions if a.op == "store"}
-    for action in [a for a in actions if a.op == "store" and plan.root(a.inputs[0]) in written]:
-        copied, copying = plan.copy_of(action.inputs[0])
-        action.inputs = (copied, action.inputs[1])
-        actions.append(copying)
-
-
-def _write_state_in_place(plan: Plan, actions: list[Action]) -> dict[Action, set[Action]]:
-    """Let updates be computed right into the state's memory where the old value is not needed any more by then.
-
-    Returns:
-        For each action, those that must come before it for the sake of the old values they read.
-    """
-    producer = {v: a for a in actions for v in a.outputs}
-    readers: dict[Value, list[Action]] = {}
-    for a in actions:
-        for v in a.reads:
-            readers.setdefault(plan.root(v), []).append(a)
-    before: dict[Action, set[Action]] = {a: set() for a in actions}
-    followers: dict[Action, set[Action]] = {a: set() for a in actions}
-    for a in actions:
-        for v in a.reads:
-            if plan.root(v) in producer:
-                followers[producer[plan.root(v)]].add(a)
-    for store in [a for a in actions if a.op == "store"]:
-        value, state = store.inputs
-        # An input that is read in place could be the state's own memory, so it counts as the old state.
-        root, others = plan.root(value), {a for v in (state, *plan.direct) for a in readers.get(v, ())}
-        maker = producer.get(root)
-        if maker is not None and _may_overwrite(plan, maker, value, state) and not others & _behind(maker, followers):
-            others.discard(maker)
-            plan.move(root, plan.storage[state])
-            actions.remove(store)
-            before[maker] |= others
-            for a in others:
-                followers[a].add(maker)
-        else:
-            others -= {store, *_behind(store, followers)}
-            before[store] |= others
-            for a in others:
-                followers[a].add(store)
-    return before
-
-
-def _may_overwrite(plan: Plan, maker: Action, value: Value, state: Value) -> bool:
-    """Whether the action that makes ``value`` may put it where the old ``state`` is, which it may be reading."""
-    root = plan.root(value)
-    if maker.op == "load" or plan.storage[root].kind != "arena" or not plan.is_whole(value):
-        return False
-    return _exact(plan, maker, root, plan.storage[state])
-
-
-def _exact(plan: Plan, action: Action, result: Value, storage: Storage) -> bool:
-    """Whether the kernel allows that a result takes over this storage from every operand that is on it."""
-    touching = [i for i, v in enumerate(action.inputs) if plan.storage[v] is storage]
-    allowed = action.overwritable()
-    at = action.outputs.index(result)
-    return all((at, i) in allowed and plan.same_layout(action.inputs[i], result) for i in touching)
-
-
-def _behind(action: Action, followers: Mapping[Action, Iterable[Action]]) -> set[Action]:
-    """Everything that can only run after an action."""
-    found: set[Action] = set()
-    stack = [action]
-    while stack:
-        for a in followers[stack.pop()]:
-            if a not in found:
-                found.add(a)
-                stack.append(a)
-    return found
-
-
 # ---- memory -----------------------------------------------------------------------
 
 
@@ -285,38 +214,19 @@ def _reuse_dying_operands(plan: Plan) -> None:
                 and mine is not its and its.stop == time
                 and not any(plan.storage[v] is its for v in action.outputs)
                 and plan.same_layout(operand, result)
-                and _exact(plan, action, result, its)
+                and plan.takes_over(action, result, its)
             ):  # fmt: skip
                 its.stop = mine.stop
                 plan.move(result, its)
 
 
-class _Rehearsal:
-    """Listens to a kernel only to learn which workspaces it needs."""
-
-    xp = np
-
-    def __init__(self, time: int) -> None:
-        self.time = time
-        self.asked: list[tuple[Storage, tuple[int, ...], Any]] = []
-
-    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def workspace(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        array = np.empty(shape, dtype)
-        self.asked.append((Storage("arena", array.nbytes, self.time, self.time), tuple(shape), array.dtype))
-        return array
-
-    def constant(self, key: tuple[Any, ...], make: Callable[[], Any]) -> np.ndarray:
-        return np.asarray(make())
-
-
 def _rehearse(plan: Plan) -> None:
+    """Learn which workspaces the kernels need."""
     for time, action in enumerate(plan.actions):
-        if action.op in MOVES:
-            continue
-        listener = _Rehearsal(time)
-        arrays = [plan.sketch[v] for v in (*action.inputs, *action.outputs)]
-        plan.kernel(action).build(listener, *arrays, **action.attrs)
-        action.workspaces = listener.asked
+        if action.op not in MOVES:
+            listener = Rehearsal()
+            arrays = [plan.sketch[v] for v in (*action.inputs, *action.outputs)]
+            plan.kernel(action).build(listener, *arrays, **action.attrs)
+            action.workspaces = [
+                (Storage("arena", w.nbytes, time, time), w.shape, w.dtype) for w in listener.workspaces
+            ]

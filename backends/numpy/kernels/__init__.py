@@ -3,8 +3,8 @@
 from unilayers.graph import OPS
 
 from . import conv, elementwise, index, linalg, optimizer, pool, random, reduce, shape, softmax, special  # noqa: F401  (they fill KERNELS)
-from .contract import KERNELS, Immediate, Kernel, eager, from_function
+from .contract import KERNELS, Kernel, Rehearsal, eager, from_function
 
 FUSED = [name for name in KERNELS if name in OPS and OPS[name].composite]  # composite ops that run in one piece
 
-__all__ = ["FUSED", "KERNELS", "Immediate", "Kernel", "eager", "from_function"]
+__all__ = ["FUSED", "KERNELS", "Kernel", "Rehearsal", "eager", "from_function"]

@@ -127,6 +127,11 @@ def scalar(do: Calls, value: float, dtype: Any) -> Array:
     return do.constant(("scalar", value, str(dtype)), lambda: do.xp.asarray(value, dtype))
 
 
+def divisor(n: int, limit: int) -> int:
+    """The largest divisor of n that is at most ``limit``."""
+    return next(k for k in range(min(n, limit), 0, -1) if n % k == 0)
+
+
 def blocks(size: int, whole: Sequence[Array], work: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
     """Arrays cut along their first axis: the parts that belong together, then work arrays of that length."""
     for start in range(0, len(whole[0]), size):
@@ -154,6 +159,28 @@ class Batch:
 def run_all(calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
     for function, args in calls:
         function(*args)
+
+
+# ---- listening without running --------------------------------------------------------
+
+
+class Rehearsal:
+    """Listens to a kernel on arrays that are never touched, and notes the workspaces it asks for."""
+
+    xp = np
+
+    def __init__(self) -> None:
+        self.workspaces: list[np.ndarray] = []
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def workspace(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        self.workspaces.append(np.empty(shape, dtype))
+        return self.workspaces[-1]
+
+    def constant(self, key: tuple[Any, ...], make: Callable[[], Any]) -> np.ndarray:
+        return np.asarray(make())
 
 
 # ---- running at once ----------------------------------------------------------------

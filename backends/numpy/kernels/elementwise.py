@@ -28,7 +28,7 @@ def call_ufunc(do: Calls, name: str, *arrays: Array) -> None:
             by_rows(do, function, a, row_of(do, b, y.size), y)
             return
         if repeats(b, a, y, name):
-            by_rows(do, lambda b, a, out: function(a, b, out=out), b, row_of(do, a, y.size), y)
+            by_rows(do, _swapped(function), b, row_of(do, a, y.size), y)
             return
     if name in EXTREMA:  # NumPy 2.4 warns when these get their result by position
         do(function, *operands, out=y)
@@ -69,6 +69,14 @@ def by_rows(do: Calls, function: Any, x: Array, row: Array, y: Array) -> None:
         do(function, x[:whole].reshape(shape), row, out=y[:whole].reshape(shape))
     if whole < y.size:
         do(function, x[whole:], row[: y.size - whole], out=y[whole:])
+
+
+def _swapped(function: Any) -> Any:
+    def call(b: Array, a: Array, out: Array) -> None:
+        function(a, b, out=out)
+
+    call.__name__ = f"swapped_{function.__name__}"
+    return call
 
 
 def _ufunc(name: str) -> Kernel:

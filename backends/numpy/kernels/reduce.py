@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .contract import KERNELS, Array, Calls, Kernel, ones
+from .contract import KERNELS, Array, Calls, Kernel, divisor, ones
 
 Axes = tuple[int, ...]
+
+SHORT = 512  # numbers that are added up one after the other at most
 
 UFUNC = {
     "sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "all": "logical_and", "any": "logical_or",
@@ -36,10 +38,22 @@ def _by_product(do: Calls, x: Array, y: Array, axis: Axes) -> bool:
     if x.dtype.name not in ("float32", "float64") or not x.flags.c_contiguous or not x.size or leading == trailing:
         return False
     if leading:
-        do(do.xp.dot, ones(do, inner, x.dtype), x.reshape(inner, -1), y.reshape(-1))
+        _sum_rows(do, x.reshape(inner, -1), y.reshape(-1))
     else:
         do(do.xp.dot, x.reshape(-1, inner), ones(do, inner, x.dtype), y.reshape(-1))
     return True
+
+
+def _sum_rows(do: Calls, x: Array, y: Array) -> None:
+    """Many rows in two steps, sums of short blocks first: in one, the rounding errors of thousands of additions to the
+    same number would add up."""
+    rows, columns = x.shape
+    short = divisor(rows, SHORT)
+    if rows > 4 * SHORT and short >= SHORT // 16:
+        sums = do.workspace((rows // short, 1, columns), x.dtype)
+        do(do.xp.matmul, ones(do, short, x.dtype).reshape(1, -1), x.reshape(-1, short, columns), out=sums)
+        x = sums.reshape(-1, columns)
+    do(do.xp.dot, ones(do, len(x), x.dtype), x, y)
 
 
 def _reduction(op: str) -> Kernel:

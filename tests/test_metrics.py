@@ -172,13 +172,13 @@ def test_traced_equals_eager_on_every_backend(backend: str, case: Case) -> None:
     assert step.program.variables == traced.variables
     for batch in batches:
         expected = np.asarray(eager(*batch[:-1], sample_weight=batch[-1]))
-        assert_close(step(*batch), expected, rtol=2e-6, atol=1e-7, what="traced")
-    assert_close(step.engine.get(traced.result()), expected, rtol=2e-6, atol=1e-7, what="read after the program ran")
+        assert_close(step(*batch), expected, rtol=2e-6, atol=2e-6, what="traced")  # a sum may cancel
+    assert_close(step.engine.get(traced.result()), expected, rtol=2e-6, atol=2e-6, what="read after the program ran")
     traced.reset_state()
     assert float(traced.result()) == 0.0
     eager.reset_state()
     expected = np.asarray(eager(*batches[1][:-1], sample_weight=batches[1][-1]))
-    assert_close(step(*batches[1]), expected, rtol=2e-6, atol=1e-7, what="traced, after a reset")
+    assert_close(step(*batches[1]), expected, rtol=2e-6, atol=2e-6, what="traced, after a reset")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

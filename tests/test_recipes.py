@@ -933,12 +933,16 @@ def test_the_schema_takes_paths_and_imports(validator: Any) -> None:
 
 
 def test_every_argument_is_described() -> None:
+    families = (layers.Layer, ul.losses.Loss, ul.metrics.Metric, ul.optimizers.Optimizer, ul.data.Source)
+    families += (ul.initializers.Initializer, ul.regularizers.Regularizer)
+    # Classes of other tests may be registered, too.
+    ours = {c.__name__ for family in families for c in family.registry if c.__module__.startswith("unilayers.")}
     schema = json_schema()
     missing = [
         f"{name}.{argument}"
         for name, definition in schema["$defs"].items()
         for argument, described in definition.get("properties", {}).items()
-        if "." in name and not described.get("description")
+        if "." in name and name.rpartition(".")[2] in ours and not described.get("description")
     ]
     assert not missing
     assert all(schema["properties"][key].get("description") for key in schema["properties"])

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # A module may import, at the top of its files, only what stands before it.
 ORDER = [
     "errors",
+    "structure",
     "spec",
     "config",
     "hints",

@@ -21,10 +21,10 @@ from unilayers.autodiff import GradientTape, gradients
 from unilayers.backend import Backend, backend_names, get_backend
 from unilayers.errors import BackendError, ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.layers.base import leaves_of
 from unilayers.program import Program
 from unilayers.registry import parameters
 from unilayers.spec import Dim, Spec, public_shape
+from unilayers.structure import leaves_of
 from unilayers.variable import Trace, Variable, trace_into
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own

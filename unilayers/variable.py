@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from unilayers.config import floatx
 from unilayers.errors import ShapeError
 from unilayers.graph import Graph, Value, leaf, tracing
 from unilayers.graph.operators import Operators
-from unilayers.ops.define import TAPES, Box
+from unilayers.ops.define import TAPES, TRACE, Box
 from unilayers.spec import Spec, check_dtype, dtype_name
 
 
@@ -247,20 +246,17 @@ class Trace:
         return list(self.leaves)
 
 
-_TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
-
-
 def current_trace() -> Trace | None:
     """The trace being recorded, or None."""
-    return _TRACE.get()
+    return TRACE.get()
 
 
 @contextmanager
 def trace_into(trace: Trace) -> Iterator[Trace]:
     """Record what runs inside the block into ``trace``."""
-    token = _TRACE.set(trace)
+    token = TRACE.set(trace)
     try:
         with tracing():
             yield trace
     finally:
-        _TRACE.reset(token)
+        TRACE.reset(token)

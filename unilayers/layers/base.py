@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY
@@ -19,6 +19,7 @@ from unilayers.graph import Value, leaf
 from unilayers.ops.define import TAPES, Box, boxed, unboxed
 from unilayers.registry import Configurable, snake_case
 from unilayers.spec import is_float, normalize_axis, public_shape
+from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, current_trace, trace_into
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
@@ -34,25 +35,7 @@ def training_phase(training: bool | None) -> Iterator[None]:
         _TRAINING.reset(token)
 
 
-# ---- nested arguments ---------------------------------------------------------
-
-
-def map_structure(function: Callable[[Any], Any], structure: Any) -> Any:
-    """Apply ``function`` to every leaf of nested lists, tuples and dicts."""
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(map_structure(function, x) for x in structure)
-    if isinstance(structure, dict):
-        return {k: map_structure(function, x) for k, x in structure.items()}
-    return function(structure)
-
-
-def leaves_of(structure: Any) -> list[Any]:
-    """The leaves of nested lists, tuples and dicts, in order."""
-    if isinstance(structure, (list, tuple)):
-        return [leaf for x in structure for leaf in leaves_of(x)]
-    if isinstance(structure, dict):
-        return [leaf for k in structure for leaf in leaves_of(structure[k])]
-    return [structure]
+# ---- arguments ----------------------------------------------------------------
 
 
 def is_tensor(x: Any) -> bool:

@@ -10,12 +10,13 @@ from unilayers.errors import GraphError, UnilayersError
 from unilayers.graph import OPS, Node, Value, tracing
 from unilayers.graph.passes import map_attr
 from unilayers.graph.serialize import decode_attrs, encode_attrs
-from unilayers.layers.base import Call, Layer, leaves_of, map_structure
+from unilayers.layers.base import Call, Layer
 from unilayers.models.model import Model
 from unilayers.models.sequential import _common
 from unilayers.ops.define import bind
 from unilayers.registry import resolve, serialize
 from unilayers.spec import Dim, evaluate
+from unilayers.structure import leaves_of, map_structure
 
 
 class Functional(Model, abstract=True):

@@ -9,9 +9,10 @@ import numpy as np
 
 from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
-from unilayers.layers.base import Layer, map_structure
+from unilayers.layers.base import Layer
 from unilayers.registry import snake_case
 from unilayers.spec import public_shape
+from unilayers.structure import map_structure
 from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
 from unilayers.variable import Trace, trace_into

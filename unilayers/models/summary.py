@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unilayers import ops
-from unilayers.layers.base import Layer, leaves_of, map_structure
+from unilayers.layers.base import Layer
 from unilayers.spec import public_shape
+from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, trace_into
 
 if TYPE_CHECKING:

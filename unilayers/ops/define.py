@@ -85,7 +85,22 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
+class Tracer(Protocol):
+    """A trace that turns what is done with variables into a graph, as control flow sees it.
+
+    Attributes:
+        current: The present value of every variable that was assigned to.
+        losses: Scalars that layers added to the loss.
+    """
+
+    current: dict[Any, Value]
+    losses: list[Value]
+
+    def read(self, variable: Any) -> Value: ...
+
+
 TAPES: ContextVar[tuple[Recorder, ...]] = ContextVar("tapes", default=())
+TRACE: ContextVar[Any] = ContextVar("trace", default=None)  # a Tracer, or None
 
 
 def to_numpy(x: Any) -> np.ndarray:

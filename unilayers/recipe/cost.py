@@ -9,11 +9,11 @@ import numpy as np
 from unilayers import config, losses
 from unilayers.graph import OPS, Graph
 from unilayers.graph.passes import eliminate_common, simplify, specialise
-from unilayers.layers.base import map_structure
 from unilayers.models import Model
 from unilayers.recipe.fit import leaves_of_shapes, loss_of
 from unilayers.recipe.recipe import Recipe
 from unilayers.spec import ITEMSIZE, is_float, public_shape
+from unilayers.structure import map_structure
 from unilayers.training import steps
 
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from unilayers import losses
 from unilayers.data import Dataset, check
-from unilayers.layers.base import leaves_of
 from unilayers.models import Model
 from unilayers.recipe.fields import explained
 from unilayers.recipe.recipe import Parts, Recipe
 from unilayers.recipe.sections import INPUT, layer_name
 from unilayers.spec import public_shape
+from unilayers.structure import leaves_of
 
 
 def check_fit(recipe: Recipe, model: Model, data: Dataset, parts: Parts) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 
 from unilayers.data import Csv, Source, check
 from unilayers.errors import DataError, UnilayersError, nearest
-from unilayers.layers.base import leaves_of
 from unilayers.models import Model
 from unilayers.recipe.recipe import Recipe
 from unilayers.saving import write_atomically
 from unilayers.spec import public_shape
+from unilayers.structure import leaves_of
 
 # ---- reading --------------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,10 @@ from unilayers.autodiff import gradients
 from unilayers.config import dtype_scope
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.layers.base import leaves_of, map_structure, training_phase
+from unilayers.layers.base import training_phase
 from unilayers.program import Program
 from unilayers.spec import Dim, Spec, is_float
+from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, trace_into
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from unilayers.backend import Backend, get_backend
 from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
 from unilayers.data.dataset import batches, split_index
 from unilayers.errors import DataError, UnilayersError
-from unilayers.layers.base import map_structure
 from unilayers.program import Program
+from unilayers.structure import map_structure
 from unilayers.training import steps
 from unilayers.training.steps import Batch, Objectives
 from unilayers.variable import Store, place_together

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from unilayers.errors import BackendError, nearest
-from unilayers.graph import OPS, Graph
+from unilayers.graph import OPS, Graph, Node
 from unilayers.graph.node import LEAVES
+from unilayers.graph.passes import map_attr, optimise
 
 GROUP = "unilayers.backends"
 VARIABLE = "UNILAYERS_BACKEND"  # only a default: an argument always wins
@@ -89,6 +91,35 @@ class Backend:
             where=f"backend '{self.name}'",
             fix=f"Devices here: {', '.join(there)}",
         )
+
+
+# ---- bodies of control flow -----------------------------------------------------
+
+
+def node_runner(backend: Backend, device: str) -> Callable[[Node, list[np.ndarray]], list[np.ndarray]]:
+    """``run(node, arrays)`` evaluates one node on a backend, for the folding of constants."""
+
+    def run(node: Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        result = backend.table[node.op](*backend.put(arrays, device), **node.attrs)
+        return [backend.get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
+
+    return run
+
+
+_ready: WeakKeyDictionary[Graph, dict[tuple[str, str], Graph | None]] = WeakKeyDictionary()
+
+
+def ready(attrs: Mapping[str, Any], bodies: Iterable[str], backend: Backend, device: str) -> dict[str, Any]:
+    """Attributes with their bodies lowered for a backend's table, as its functions expect them."""
+
+    def lowered(body: Graph) -> Graph:
+        known, key = _ready.setdefault(body, {}), (backend.name, device)
+        if key not in known:
+            made = optimise(body, backend.table, node_runner(backend, device))
+            known[key] = made if made is not body else None  # a value that is its own key would never go
+        return known[key] or body
+
+    return {**attrs, **{name: map_attr(attrs[name], lowered) for name in bodies}}
 
 
 # ---- finding and choosing ---------------------------------------------------

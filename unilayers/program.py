@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.backend import Array, Backend, Executable
+from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
-from unilayers.graph import Graph, Node, Value
+from unilayers.graph import Graph, Value
 from unilayers.graph.passes import optimise, specialise
 from unilayers.spec import Dim, dtype_name, public_shape
 from unilayers.variable import Store, Variable, place_together
@@ -25,11 +25,8 @@ def compile_graph(graph: Graph, backend: Backend, device: str, sizes: Mapping[st
         sizes: Values of the symbolic sizes, ``{"batch": 64}``.
     """
 
-    def run(node: Node, arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
-        result = backend.table[node.op](*backend.put(arrays, device), **node.attrs)
-        return [backend.get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
-
-    return backend.compile(optimise(specialise(graph, sizes or {}), backend.table, run), device)
+    ready = optimise(specialise(graph, sizes or {}), backend.table, node_runner(backend, device))
+    return backend.compile(ready, device)
 
 
 def sizes_of(inputs: Sequence[Value], shapes: Sequence[Sequence[int]]) -> dict[str, int]:

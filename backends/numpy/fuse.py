@@ -7,7 +7,7 @@ exist between here and their kernels only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +32,7 @@ Values = Sequence[Value]
 def unstretch(graph: Graph) -> Graph:
     """Compute with numbers before they are stretched to arrays: ``f(broadcast_to(a))`` is ``broadcast_to(f(a))``."""
 
-    def replace(node: Node, inputs: tuple[Value, ...]) -> Values | None:
+    def replace(node: Node, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Values | None:
         if node.op not in UFUNCS or node.outputs[0].spec.size == 1:
             return None
         numbers = [n for v in inputs if (n := _number(v)) is not None]

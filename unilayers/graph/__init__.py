@@ -1,6 +1,18 @@
 """The intermediate representation: op records, nodes, graphs, and the passes over them."""
 
-from unilayers.graph.node import Const, Graph, Node, Value, constant, is_tracing, leaf, make_node, schedule, tracing
+from unilayers.graph.node import (
+    Const,
+    Graph,
+    Node,
+    Value,
+    bodies_of,
+    constant,
+    is_tracing,
+    leaf,
+    make_node,
+    schedule,
+    tracing,
+)
 from unilayers.graph.record import OPS, Op, Sample
 
 __all__ = [
@@ -11,6 +23,7 @@ __all__ = [
     "Op",
     "Sample",
     "Value",
+    "bodies_of",
     "constant",
     "is_tracing",
     "leaf",

@@ -153,9 +153,11 @@ def constant(value: Any, dtype: str | None = None) -> Value:
 # ---- graph ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A function of inputs and state: named outputs, and new values for some of the state.
+
+    As an attribute of a node (what a loop repeats, the branches of a conditional) it is a function of its inputs alone.
 
     Args:
         inputs: ``input`` leaves in call order.
@@ -180,6 +182,9 @@ class Graph:
         dims = [d for v in self.inputs for d in v.shape if isinstance(d, Dim)]
         return frozenset(s for d in dims for s in d.symbols())
 
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self.nodes)} nodes: {len(self.inputs)} inputs to {len(self.outputs)} outputs>"
+
     def __str__(self) -> str:
         names: dict[Value, str] = {}
         lines = []
@@ -190,11 +195,24 @@ class Graph:
             if node.op in ("input", "state"):
                 lines.append(f"{node.op} {left}")
                 continue
-            args = [names[v] for v in node.inputs] + [f"{k}={v!r}" for k, v in node.attrs.items()]
+            plain = {k: v for k, v in node.attrs.items() if k not in OPS[node.op].bodies}
+            args = [names[v] for v in node.inputs] + [f"{k}={v!r}" for k, v in plain.items()]
             lines.append(f"{left} = {node.op}({', '.join(args)})")
+            for name, body in bodies_of(node):
+                lines += [f"    {name}:", *(f"        {line}" for line in str(body).splitlines())]
         lines += [f"update {name} := {names[v]}" for name, v in self.updates.items()]
         lines += [f"return {name} = {names[v]}" for name, v in self.outputs.items()]
         return "\n".join(lines)
+
+
+def bodies_of(node: Node) -> list[tuple[str, Graph]]:
+    """The graphs among a node's attributes, with their names: ``body``, ``branches[0]``."""
+    found = []
+    for name in OPS[node.op].bodies:
+        attr = node.attrs[name]
+        several = isinstance(attr, tuple)
+        found += [(f"{name}[{i}]", g) for i, g in enumerate(attr)] if several else [(name, attr)]
+    return found
 
 
 def schedule(first: Iterable[Value], roots: Iterable[Value]) -> tuple[Node, ...]:

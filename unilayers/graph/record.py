@@ -52,6 +52,7 @@ class Op:
         promotes: Index of the first operand from which on all are brought to one dtype; None: each keeps its own.
         tolerance: Relative tolerance of float32 results against the reference.
         order: Up to which order the gradient is exact and tested (2: gradients of gradients).
+        bodies: Names of the attributes that are graphs, or tuples of graphs: what control flow runs.
         doc: What it computes.
     """
 
@@ -68,6 +69,7 @@ class Op:
     tolerance: float = 1e-5
     order: int = 2
     doc: str = ""
+    bodies: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -11,6 +11,7 @@ import numpy as np
 
 from unilayers.errors import GraphError, nearest
 from unilayers.graph.node import Const, Graph, Value, make_node
+from unilayers.graph.passes import merge_scans
 from unilayers.graph.record import OPS
 from unilayers.spec import Dim
 
@@ -19,18 +20,19 @@ VERSION = 1
 
 def to_json(graph: Graph) -> str:
     """The graph as a JSON text with a version number."""
+    return json.dumps({"format": "unilayers.graph", "version": VERSION, **_document(merge_scans(graph))})
+
+
+def _document(graph: Graph) -> dict[str, Any]:
     number = {v: i for i, v in enumerate(v for n in graph.nodes for v in n.outputs)}
     nodes = [{"op": n.op, "inputs": [number[v] for v in n.inputs], "attrs": encode_attrs(n.attrs)} for n in graph.nodes]
-    document = {
-        "format": "unilayers.graph",
-        "version": VERSION,
+    return {
         "nodes": nodes,
         "inputs": [number[v] for v in graph.inputs],
         "state": [number[v] for v in graph.state],
         "outputs": {k: number[v] for k, v in graph.outputs.items()},
         "updates": {k: number[v] for k, v in graph.updates.items()},
     }
-    return json.dumps(document)
 
 
 def from_json(text: str) -> Graph:
@@ -52,6 +54,10 @@ def from_json(text: str) -> Graph:
             received=str(document["version"]),
             fix="Upgrade with: pip install -U unilayers",
         )
+    return _graph(document)
+
+
+def _graph(document: Mapping[str, Any]) -> Graph:
     values: list[Value] = []
     for i, n in enumerate(document["nodes"]):
         if n["op"] not in OPS:
@@ -81,6 +87,8 @@ def _encode(value: Any) -> Any:
         return [_encode(v) for v in value]
     if isinstance(value, Dim):
         return {"dim": [[[_encode(a) for a in m], k] for m, k in value.terms]}
+    if isinstance(value, Graph):
+        return {"graph": _document(value)}
     if isinstance(value, Const):
         a = value.array
         return {"array": [a.dtype.name, list(a.shape), base64.b64encode(a.tobytes()).decode()]}
@@ -98,6 +106,8 @@ def _decode(value: Any) -> Any:
         kind, body = next(iter(value.items()))
         if kind == "dim":
             return Dim({tuple(_decode(a) for a in m): k for m, k in body})
+        if kind == "graph":
+            return _graph(body)
         dtype, shape, data = body
         return Const(np.frombuffer(base64.b64decode(data), dtype=dtype).reshape(shape))
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unilayers.errors import GraphError
-from unilayers.graph.node import Graph, Value
+from unilayers.graph.node import Graph, Value, bodies_of
 from unilayers.graph.record import OPS
 
 
@@ -29,6 +29,13 @@ def verify(graph: Graph) -> Graph:
                 expected=str(sorted(op.defaults)),
                 received=str(sorted(node.attrs)),
             )
+        for name, body in bodies_of(node):
+            if body.state or body.updates:
+                raise GraphError("a body has state", where=f"{name} of {node!r}", fix="Pass it as an operand")
+            try:
+                verify(body)
+            except GraphError as error:
+                raise error.inside(f"{name} of {node.op}") from None
         specs = op.infer(*(v.spec for v in node.inputs), **node.attrs)
         specs = specs if isinstance(specs, tuple) else (specs,)
         if specs != tuple(v.spec for v in node.outputs):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from unilayers.backend import Backend, backend_of, get_backend
+from unilayers.backend import Backend, backend_of, get_backend, ready
 from unilayers.config import floatx
 from unilayers.errors import BackendError, DTypeError, UnilayersError
 from unilayers.graph import OPS, Op, Sample, Value, constant, is_tracing, make_node, schedule, tracing
@@ -184,6 +184,8 @@ def _record(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
 
 def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     backend, device = _place(operands)
+    if op.bodies:
+        attrs = ready(attrs, op.bodies, backend, device)
     tapes = TAPES.get()
     readable = [x.as_operand(backend, device) if hasattr(x, "as_operand") else x for x in operands]
     taped = bool(tapes) and any(isinstance(x, Box) for x in readable)

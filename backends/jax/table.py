@@ -11,7 +11,7 @@ from jax import lax
 
 from unilayers.ops import OPS
 
-from . import windows
+from . import control, windows
 from .precision import in_64_bits
 
 SAME_NAME = (
@@ -68,11 +68,20 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "avg_pool_grad": windows.avg_pool_grad,
 }
 
+CONTROL: dict[str, Callable[..., Any]] = {
+    "switch": control.switch,
+    "while_loop": control.while_loop,
+    "scan": control.scan,
+}
+
 # Each function as one compiled call, so that an eager op is one, too; in a larger jit they dissolve.
 TABLE: dict[str, Callable[..., Any]] = {
     name: in_64_bits(jax.jit(function, static_argnames=tuple(OPS[name].defaults), inline=True))
     for name, function in FUNCTIONS.items()
 }
+TABLE |= {n: control.with_bodies(n, f, TABLE) for n, f in CONTROL.items() if n in OPS}
+if "barrier" in OPS:
+    TABLE["barrier"] = in_64_bits(jax.jit(control.barrier, inline=True))
 
 # Ops whose result may be an operand itself, where there is nothing to do.
-VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype"})
+VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype", "barrier", *CONTROL})

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unilayers.backend import Backend, Executable
-from unilayers.graph import Graph, Node
+from unilayers.graph import OPS, Graph, Node
 from unilayers.graph.passes import fold_constants
 
 from .emit import load
@@ -110,7 +110,9 @@ def get(array: Array) -> np.ndarray:
 
 @cache
 def _table(xp: Any) -> Mapping[str, Callable[..., Any]]:
-    return {**numpy_like(xp), **{name: eager(name, xp) for name in (*FUSED, "erf")}}
+    table = numpy_like(xp)  # which its loops look into, so it stays this very object
+    table.update((name, eager(name, xp)) for name in (*FUSED, "erf"))
+    return {name: function for name, function in table.items() if name in OPS}
 
 
 def _wherever(name: str) -> Callable[..., Any]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from unilayers.graph.loops import python_loops
+
 from .special import erf_like, random_bits_like
 from .windows import windowed
 
@@ -42,7 +46,7 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         xp.add.at(y, (slice(None),) * axis + (indices,), g)
         return y
 
-    return {
+    table: dict[str, Callable[..., Any]] = {
         **{name: getattr(xp, name) for name in SAME_NAME},
         **{name: getattr(xp, theirs) for name, theirs in RENAMED.items()},
         # ---- elementwise
@@ -72,3 +76,9 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         "random_bits": random_bits_like(xp),
         **windowed(xp),
     }  # fmt: skip
+    device_of = None if xp is np else (lambda a: a.device.id)
+    table |= {
+        "barrier": lambda x, *after: x,
+        **python_loops(table, lambda a, *device: xp.asarray(a), lambda a: a.item(), device_of, list, xp.stack),
+    }
+    return table

@@ -7,7 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from unilayers.ops import OPS
+
 from . import windows
+from .control import control
 
 NAMES: dict[Any, str] = {
     tf: "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal "
@@ -121,3 +124,5 @@ TABLE |= {
     "softmax": lambda x, axis: tf.nn.softmax(x, axis),
     "log_softmax": lambda x, axis: tf.nn.log_softmax(x, axis),
 }
+
+TABLE |= {name: function for name, function in control(TABLE).items() if name in OPS}

@@ -12,7 +12,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
-from .table import OVERWRITING, TABLE, VIEWS
+from .table import OVERWRITING, TABLE, VIEWS, tensor
 
 
 def devices() -> list[str]:
@@ -23,14 +23,7 @@ def devices() -> list[str]:
 def put(arrays: Sequence[np.ndarray], device: str) -> list[torch.Tensor]:
     """Copies to the device; a copy to CUDA is only queued, as the driver has taken the source when the call returns."""
     queued = device.startswith("cuda")
-    return [_tensor(a).to(device, non_blocking=queued) for a in arrays]
-
-
-def _tensor(a: np.ndarray) -> torch.Tensor:
-    own = np.array(a, order="C")  # a private copy: from_numpy shares memory
-    if own.dtype.name == "bfloat16":  # not a dtype of NumPy's own, so torch does not know it from there
-        return torch.from_numpy(own.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(own)
+    return [tensor(a).to(device, non_blocking=queued) for a in arrays]
 
 
 def get(array: torch.Tensor) -> np.ndarray:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unilayers.graph.emit import Overwriting
+from unilayers.graph.loops import python_loops
+from unilayers.ops import OPS
 
 from . import updates, windows
 
@@ -106,6 +109,23 @@ def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
     return g.new_zeros((*g.shape[:axis], size, *rest)).index_add_(axis, flat_index(indices), rows)
 
 
+# ---- constants of bodies ----------------------------------------------------
+
+
+def tensor(a: np.ndarray) -> Tensor:
+    """A copy on the CPU."""
+    own = np.array(a, order="C")  # a private copy: from_numpy shares memory
+    if own.dtype.name == "bfloat16":  # not a dtype of NumPy's own, so torch does not know it from there
+        return torch.from_numpy(own.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(own)
+
+
+def constant(a: np.ndarray, device: torch.device) -> Tensor:
+    """Autograd, too, may meet it: a body is compiled where it first runs, and kept."""
+    with torch.inference_mode(False):
+        return tensor(a).to(device)
+
+
 # ---- the table ------------------------------------------------------------
 
 TABLE: dict[str, Callable[..., Any]] = {
@@ -163,4 +183,10 @@ OVERWRITING: Overwriting = {
 }
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
-VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype"})
+VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype", "barrier"})
+
+CONTROL: dict[str, Callable[..., Any]] = {
+    "barrier": lambda x, *after: x,
+    **python_loops(TABLE, constant, Tensor.item, lambda x: x.device, torch.unbind, torch.stack, VIEWS),
+}
+TABLE |= {name: function for name, function in CONTROL.items() if name in OPS}

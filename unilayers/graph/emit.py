@@ -75,16 +75,28 @@ def straight_line(
 
 def _literal(value: Any, name: str, namespace: dict[str, Any]) -> str:
     """An attribute as source text, or the name of a constant in the namespace."""
-    text = repr(value)
-    if isinstance(value, (int, str, bool, type(None), tuple)) or (isinstance(value, float) and value - value == 0):
-        return text
+    if _plain(value):
+        return repr(value)
     namespace[name] = value
     return name
 
 
-def own_results(graph: Graph, views: Container[str]) -> Graph:
+def _plain(value: Any) -> bool:
+    """Whether the source text of a value is the value: not of a graph, nor of an infinity."""
+    if isinstance(value, tuple):
+        return all(map(_plain, value))
+    return isinstance(value, (int, str, type(None))) or (isinstance(value, float) and value - value == 0)
+
+
+def own_results(graph: Graph, views: Container[str], names: Container[str] | None = None) -> Graph:
     """The graph with copies (``identity`` nodes) where a result would share memory with state, an input, a constant or
-    another result: for backends that overwrite state."""
+    another result: for backends that overwrite state.
+
+    Args:
+        graph: The graph.
+        views: Ops whose result may share memory with an operand.
+        names: The outputs that matter; None: all.
+    """
     memory = _memory(graph, views)
     taken = {*graph.inputs, *graph.state, *(v for n in graph.nodes if n.op == "constant" for v in n.outputs)}
 
@@ -95,15 +107,25 @@ def own_results(graph: Graph, views: Container[str]) -> Graph:
 
     kept = {v.node.attrs["name"]: v for v in graph.state}
     updates = {k: v if v is kept[k] else own(v) for k, v in graph.updates.items()}
-    return Graph(graph.inputs, graph.state, {k: own(v) for k, v in graph.outputs.items()}, updates)
+    outputs = {k: own(v) if names is None or k in names else v for k, v in graph.outputs.items()}
+    return Graph(graph.inputs, graph.state, outputs, updates)
 
 
 def _memory(graph: Graph, views: Container[str]) -> dict[Value, frozenset[Value]]:
-    """The values in whose memory each value may lie: its own, or what it is a view of."""
+    """The values in whose memory each value may lie: its own, or what it is a view of.
+
+    A view shows its first operand. A result of control flow may be any of the operands, or another of the results.
+    """
     memory: dict[Value, frozenset[Value]] = {}
     for node in graph.nodes:
-        seen = frozenset[Value]().union(*(memory[v] for v in node.inputs)) if node.op in views else None
-        memory.update({v: frozenset((v,)) if seen is None else seen for v in node.outputs})
+        if node.op not in views:
+            memory.update({v: frozenset((v,)) for v in node.outputs})
+            continue
+        bodies = OPS[node.op].bodies
+        shown = frozenset(node.outputs if bodies else ()).union(
+            *(memory[v] for v in node.inputs[: None if bodies else 1])
+        )
+        memory.update(dict.fromkeys(node.outputs, shown))
     return memory
 
 

@@ -215,6 +215,7 @@ NO_WITNESS: dict[tuple[str, str], tuple[str, Callable[[dict[str, Any]], bool]]] 
     ),
     ("tensorflow", "conv"): ("no gradient of dilated or grouped convolution on the CPU", dilated_or_grouped),
     ("tensorflow", "conv_input_grad"): ("no gradient of dilated or grouped convolution on the CPU", dilated_or_grouped),
+    ("jax", "while_loop"): ("no reverse derivative of a while loop", always),
     ("tensorflow", "max_pool_grad"): ("no second gradient of padded pooling", padded),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from unilayers import ops
 from unilayers.autodiff import grad, gradients
 from unilayers.backend import Backend
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
-from unilayers.graph import OPS, Graph, Op, Sample, leaf, make_node
+from unilayers.graph import OPS, Graph, Node, Op, Sample, Value, constant, leaf, make_node
 from unilayers.graph.node import LEAVES
-from unilayers.graph.passes import specialise
+from unilayers.graph.passes import Replace, map_attr, rewrite, specialise
 from unilayers.graph.serialize import from_json, to_json
 from unilayers.graph.verify import verify
 from unilayers.ops.conv import conv_padding
@@ -55,6 +56,25 @@ def in_dtype(array: Any, dtype: str) -> np.ndarray:
     return array.astype(dtype) if is_float(array.dtype.name) else array
 
 
+def with_bodies(op: Op, attrs: Mapping[str, Any], replace: Replace) -> dict[str, Any]:
+    """Attributes with their bodies rewritten."""
+    return {k: map_attr(v, lambda body: rewrite(body, replace)) if k in op.bodies else v for k, v in attrs.items()}
+
+
+def attrs_in_dtype(op: Op, attrs: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Attributes with their bodies, which samples give in float64, in the dtype under test."""
+
+    def replace(node: Node, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Any:
+        if node.op == "input" and is_float(attrs["dtype"]):
+            return make_node(OPS["input"], (), {**attrs, "dtype": dtype})
+        if node.op == "constant" and is_float(node.outputs[0].dtype):
+            return (constant(attrs["value"].array, dtype),)
+        to_float = node.op == "astype" and is_float(attrs["dtype"])
+        return make_node(OPS[node.op], inputs, {"dtype": dtype} if to_float else attrs)
+
+    return with_bodies(op, attrs, replace)
+
+
 def as_tuple(result: Any) -> tuple[Any, ...]:
     return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
@@ -64,7 +84,7 @@ def calls(op: Op, dtype: str) -> Iterator[Call]:
     assert op.reference is not None, f"op {op.name!r} has no reference"
     for sample in samples(op):
         inputs = tuple(in_dtype(x, dtype) for x in sample.inputs)
-        attrs = {**op.defaults, **sample.attrs}
+        attrs = attrs_in_dtype(op, {**op.defaults, **sample.attrs}, dtype)
         inferred = op.infer(*(Spec(x.shape, x.dtype.name) for x in inputs), **attrs)
         result = as_tuple(op.reference(*(in_dtype(x, "float64") for x in inputs), **sample.attrs))
         specs = as_tuple(inferred)
@@ -180,9 +200,16 @@ def with_batch(op: Op, call: Call) -> Iterator[tuple[list[Spec], dict[str, Any]]
     def unknown(shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return (batch, *shape[1:]) if shape[:1] == (size,) else shape
 
+    def unknown_inputs(node: Node, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Any:
+        if node.op == "input":
+            return make_node(OPS["input"], (), {**attrs, "shape": unknown(attrs["shape"])})
+        return make_node(OPS[node.op], inputs, attrs)
+
     attrs = dict(call.attrs)
     if isinstance(attrs.get("shape"), tuple):
         attrs["shape"] = unknown(attrs["shape"])
+    with suppress(UnilayersError):
+        attrs = with_bodies(op, attrs, unknown_inputs)
     for which in (slice(None), slice(1)):
         shapes = [x.shape for x in call.inputs]
         shapes[which] = map(unknown, shapes[which])

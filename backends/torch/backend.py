@@ -69,7 +69,8 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent
         y = f(*leaves)
         outputs, flow = (y, cotangent) if isinstance(y, (tuple, list)) else ((y,), (cotangent,))
         wanted = [x for x in leaves if x.requires_grad]
-        found = iter(torch.autograd.grad(outputs, wanted, [g.clone() for g in flow], materialize_grads=True))
+        ways = [(y, g.clone()) for y, g in zip(outputs, flow, strict=True) if y.requires_grad]
+        found = iter(torch.autograd.grad([y for y, _ in ways], wanted, [g for _, g in ways], materialize_grads=True))
         return [next(found) if x.requires_grad else None for x in leaves]
 
 

@@ -259,6 +259,7 @@ def prune(graph: Graph) -> Graph:
         return graph
     needed: set[Value] = {*graph.outputs.values(), *graph.updates.values()}
     slim: dict[Node, _Slim] = {}
+    mine = set(graph.nodes)
     for node in reversed(graph.nodes):
         wanted = [i for i, v in enumerate(node.outputs) if v in needed]
         if wanted and node.op in ("scan", "switch"):
@@ -278,7 +279,8 @@ def prune(graph: Graph) -> Graph:
             for i, operand in how.unchanged.items():
                 found[i] = inputs[operand]
             return found
-        dead = node.op not in LEAVES and not any(v in needed for v in node.outputs)
+        here = node in mine and node.op not in LEAVES  # not in a body, where others decide what is needed
+        dead = here and not any(v in needed for v in node.outputs)
         return [None] * len(node.outputs) if dead else None
 
     return rewrite(graph, replace)
@@ -302,7 +304,7 @@ class _Slim:
 
 def _reads(graph: Graph, results: Iterable[Value]) -> set[int]:
     """The numbers of the inputs that results depend on."""
-    reached = {n for n in schedule((), results)}
+    reached = set(schedule((), results))
     return {i for i, v in enumerate(graph.inputs) if v.node in reached}
 
 

@@ -13,7 +13,7 @@ from unilayers import ops
 from unilayers.errors import GraphError, UnilayersError
 from unilayers.graph import Op, Value, tracing
 from unilayers.graph.record import OPS
-from unilayers.ops.define import TAPES, Box
+from unilayers.ops.define import TAPES, Box, Place
 from unilayers.spec import is_float
 
 
@@ -137,8 +137,7 @@ class GradientTape:
     def __init__(self, persistent: bool = False) -> None:
         self.persistent = persistent
         self._steps: list[Step] | None = []
-        self._watched: set[int] = set()
-        self._boxes: dict[int, Any] = {}  # keeps watched objects alive, so that ids stay theirs
+        self._watched: set[int] = set()  # serial numbers
 
     def __enter__(self) -> GradientTape:
         self._token = TAPES.set((*TAPES.get(), self))
@@ -154,11 +153,10 @@ class GradientTape:
         return box
 
     def _keep(self, box: Box) -> None:
-        self._watched.add(id(box))
-        self._boxes[id(box)] = box
+        self._watched.add(box.serial)
 
     def watches(self, box: Box) -> bool:
-        if id(box) in self._watched:
+        if box.serial in self._watched:
             return True
         if box.source is not None and box.source.trainable:
             self._keep(box)
@@ -166,8 +164,9 @@ class GradientTape:
         return False
 
     def record(
-        self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box], multiple: bool
-    ) -> None:
+        self, op: Op, inputs: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any],
+        outputs: Sequence[Box], multiple: bool, place: Place,
+    ) -> None:  # fmt: skip
         if self._steps is not None:
             self._steps.append(Step(op, inputs, attrs, outputs, multiple))
             for y in outputs:
@@ -194,24 +193,21 @@ class GradientTape:
         if isinstance(target, Box):
             # Boxed, so that operators in the rules are ops, too.
             flow = output_gradients if output_gradients is not None else ops.ones_like(target.array)
-            grads[id(target)] = flow if isinstance(flow, Box) else Box(flow)
+            grads[target.serial] = flow if isinstance(flow, Box) else Box(flow)
         # Outer tapes record this computation, so that it can be differentiated again; this tape must not.
         outer = tuple(t for t in TAPES.get() if t is not self)
         token = TAPES.set(outer)
         try:
-            backward(reversed(steps), grads, lambda v: id(v) if id(v) in self._watched else None)
+            backward(
+                reversed(steps), grads, lambda v: v.serial if isinstance(v, Box) and v.serial in self._watched else None
+            )
         finally:
             TAPES.reset(token)
         found = [self._of(grads, s) for s in wanted]
         return found if many else found[0]
 
     def _of(self, grads: dict[Hashable, Any], source: Any) -> Any:
-        boxes = [b for b in self._boxes.values() if b is source or (b.source is not None and b.source is source)]
-        total = None
-        for box in boxes:
-            g = grads.get(id(box))
-            if g is not None:
-                total = g if total is None else ops.add(total, g)
+        total = grads.get(getattr(source, "serial", None))
         return total.array if isinstance(total, Box) and not TAPES.get() else total
 
 

@@ -14,7 +14,7 @@ from unilayers.config import floatx
 from unilayers.errors import ShapeError
 from unilayers.graph import Graph, Value, leaf, tracing
 from unilayers.graph.operators import Operators
-from unilayers.ops.define import TAPES, TRACE, Box
+from unilayers.ops.define import SERIALS, TAPES, TRACE, Box, home, host_of, unboxed
 from unilayers.spec import Spec, check_dtype, dtype_name
 
 
@@ -58,6 +58,7 @@ class Variable(Operators):
         path: str | Callable[[], str] = "",
     ) -> None:
         self.name, self.trainable = name, trainable
+        self.serial = next(SERIALS)
         self.dtype = check_dtype(dtype or floatx())
         self._path = path
         self._initial: Any = initial if callable(initial) else None
@@ -65,7 +66,11 @@ class Variable(Operators):
         self.shape: tuple[int, ...] = tuple(shape if shape is not None else np.shape(initial))
         self.store: Store | None = None
         self.index = 0
+        self._copy: tuple[Backend, str, Array] | None = None  # without a store: the value where it was read last
         self.regularizer: Any = None
+        trace = current_trace()
+        if trace is not None:
+            trace.created.append(self)
 
     @property
     def path(self) -> str:
@@ -101,6 +106,8 @@ class Variable(Operators):
         return self.shape[0]
 
     def _materialised(self) -> np.ndarray:
+        if self._host is None and self._copy is not None:
+            self._host = self._copy[0].get(self._copy[2])
         if self._host is None:
             self._host = np.asarray(self._initial(self.path), dtype=self.dtype)
             if self._host.shape != self.shape:
@@ -115,27 +122,38 @@ class Variable(Operators):
     @property
     def drawn(self) -> bool:
         """Whether the initial value exists already."""
-        return self.store is not None or self._host is not None
+        return self.store is not None or self._host is not None or self._copy is not None
 
     def place(self) -> tuple[Backend, str]:
         """The backend and device the value is on now."""
         if self.store is not None:
             return self.store.backend, self.store.device
         backend = get_backend()
-        return backend, backend.device(None)
+        return backend, home(backend)
 
     def as_operand(self, backend: Backend | None, device: str | None) -> Any:
         """What an op computes with: a symbolic value in a trace, else the array on ``backend``, boxed under a tape."""
-        trace = current_trace()
+        trace = TRACE.get()
         if trace is not None:
             return trace.read(self)
-        here, where = self.place()
-        backend, device = backend or here, device or where
-        if self.store is not None and here is backend and where == device:
-            array = self.store.arrays[self.index]
-        else:
-            array = backend.put([self.numpy()], device)[0]
+        array = self._array(backend, device)
         return Box(array, self) if TAPES.get() else array
+
+    def _array(self, backend: Backend | None, device: str | None) -> Array:
+        """The array on a backend and device; None: where it is."""
+        store = self.store
+        if store is not None:
+            if (backend is None or backend is store.backend) and (device is None or device == store.device):
+                return store.arrays[self.index]
+            backend, device = backend or store.backend, device or store.device
+            return backend.put([self.numpy()], device)[0]
+        if backend is None or device is None:
+            here, where = self.place()
+            backend, device = backend or here, device or where
+        copy = self._copy
+        if copy is None or copy[0] is not backend or copy[1] != device:
+            self._copy = copy = (backend, device, backend.put([self._materialised()], device)[0])
+        return copy[2]
 
     # ---- writing
 
@@ -145,8 +163,8 @@ class Variable(Operators):
         Raises:
             ShapeError: if the shape differs.
         """
-        shape = ops.shape_of(value)
-        if tuple(shape) != self.shape:
+        shape = tuple(ops.shape_of(value))
+        if shape != self.shape:
             raise ShapeError(
                 "value does not fit the variable", where=self.path, expected=str(self.shape), received=str(shape)
             )
@@ -154,10 +172,18 @@ class Variable(Operators):
         if trace is not None:
             trace.assign(self, value)
         elif self.store is None:
-            self._host = ops.to_numpy(value).astype(self.dtype)
+            self._keep(unboxed(value))
         else:
             self.store.arrays[self.index] = self._converted(value, self.store)
             self.store.packed = False
+
+    def _keep(self, value: Any) -> None:
+        """Take a value without a store: an engine's array stays where it is until somebody wants it elsewhere."""
+        host = host_of(value)
+        if host is None or host.guest or dtype_name(value.dtype) != self.dtype:
+            self._host, self._copy = ops.to_numpy(value).astype(self.dtype), None
+        else:
+            self._host, self._copy = None, (host.backend, host.device_of(value), value)
 
     def _converted(self, value: Any, store: Store) -> Array:
         value = value.array if isinstance(value, Box) else value
@@ -193,7 +219,7 @@ def place_together(variables: Sequence[Variable], backend: Backend, device: str)
     arrays = backend.put([v.numpy() for v in variables], device)
     store = Store(backend, device, arrays)
     for i, v in enumerate(variables):
-        v.store, v.index, v._host = store, i, None
+        v.store, v.index, v._host, v._copy = store, i, None, None
     return store
 
 
@@ -205,11 +231,16 @@ class Trace:
 
     Args:
         variables: Variables in the order the state shall have; others follow as they are met.
+
+    Attributes:
+        created: Variables made while this trace was recorded.
+        losses: Scalars that layers added to the loss.
     """
 
     def __init__(self, variables: Sequence[Variable] = ()) -> None:
         self.leaves: dict[Variable, Value] = {}
         self.current: dict[Variable, Value] = {}
+        self.created: list[Variable] = []
         self.losses: list[Value] = []
         self._names: set[str] = set()
         for v in variables:

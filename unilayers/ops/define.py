@@ -7,9 +7,10 @@ dispatches. On a symbolic value the call records a node; on arrays it runs at on
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from functools import update_wrapper
+from functools import cache, lru_cache, update_wrapper
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,23 +18,31 @@ import numpy as np
 from unilayers.backend import Backend, backend_of, get_backend, ready
 from unilayers.config import floatx
 from unilayers.errors import BackendError, DTypeError, UnilayersError
-from unilayers.graph import OPS, Op, Sample, Value, constant, is_tracing, make_node, schedule, tracing
+from unilayers.graph import OPS, Graph, Op, Sample, Value, constant, is_tracing, make_node, schedule, tracing
+from unilayers.graph.emit import straight_line
 from unilayers.graph.node import leaf
 from unilayers.graph.operators import Operators
-from unilayers.graph.passes import attrs_unknown
+from unilayers.graph.passes import attrs_unknown, eliminate_common, lower, simplify
 from unilayers.graph.record import no_cost, register
 from unilayers.spec import Shape, Spec, broadcast_shapes, check_dtype, dtype_name, is_float, promote
 
 # ---- operands ---------------------------------------------------------------
 
 
-class Box(Operators):
-    """A concrete array under a gradient tape: operators on it are recorded ops. ``source`` is the variable it shows."""
+SERIALS = itertools.count()  # numbers by which tapes tell boxes and variables apart; never given twice
 
-    __slots__ = ("array", "source")
+
+class Box(Operators):
+    """A concrete array under a gradient tape: operators on it are recorded ops.
+
+    ``source`` is the variable it shows, or None. All boxes of one variable have its serial number.
+    """
+
+    __slots__ = ("__weakref__", "array", "serial", "source")
 
     def __init__(self, array: Any, source: Any = None) -> None:
         self.array, self.source = array, source
+        self.serial: int = next(SERIALS) if source is None else source.serial
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,7 +50,7 @@ class Box(Operators):
 
     @property
     def dtype(self) -> str:
-        return dtype_name(self.array.dtype)
+        return name_of(self.array.dtype)
 
     @property
     def ndim(self) -> int:
@@ -73,6 +82,10 @@ class Box(Operators):
 class Readable(Protocol):
     """What a variable offers ops: a symbolic value while tracing, else its array on a backend, boxed under a tape."""
 
+    serial: int
+    trainable: bool
+
+    def place(self) -> tuple[Backend, str]: ...
     def as_operand(self, backend: Backend | None, device: str | None) -> Any: ...
 
 
@@ -81,8 +94,9 @@ class Recorder(Protocol):
 
     def watches(self, box: Box) -> bool: ...
     def record(
-        self, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], outputs: Sequence[Box], multiple: bool
-    ) -> None: ...
+        self, op: Op, inputs: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any],
+        outputs: Sequence[Box], multiple: bool, place: Place,
+    ) -> None: ...  # fmt: skip
 
 
 class Tracer(Protocol):
@@ -101,6 +115,7 @@ class Tracer(Protocol):
 
 TAPES: ContextVar[tuple[Recorder, ...]] = ContextVar("tapes", default=())
 TRACE: ContextVar[Any] = ContextVar("trace", default=None)  # a Tracer, or None
+DEFER: ContextVar[Any] = ContextVar("defer", default=None)  # takes the calls of ops to run them later, or None
 
 
 def to_numpy(x: Any) -> np.ndarray:
@@ -126,10 +141,13 @@ def shape_of(x: Any) -> Shape:
 def dtype_of(x: Any) -> str:
     """The dtype name of anything ops accept; Python numbers count as floatx, int32 or bool."""
     if hasattr(x, "dtype"):
-        return dtype_name(x.dtype)
+        return name_of(x.dtype)
     if isinstance(x, (bool, int, float)):
         return _weak(x)
     return np.asarray(x).dtype.name
+
+
+name_of = lru_cache(maxsize=256)(dtype_name)  # NumPy takes a microsecond to name a dtype
 
 
 def _weak(x: bool | int | float) -> str:
@@ -153,18 +171,106 @@ def _common_dtype(operands: Sequence[Any]) -> str:
     return target
 
 
+# ---- kinds of operands ------------------------------------------------------
+
+
+class Host:
+    """Whose arrays those of some type are. Arrays of one host compute together as they are.
+
+    Attributes:
+        backend: The backend.
+        table: Its functions.
+        guest: Whether they are NumPy's, which move to the arrays of others.
+    """
+
+    __slots__ = ("backend", "guest", "table")
+
+    def __init__(self, backend: Backend, guest: bool) -> None:
+        self.backend, self.guest, self.table = backend, guest, backend.table
+
+    def device_of(self, array: Any) -> str:
+        return "cpu" if self.guest else self.backend.device_of(array) or ""
+
+
+Place = tuple[Backend, str]  # where an op runs: a backend and a device of it
+
+# Kinds beside hosts.
+SYMBOL, BOX, READABLE, NUMBER, OTHER = "symbol", "box", "readable", "number", "other"
+
+_HOSTS: dict[type, Host] = {}  # by the array types met so far
+_KINDS: dict[type, Any] = {}  # the hosts, and the kinds of all other types met
+_host = cache(Host)
+
+
+def _kind(x: Any) -> Any:
+    """The host of an array, or which other kind of operand x is; decided once for each type."""
+    cls = type(x)
+    found = _KINDS.get(cls)
+    if found is not None:
+        return found
+    if isinstance(x, Value):
+        found = SYMBOL
+    elif isinstance(x, Box):
+        found = BOX
+    elif hasattr(x, "as_operand"):
+        found = READABLE
+    elif _is_weak(x):
+        found = NUMBER
+    else:
+        backend = None if isinstance(x, (list, tuple)) else backend_of(x)
+        if backend is None:
+            return OTHER
+        found = _HOSTS[cls] = _host(backend, isinstance(x, (np.ndarray, np.generic)))
+    _KINDS[cls] = found
+    return found
+
+
+def host_of(x: Any) -> Host | None:
+    """The host of an array; None for anything else."""
+    found = _KINDS.get(type(x)) or _kind(x)
+    return found if found.__class__ is Host else None
+
+
 # ---- dispatch ---------------------------------------------------------------
 
 
 def bind(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """Apply ``op``: record it if any operand is symbolic (or tracing is on and there is none), else run it."""
-    if any(isinstance(x, Value) for x in operands):
+    later = DEFER.get()
+    if later is not None:
+        return later.record(op, operands, attrs)
+    # Most calls have arrays of one engine and one dtype: nothing is to be moved, promoted or recorded.
+    host = None
+    for x in operands:
+        found = _HOSTS.get(type(x))
+        if found is None or (found is not host and host is not None):
+            return _bind(op, operands, attrs)
+        host = found
+    if host is None or op.bodies:
+        return _bind(op, operands, attrs)
+    function = host.table.get(op.name)
+    if function is None:
+        return _bind(op, operands, attrs)
+    if op.promotes is not None and len(operands) > 1:
+        dtype = operands[-1].dtype
+        for x in operands[op.promotes : -1]:
+            if x.dtype != dtype:
+                return _bind(op, operands, attrs)
+    try:
+        return function(*operands, **attrs)
+    except Exception as error:
+        raise _explain(op, operands, attrs, error) from error
+
+
+def _bind(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    kinds = [_KINDS.get(type(x)) or _kind(x) for x in operands]
+    if SYMBOL in kinds:
         return _record(op, operands, attrs)
-    if is_tracing() and (not operands or any(hasattr(x, "as_operand") for x in operands)):
+    if is_tracing() and (not operands or READABLE in kinds):
         return _record(op, operands, attrs)
     if not operands and attrs_unknown(attrs):
         return _record(op, operands, attrs)
-    return _run(op, operands, attrs)
+    return _run(op, operands, kinds, attrs)
 
 
 def _record(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
@@ -182,57 +288,70 @@ def _record(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     return outputs if outputs[0].node.multiple else outputs[0]
 
 
-def _run(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
-    backend, device = _place(operands)
-    if op.bodies:
-        attrs = ready(attrs, op.bodies, backend, device)
+# ---- running at once --------------------------------------------------------
+
+
+def _run(op: Op, operands: Sequence[Any], kinds: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    """Run on arrays; boxes among the operands make boxes of the results, and the tapes that watch them record."""
     tapes = TAPES.get()
-    readable = [x.as_operand(backend, device) if hasattr(x, "as_operand") else x for x in operands]
-    taped = bool(tapes) and any(isinstance(x, Box) for x in readable)
-    function = backend.table.get(op.name)
-    if op.expand is not None and (function is None or taped) and not (taped and op.vjp is not None):
-        moved = [x if isinstance(x, Box) or _is_weak(x) else _array(x, None, backend, device) for x in readable]
-        return _expand(op, moved, attrs)
-    # Under a tape a composite with a rule of its own is one step, fused or not, as it is in a graph.
-    dtypes: list[str | None] = [None] * len(readable)
-    if op.promotes is not None and len(readable) > op.promotes:
-        target = _common_dtype(readable[op.promotes :])
-        dtypes[op.promotes :] = [target] * (len(readable) - op.promotes)
-    if taped:  # casts must be recorded too
-        readable = [
-            bind(OPS["astype"], (x,), {"dtype": d}) if isinstance(x, Box) and d and x.dtype != d else x
-            for x, d in zip(readable, dtypes, strict=True)
-        ]
-    arrays = [_array(x, d, backend, device) for x, d in zip(readable, dtypes, strict=True)]
+    gathered = _gather(op, operands, kinds)
+    place, readable = gathered[:2] if gathered else _gather_any(operands)
+    watching = _watching(tapes, readable) if tapes else []
+    if watching and op.expand is not None and op.vjp is None:  # recorded as its parts
+        return op.expand(
+            *(x if x.__class__ is Box or _is_weak(x) else boxed(_array(x, None, *place)) for x in readable), **attrs
+        )
+    if gathered:
+        arrays = gathered[2]
+    else:
+        readable, arrays = _promoted(op, readable, place, bool(watching))
+        watching = _watching(tapes, readable) if watching else []  # casts are recorded, too
     try:
-        result = function(*arrays, **attrs) if function else _expand(op, arrays, attrs)
+        result = _compute(op, arrays, place, attrs)
     except Exception as error:
         raise _explain(op, arrays, attrs, error) from error
-    if not any(isinstance(x, Box) for x in readable):
+    for x in readable:
+        if x.__class__ is Box:
+            break
+    else:
         return result
-    outputs = tuple(Box(r) for r in (result if isinstance(result, (tuple, list)) else (result,)))
+    multiple = isinstance(result, (tuple, list))
+    outputs = tuple([Box(r) for r in result]) if multiple else (Box(result),)
+    if watching:
+        inputs = [x if x.__class__ is Box else a for x, a in zip(readable, arrays, strict=True)]
+        for tape, watched in watching:
+            tape.record(op, inputs, watched, attrs, outputs, multiple, place)
+    return outputs if multiple else outputs[0]
+
+
+def _watching(tapes: Sequence[Recorder], readable: Sequence[Any]) -> list[tuple[Recorder, tuple[bool, ...]]]:
+    """The tapes that watch some operand, each with which ones. All are asked: asking starts to watch a variable."""
+    found = []
     for tape in tapes:
-        watched = [tape.watches(x) for x in readable if isinstance(x, Box)]  # each: asking starts to watch a variable
-        if any(watched):
-            inputs = [x if isinstance(x, Box) else a for x, a in zip(readable, arrays, strict=True)]
-            tape.record(op, inputs, attrs, outputs, isinstance(result, (tuple, list)))
-    return outputs if isinstance(result, (tuple, list)) else outputs[0]
+        watched = tuple([x.__class__ is Box and tape.watches(x) for x in readable])
+        if True in watched:
+            found.append((tape, watched))
+    return found
 
 
-def _expand(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
-    """The op's expansion on arrays: what it does by operators are ops, too."""
+def _compute(op: Op, arrays: Sequence[Any], place: Place, attrs: dict[str, Any]) -> Any:
+    """The op on arrays that are in place: by the backend's function, or by what the op expands to."""
+    function = place[0].table.get(op.name)
+    if function is not None:
+        return function(*arrays, **(ready(attrs, op.bodies, *place) if op.bodies else attrs))
+    plan = _expansion(op, arrays, place, attrs)
+    if plan is not None:
+        return plan(arrays)
     assert op.expand is not None, op
-    result = op.expand(*(boxed(x) for x in operands), **attrs)
-    if any(isinstance(x, Box) for x in operands):
-        return result
+    result = op.expand(*map(boxed, arrays), **attrs)
     return tuple(map(unboxed, result)) if isinstance(result, (tuple, list)) else unboxed(result)
 
 
 def boxed(x: Any) -> Any:
     """An engine's array in a box, so that operators on it are ops, not whatever the engine makes of ``array * 0.1``.
     NumPy arrays and all else stay: NumPy's operators mean the same."""
-    plain = isinstance(x, (np.ndarray, np.generic, Box)) or not (hasattr(x, "shape") and hasattr(x, "dtype"))
-    return x if plain or isinstance(x, Value) or hasattr(x, "as_operand") else Box(x)
+    host = host_of(x)
+    return x if host is None or host.guest else Box(x)
 
 
 def unboxed(x: Any) -> Any:
@@ -240,12 +359,134 @@ def unboxed(x: Any) -> Any:
     return x.array if isinstance(x, Box) else x
 
 
-def _place(operands: Sequence[Any]) -> tuple[Backend, str]:
+# ---- operands as arrays of one place: the usual cases -----------------------
+
+Gathered = tuple[Place, list[Any], list[Any]]  # where; the operands, variables read; the same as arrays, promoted
+
+
+def _gather(op: Op, operands: Sequence[Any], kinds: Sequence[Any]) -> Gathered | None:
+    """Arrays and boxes of one host, variables and numbers. None if something else has to be moved or cast."""
+    readable, arrays = list(operands), list(operands)
+    host = sample = None
+    for i, kind in enumerate(kinds):
+        if kind is BOX:
+            arrays[i] = x = operands[i].array
+            kind = _HOSTS.get(type(x)) or _kind(x)
+        if kind.__class__ is Host:
+            if host is None:
+                host, sample = kind, arrays[i]
+            elif kind is not host:
+                return None
+        elif kind is OTHER:
+            return None
+    if READABLE in kinds:
+        first = operands[kinds.index(READABLE)].place()
+        place = first if host is None else (host.backend, host.device_of(sample))
+        if host is not None and host.guest and first != place:
+            return None
+        for i, kind in enumerate(kinds):
+            if kind is READABLE:
+                readable[i] = x = operands[i].as_operand(*place)
+                arrays[i] = unboxed(x)
+    elif host is None:
+        return None
+    else:
+        place = (host.backend, host.device_of(sample))
+    start, dtype = len(arrays) if op.promotes is None else op.promotes, None
+    for i in range(start, len(arrays)):
+        if kinds[i] is not NUMBER:
+            if dtype is None:
+                dtype = arrays[i].dtype
+            elif arrays[i].dtype != dtype:
+                return None
+    if NUMBER in kinds:
+        for i, kind in enumerate(kinds):
+            if kind is NUMBER:
+                array = _number(operands[i], dtype if i >= start else None, place)
+                if array is None:
+                    return None
+                arrays[i] = array
+    return place, readable, arrays
+
+
+def _number(x: bool | int | float, dtype: Any, place: Place) -> Any:
+    """A Python number as an array: of the others' dtype, or None if it would change theirs; by itself (``dtype`` None)
+    one of its own."""
+    if dtype is None:
+        return _scalar(x, _weak(x), place)
+    name = name_of(dtype)
+    if x.__class__ is float:
+        if not is_float(name):
+            return None
+    elif name == "bool" and x.__class__ is not bool:
+        return None
+    try:
+        return _kept_scalar(x, x or str(x), name, place)
+    except _NotLasting:
+        return _scalar(x, name, place)
+
+
+def _scalar(x: bool | int | float, dtype: str, place: Place) -> Any:
+    return place[0].put([np.asarray(x).astype(dtype)], place[1])[0]
+
+
+@lru_cache(maxsize=4096, typed=True)  # typed, since 1 and 1.0 are equal, and with the sign of 0.0 in the second
+def _kept_scalar(x: bool | int | float, exact: Any, dtype: str, place: Place) -> Any:
+    """A number beside arrays: the op's result cannot be this very array, so that one serves for all."""
+    return _lasting(_scalar(x, dtype, place), place[0])
+
+
+class _NotLasting(Exception):
+    """Arrays made inside another framework's trace stand for nothing outside of it."""
+
+
+def _lasting(array: Any, backend: Backend) -> Any:
+    try:
+        backend.get(array)
+    except Exception as error:  # each framework has its own
+        raise _NotLasting from error
+    return array
+
+
+# ---- operands as arrays of one place: all cases -----------------------------
+
+
+def _gather_any(operands: Sequence[Any]) -> tuple[Place, list[Any]]:
+    """Where any operands compute, and the operands with variables read."""
+    place = _place(operands)
+    return place, [x.as_operand(*place) if hasattr(x, "as_operand") else x for x in operands]
+
+
+def _promoted(op: Op, readable: Sequence[Any], place: Place, taped: bool) -> tuple[list[Any], list[Any]]:
+    """The operands, and the same as arrays, moved and promoted. Casts of boxes are ops that a tape sees."""
+    dtypes: list[str | None] = [None] * len(readable)
+    if op.promotes is not None and len(readable) > op.promotes:
+        target = _common_dtype(readable[op.promotes :])
+        dtypes[op.promotes :] = [target] * (len(readable) - op.promotes)
+    if taped:
+        readable = [
+            bind(OPS["astype"], (x,), {"dtype": d}) if isinstance(x, Box) and d and x.dtype != d else x
+            for x, d in zip(readable, dtypes, strict=True)
+        ]
+    arrays = [_array(x, d, *place) for x, d in zip(readable, dtypes, strict=True)]
+    return [_with_array(x, a) if isinstance(x, Box) else x for x, a in zip(readable, arrays, strict=True)], arrays
+
+
+def _with_array(box: Box, array: Any) -> Box:
+    """The box, where its array has been moved to."""
+    if array is box.array:
+        return box
+    moved = Box(array)
+    moved.source, moved.serial = box.source, box.serial
+    return moved
+
+
+def _place(operands: Sequence[Any]) -> Place:
     """Where an eager op runs: where its arrays are. NumPy arrays and variables are guests: they move to the others."""
-    hosts: list[tuple[Backend, str]] = []
-    guests: list[tuple[Backend, str]] = []
+    hosts: list[Place] = []
+    guests: list[Place] = []
     for x in operands:
-        x = x.array if isinstance(x, Box) else x
+        x = unboxed(x)
         if _is_weak(x) or isinstance(x, (list, tuple)):
             continue
         if hasattr(x, "as_operand"):
@@ -264,18 +505,24 @@ def _place(operands: Sequence[Any]) -> tuple[Backend, str]:
     if hosts or guests:
         return (hosts or guests)[0]
     backend = get_backend()
-    return backend, backend.device(None)
+    return backend, home(backend)
+
+
+@cache
+def home(backend: Backend) -> str:
+    """The device that a backend uses unless told."""
+    return backend.device(None)
 
 
 def _array(x: Any, dtype: str | None, backend: Backend, device: str) -> Any:
     """``x`` as an array of ``backend`` on ``device``, of ``dtype`` unless None."""
-    x = x.array if isinstance(x, Box) else x
+    x = unboxed(x)
     if _is_weak(x) or isinstance(x, (list, tuple)):
         a = np.asarray(x)
         return backend.put([a.astype(dtype or (_weak(x) if _is_weak(x) else a.dtype))], device)[0]
     if backend.device_of(x) is None:
         x = backend.put([to_numpy(x)], device)[0]
-    if dtype and dtype_name(x.dtype) != dtype:
+    if dtype and name_of(x.dtype) != dtype:
         x = backend.table["astype"](x, dtype=dtype)
     return x
 
@@ -292,12 +539,92 @@ def _explain(op: Op, arrays: Sequence[Any], attrs: dict[str, Any], error: Except
     if isinstance(error, UnilayersError):
         return error
     try:
-        op.infer(*(Spec(tuple(a.shape), dtype_name(a.dtype)) for a in arrays), **attrs)
+        op.infer(*(Spec(tuple(a.shape), name_of(a.dtype)) for a in arrays), **attrs)
     except UnilayersError as ours:
         return ours.inside(f"op '{op.name}'")
     except Exception:
         return error
     return error
+
+
+# ---- plans: graphs of a few ops, ready to run on arrays ---------------------
+
+Plan = Callable[[Sequence[Any]], Any]
+PLANS = 4096  # how many are kept of each kind
+
+
+def signature(op: Op, arrays: Sequence[Any], place: Place, attrs: dict[str, Any]) -> tuple[Any, ...] | None:
+    """What a plan for an op depends on, as a key; None if it cannot be one."""
+    if op.bodies:
+        return None
+    # With the types, as 1, 1.0 and True are equal, and with the sign of 0.0.
+    given = [(k, v if v.__class__ is not float or v else str(v), v.__class__) for k, v in attrs.items()]
+    key = (op, place, floatx(), tuple([(a.shape, a.dtype) for a in arrays]), tuple(given))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+class Plans(dict[Any, Any]):
+    """Plans by signature; the oldest go when there are too many."""
+
+    def keep(self, key: Any, plan: Any) -> Any:
+        while len(self) >= PLANS:
+            self.pop(next(iter(self)), None)
+        self[key] = plan
+        return plan
+
+
+_expansions = Plans()
+_met = Plans()  # signatures met once: a plan costs more than running op by op, so only the second call makes one
+
+
+def _expansion(op: Op, arrays: Sequence[Any], place: Place, attrs: dict[str, Any]) -> Plan | None:
+    """What a composite op expands to, as one function of arrays."""
+    key = signature(op, arrays, place, attrs) if arrays else None
+    if key is None:
+        return None
+    if key in _expansions:
+        return _expansions[key]
+    if key not in _met:
+        return _met.keep(key, None)
+    leaves = [leaf("input", f"x{i}", spec_of(a)) for i, a in enumerate(arrays)]
+    with tracing():
+        result = op.expand(*leaves, **attrs)  # type: ignore[misc]
+    multiple = isinstance(result, (tuple, list))
+    outputs = tuple(result) if multiple else (result,)
+    try:
+        plan = runnable(leaves, outputs, place)
+    except _NotLasting:
+        return None
+    if plan is None:
+        return _expansions.keep(key, None)
+    return _expansions.keep(key, plan if multiple else lambda arrays: plan(arrays)[0])
+
+
+def spec_of(array: Any) -> Spec:
+    return Spec(tuple(array.shape), name_of(array.dtype))
+
+
+def runnable(inputs: Sequence[Value], outputs: Sequence[Value], place: Place) -> Plan | None:
+    """A graph as a function of arrays that gives a tuple of arrays; None where a result would always be the same array.
+
+    Raises:
+        _NotLasting: inside another framework's trace.
+    """
+    backend, device = place
+    graph = Graph(tuple(inputs), (), {str(i): v for i, v in enumerate(outputs)})
+    graph = simplify(eliminate_common(lower(graph, backend.table)))
+    moving = set(graph.inputs)
+    for node in graph.nodes:
+        if any(v in moving for v in node.inputs):
+            moving.update(node.outputs)
+    if not all(v in moving for v in graph.outputs.values()):  # a kept constant must not get into the user's hands
+        return None
+    step = straight_line(graph, backend.table, lambda a: _lasting(backend.put([a], device)[0], backend))
+    return lambda arrays: tuple(step((), arrays)[1].values())  # type: ignore[arg-type]
 
 
 # ---- definition -------------------------------------------------------------

@@ -30,6 +30,7 @@ ORDER = [
     "regularizers",
     "activations",
     "layers",
+    "functions",
     "losses",
     "metrics",
     "optimizers",

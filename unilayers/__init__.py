@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from unilayers.autodiff import GradientTape, grad, value_and_grad
     from unilayers.backend import backend_names, get_backend, register_backend
+    from unilayers.functions import function
     from unilayers.layers import Input, Layer
     from unilayers.models import Model, Sequential
     from unilayers.random import set_random_seed
@@ -47,6 +48,7 @@ _HOME = {
     "Sequential": "models",
     "Variable": "variable",
     "backend_names": "backend",
+    "function": "functions",
     "get_backend": "backend",
     "grad": "autodiff",
     "load_model": "saving",
@@ -89,6 +91,7 @@ __all__ = [
     "config",
     "data",
     "errors",
+    "function",
     "get_backend",
     "grad",
     "initializers",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unilayers import ops
 from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
 from unilayers.graph import Graph, Value
@@ -92,10 +93,7 @@ class Program:
         ]
         inputs = [x.astype(self.graph.inputs[i].dtype) if i in host else x for i, x in enumerate(inputs)]
         function = self.executable(backend, store.device, [x.shape for x in inputs])
-        if any(backend.device_of(x) is None for x in inputs):
-            inputs = backend.put(
-                [backend.get(x) if backend.device_of(x) else np.asarray(x) for x in inputs], store.device
-            )
+        inputs = moved(inputs, backend, store.device)
         state, whole = self._state(store)
         new, outputs = function(state, inputs)
         if whole:
@@ -103,6 +101,34 @@ class Program:
         elif new is not state:
             for i, array in zip(self._picked[1], new, strict=True):
                 store.arrays[i] = array
+        return outputs
+
+    def call(self, backend: Backend, device: str, inputs: Sequence[Any]) -> dict[str, Array]:
+        """One run with every variable where it lives: one that is elsewhere is copied here, and back if it gets a new
+        value; one that was never placed is placed here.
+
+        Args:
+            backend: The engine.
+            device: A device of it.
+            inputs: Arrays of the inputs' dtypes, of any engine.
+        """
+        fresh = [v for v in self.variables if v.store is None]
+        if fresh:  # weights side by side, as optimizers like them
+            place_together(sorted(fresh, key=lambda v: not v.trainable), backend, device)
+        stores = [v.store for v in self.variables if v.store is not None]  # which is all, by now
+        one = stores[0] if stores else Store(backend, device, [])
+        if one.backend is backend and one.device == device and all(s is one for s in stores):
+            return self.run(one, inputs)
+        away = [v for v in self.variables if v.place() != (backend, device)]
+        copies = dict(zip(away, backend.put([v.numpy() for v in away], device), strict=True))
+        state = [copies.get(v, s.arrays[v.index]) for v, s in zip(self.variables, stores, strict=True)]
+        function = self.executable(backend, device, [x.shape for x in inputs])
+        new, outputs = function(list(state), moved(inputs, backend, device))
+        for i, (v, store) in enumerate(zip(self.variables, stores, strict=True)):
+            if v not in copies:
+                store.arrays[v.index] = new[i]
+            elif self.graph.state[i].node.attrs["name"] in self.graph.updates:
+                v.assign(backend.get(new[i]))
         return outputs
 
     def _state(self, store: Store) -> tuple[list[Array], bool]:
@@ -121,3 +147,12 @@ class Program:
             picked = arrays
         self._picked = (store, indices, picked)
         return picked, False
+
+
+def moved(arrays: Sequence[Any], backend: Backend, device: str) -> Sequence[Array]:
+    """Arrays of any engine as the backend's on a device; the same objects where they are that already."""
+    away = [i for i, x in enumerate(arrays) if backend.device_of(x) != device]
+    if not away:
+        return arrays
+    there = dict(zip(away, backend.put([ops.to_numpy(arrays[i]) for i in away], device), strict=True))
+    return [there.get(i, x) for i, x in enumerate(arrays)]

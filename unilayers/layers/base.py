@@ -35,6 +35,11 @@ def training_phase(training: bool | None) -> Iterator[None]:
         _TRAINING.reset(token)
 
 
+def current_phase() -> bool | None:
+    """What layers take for ``training`` now when it is not passed."""
+    return _TRAINING.get()
+
+
 # ---- arguments ----------------------------------------------------------------
 
 
@@ -355,7 +360,12 @@ class Layer(Configurable, family="layer"):
             self._losses.append(loss)
 
     def take_losses(self) -> list[Any]:
-        """Scalars added by ``add_loss`` in eager calls since the last time; then forgotten."""
+        """Scalars added by ``add_loss`` since the last time, then forgotten: in a trace those of all layers called in
+        it, else those of this layer and below."""
+        trace = current_trace()
+        if trace is not None:
+            found, trace.losses = trace.losses, []
+            return found
         taken = [x for layer in self.layers_below for x in layer._losses]
         for layer in self.layers_below:
             layer._losses.clear()

@@ -23,6 +23,7 @@ from unilayers.backends.numpy.order import ordered
 from unilayers.backends.numpy.table import numpy_like
 
 from tests.compare import assert_close
+from tests.test_ops import attrs_in_dtype
 from unilayers import ops
 from unilayers.autodiff import gradients
 from unilayers.backend import get_backend
@@ -90,7 +91,7 @@ def check_sample(name: str, index: int, dtype: str) -> None:
     assert op.samples is not None
     sample, other = (op.samples(np.random.default_rng(seed))[index] for seed in (0, 1))
     arrays = arrays_of(sample, dtype)
-    graph = graph_of(name, dict(sample.attrs), arrays)
+    graph = graph_of(name, attrs_in_dtype(op, sample.attrs, dtype), arrays)
     step = planned(graph)
     step([], arrays_of(other, dtype))  # leaves its traces in the buffers
     kept = [a.copy() for a in arrays]
@@ -798,7 +799,7 @@ def test_kernels_run_over_another_array_module(
     assert op.samples is not None
     sample = op.samples(np.random.default_rng(0))[index]
     arrays = arrays_of(sample, dtype)
-    graph = graph_of(name, dict(sample.attrs), arrays)
+    graph = graph_of(name, attrs_in_dtype(op, sample.attrs, dtype), arrays)
     _, found = BACKEND.compile(lower(graph, BACKEND.table), "cuda:0")([], arrays)
     for key, value in naive(graph)([], arrays)[1].items():
         assert_same(found[key], value, max(1.0, op.tolerance / 1e-5))

@@ -66,22 +66,21 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
+    "barrier": control.barrier,
 }
-
 CONTROL: dict[str, Callable[..., Any]] = {
     "switch": control.switch,
     "while_loop": control.while_loop,
     "scan": control.scan,
 }
 
+
 # Each function as one compiled call, so that an eager op is one, too; in a larger jit they dissolve.
 TABLE: dict[str, Callable[..., Any]] = {
     name: in_64_bits(jax.jit(function, static_argnames=tuple(OPS[name].defaults), inline=True))
     for name, function in FUNCTIONS.items()
 }
-TABLE |= {n: control.with_bodies(n, f, TABLE) for n, f in CONTROL.items() if n in OPS}
-if "barrier" in OPS:
-    TABLE["barrier"] = in_64_bits(jax.jit(control.barrier, inline=True))
+TABLE |= {name: control.with_bodies(name, function, TABLE) for name, function in CONTROL.items()}
 
 # Ops whose result may be an operand itself, where there is nothing to do.
 VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype", "barrier", *CONTROL})

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unilayers.backend import Backend, Executable
-from unilayers.graph import OPS, Graph, Node
+from unilayers.graph import Graph, Node
 from unilayers.graph.passes import fold_constants
 
 from .emit import load
@@ -112,7 +112,7 @@ def get(array: Array) -> np.ndarray:
 def _table(xp: Any) -> Mapping[str, Callable[..., Any]]:
     table = numpy_like(xp)  # which its loops look into, so it stays this very object
     table.update((name, eager(name, xp)) for name in (*FUSED, "erf"))
-    return {name: function for name, function in table.items() if name in OPS}
+    return table
 
 
 def _wherever(name: str) -> Callable[..., Any]:

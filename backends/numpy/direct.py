@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The views that a step makes anew from each input, as source text.
 TEXT = {"reshape": "{x}.reshape({shape})", "permute_dims": "{x}.transpose({axes})"}
-SAME = ("identity", "stop_gradient")
+SAME = ("identity", "stop_gradient", "barrier")
 
 
 def direct_inputs(plan: Plan, actions: Sequence[Action]) -> set[Value]:

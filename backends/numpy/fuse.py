@@ -67,6 +67,10 @@ class Scene:
         for a in self.actions:
             for v in a.inputs:
                 self._readers.setdefault(plan.root(v), []).append(a)
+        for node in plan.graph.nodes:
+            if node.op == "barrier":  # what it waits for must not vanish in a joined action
+                for v in node.inputs[1:]:
+                    self._readers.setdefault(plan.root(v), []).append(Action("barrier", ()))
 
     def maker(self, value: Value, op: str) -> Action | None:
         """The action that makes a value, if it is of this op."""
@@ -90,12 +94,12 @@ class Scene:
     def depends(self, value: Value, on: Action) -> bool:
         """Whether a value could not be computed without an action."""
         seen: set[Value] = set()
-        stack = [self.plan.root(value)]
+        stack = [*self.plan.needs(value)]
         while stack:
             maker = self._maker.get(stack.pop())
             if maker is on:
                 return True
-            new = {self.plan.root(v) for v in maker.inputs} - seen if maker else set()
+            new = set().union(*map(self.plan.needs, maker.inputs)) - seen if maker else set()
             seen |= new
             stack.extend(new)
         return False

@@ -56,7 +56,8 @@ class _Queue:
         maker = {v: a for a in actions for v in a.outputs}
         for a in actions:
             roots = {self.plan.root(v) for v in a.reads}
-            needs = {maker[r] for r in roots if r in maker} | set(before.get(a, ()))
+            needed = set().union(*map(self.plan.needs, a.reads))
+            needs = {maker[r] for r in needed if r in maker} | set(before.get(a, ()))
             self.waiting[a] = len(needs)
             for b in needs:
                 self.followers[b].append(a)

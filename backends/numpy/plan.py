@@ -93,6 +93,18 @@ class Plan:
         """The value whose memory a value shows: itself unless it is a view."""
         return self.base.get(value, value)
 
+    def needs(self, value: Value) -> set[Value]:
+        """The roots that must be there before a value is read: its own, and what barriers on its way wait for."""
+        found, stack = {self.root(value)}, [value]
+        while stack:
+            v = stack.pop()
+            if v in self.base:
+                stack.append(v.node.inputs[0])
+                if v.node.op == "barrier":
+                    found.update(map(self.root, v.node.inputs[1:]))
+                    stack.extend(v.node.inputs[1:])
+        return found
+
     def is_whole(self, value: Value) -> bool:
         """Whether a value is all of its memory, in order, and not only a part of it or the elements rearranged."""
         seen = self.sketch[value]

@@ -64,6 +64,7 @@ class _Waits:
         for a in actions:
             for root in {plan.root(v) for v in a.reads}:
                 self.readers.setdefault(root, []).append(a)
+            for root in set().union(*map(plan.needs, a.reads)):
                 if root in self.maker:
                     self._followers[self.maker[root]].add(a)
 

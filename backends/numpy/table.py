@@ -76,7 +76,7 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         "random_bits": random_bits_like(xp),
         **windowed(xp),
     }  # fmt: skip
-    device_of = None if xp is np else (lambda a: a.device.id)
+    device_of = None if xp is np else (lambda a: str(a.device))
     table |= {
         "barrier": lambda x, *after: x,
         **python_loops(table, lambda a, *device: xp.asarray(a), lambda a: a.item(), device_of, list, xp.stack),

@@ -28,6 +28,7 @@ VIEWS: Mapping[str, Callable[..., Array]] = {
     "flip": _flip,
     "identity": lambda xp, x: x,
     "stop_gradient": lambda xp, x: x,
+    "barrier": lambda xp, x: x,  # what it waits for: see ``Plan.needs``
 }
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from unilayers.ops import OPS
-
 from . import windows
 from .control import control
 
@@ -125,4 +123,4 @@ TABLE |= {
     "log_softmax": lambda x, axis: tf.nn.log_softmax(x, axis),
 }
 
-TABLE |= {name: function for name, function in control(TABLE).items() if name in OPS}
+TABLE |= control(TABLE)

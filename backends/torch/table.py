@@ -12,7 +12,6 @@ from torch import Tensor
 
 from unilayers.graph.emit import Overwriting
 from unilayers.graph.loops import python_loops
-from unilayers.ops import OPS
 
 from . import updates, windows
 
@@ -185,8 +184,7 @@ OVERWRITING: Overwriting = {
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
 VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype", "barrier"})
 
-CONTROL: dict[str, Callable[..., Any]] = {
+TABLE |= {
     "barrier": lambda x, *after: x,
     **python_loops(TABLE, constant, Tensor.item, lambda x: x.device, torch.unbind, torch.stack, VIEWS),
 }
-TABLE |= {name: function for name, function in CONTROL.items() if name in OPS}

@@ -46,7 +46,7 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
     pred = _value(pred)
     if pred.ndim:
         raise ShapeError("the condition is not one bool", where="ops.cond", received=str(pred.shape))
-    return switch(ops.astype(pred, "bool"), (false_fn, true_fn), *operands)
+    return _choose(ops.astype(pred, "bool"), {"false_fn": false_fn, "true_fn": true_fn}, operands)
 
 
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
@@ -65,21 +65,28 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
         raise GraphError("no branches", where="ops.switch")
     if not _symbolic(index):
         return branches[min(max(int(to_numpy(index)), 0), len(branches) - 1)](*operands)
-    index = ops.astype(_value(index), "int32")
-    traced = [_trace(f, operands, {}) for f in branches]
-    variables = list(dict.fromkeys(v for t in traced for v in t.assigned))
-    results = [[x for x in leaves_of(t.result) if x is not None] for t in traced]
-    likes = [_first_value(column) for column in zip(*results, strict=False)]
+    return _choose(_value(index), {f"branch {i}": f for i, f in enumerate(branches)}, operands)
+
+
+def _choose(index: Value, branches: dict[str, Callable[..., Any]], operands: Sequence[Any]) -> Any:
+    """The branch with a number, as a part of the graph. Their names are for messages."""
+    traced = {name: _trace(f, operands, {}) for name, f in branches.items()}
+    first = next(iter(traced.values()))
+    variables = list(dict.fromkeys(v for t in traced.values() for v in t.assigned))
+    for name, t in traced.items():
+        _same_structure(t.result, first.result, name, "the other branches")
+    results = {name: [x for x in leaves_of(t.result) if x is not None] for name, t in traced.items()}
+    likes = [_first_value(column) for column in zip(*results.values(), strict=True)]
     found = []
-    for i, (t, own) in enumerate(zip(traced, results, strict=True)):
-        _same_structure(t.result, traced[0].result, f"branch {i}", "the other branches give")
-        values = [_matching(x, like, f"branch {i}") for x, like in zip(own, likes, strict=True)]
+    for name, t in traced.items():
+        values = [_matching(x, like, name) for x, like in zip(results[name], likes, strict=True)]
         found.append([*values, *(t.assigned.get(v, TRACE.get().read(v)) for v in variables)])
     if not found[0]:
-        return traced[0].result
-    captured = _captured([v for column in found for v in column], (), traced[0].start)
-    given = switch_op(index, *captured, branches=tuple(subgraph(captured, column) for column in found))
-    return _hand_out(given, traced[0].result, variables)
+        return first.result
+    captured = _captured([v for column in found for v in column], (), first.start)
+    bodies = tuple(subgraph(captured, column) for column in found)
+    given = switch_op(ops.astype(index, "int32"), *captured, branches=bodies)
+    return _hand_out(given, first.result, variables)
 
 
 def while_loop(

@@ -1,72 +1,38 @@
-"""Reverse-mode differentiation: one accumulation loop over recorded ops, for graphs and for eager tapes alike.
+"""Reverse-mode differentiation of graphs, and of what runs eagerly under a tape.
 
-The rules stand in the op records and are written in ops, so gradients can be differentiated again.
+The rules stand in the op records and are written in ops. A graph's gradient is more of the same graph. A tape turns
+each rule into a graph once for each signature of the op, sees there what the rule reads, and keeps only that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
 
 from unilayers import ops
-from unilayers.errors import GraphError, UnilayersError
-from unilayers.graph import Op, Value, tracing
+from unilayers.errors import GraphError, ShapeError, UnilayersError
+from unilayers.graph import Op, Value, constant, is_tracing, leaf, schedule, tracing
 from unilayers.graph.record import OPS
-from unilayers.ops.define import TAPES, Box, Place
-from unilayers.spec import is_float
-
-
-@dataclass
-class Step:
-    """One op that ran or was recorded: what the backward loop needs to know."""
-
-    op: Op
-    inputs: Sequence[Any]
-    attrs: dict[str, Any]
-    outputs: Sequence[Any]
-    multiple: bool
-
-
-def backward(steps: Iterable[Step], grads: dict[Hashable, Any], key: Callable[[Any], Hashable]) -> None:
-    """Walk ``steps`` (last first) and fill ``grads`` with the gradient of every value on the way, by ``key(value)``."""
-    for step in steps:
-        g = [grads.get(key(y)) for y in step.outputs]
-        if all(x is None for x in g):
-            continue
-        y = tuple(step.outputs)
-        given = _pullback(step, tuple(g) if step.multiple else g[0], y if step.multiple else y[0])
-        for x, gx in zip(step.inputs, given, strict=True):
-            k = key(x)
-            if gx is None or k is None:
-                continue
-            gx = unbroadcast(gx, ops.shape_of(x))
-            grads[k] = ops.add(grads[k], gx) if grads.get(k) is not None else gx
-
-
-def _pullback(step: Step, g: Any, y: Any) -> Sequence[Any]:
-    if step.op.vjp is not None:
-        return tuple(step.op.vjp(g, y, *step.inputs, **step.attrs))
-    if step.op.expand is None:
-        raise GraphError(f"op {step.op.name!r} has no gradient")
-    # A composite without a rule: differentiate its expansion. Only symbolic steps come here; a tape sees the parts.
-    inner = step.op.expand(*step.inputs, **step.attrs)
-    outputs = list(inner) if step.multiple else [inner]
-    wanted = [x for x in step.inputs if is_float(x.dtype)]
-    found = iter(gradients(outputs, wanted, list(g) if step.multiple else [g]))
-    return [next(found) if is_float(x.dtype) else None for x in step.inputs]
-
-
-def unbroadcast(g: Any, shape: Sequence[Any]) -> Any:
-    """Sum a gradient over the axes along which its value was stretched."""
-    have = ops.shape_of(g)
-    if tuple(have) == tuple(shape):
-        return g
-    extra = len(have) - len(shape)
-    stretched = [a + extra for a, d in enumerate(shape) if d == 1 and have[a + extra] != 1]
-    g = ops.sum(g, (*range(extra), *stretched), keepdims=True)
-    return ops.reshape(g, tuple(shape))
-
+from unilayers.ops.define import (
+    TAPES,
+    TRACE,
+    Box,
+    NotLasting,
+    Place,
+    Plan,
+    Plans,
+    bind,
+    boxed,
+    put_beside,
+    runnable,
+    signature,
+    spec_of,
+    unboxed,
+)
+from unilayers.spec import Dim, Spec, is_float
+from unilayers.structure import leaves_of, map_structure, pack_like
 
 # ---- graphs -----------------------------------------------------------------
 
@@ -84,16 +50,30 @@ def gradients(ys: Value | Sequence[Value], xs: Sequence[Value], grad_ys: Sequenc
     """
     ys = [ys] if isinstance(ys, Value) else list(ys)
     with tracing():
+        found = _gradients(ys, xs, grad_ys)
+        return [ops.zeros_like(x) if g is None else g for x, g in zip(xs, found, strict=True)]
+
+
+def _gradients(ys: Sequence[Value], xs: Sequence[Value], grad_ys: Sequence[Any] | None = None) -> list[Value | None]:
+    """The same, with None where y does not depend on x."""
+    with tracing():
         seeds = list(grad_ys) if grad_ys is not None else [ops.ones_like(y) for y in ys]
-        grads: dict[Hashable, Any] = {}
+        grads: dict[Value, Any] = {}
         for y, g in zip(ys, seeds, strict=True):
             if g is not None:
                 grads[y] = ops.add(grads[y], g) if y in grads else g
         path = _between(ys, set(xs))
-        steps = (Step(OPS[n.op], n.inputs, dict(n.attrs), n.outputs, n.multiple) for n in path)
         needed = {v for n in path for v in n.outputs} | set(xs)
-        backward(steps, grads, lambda v: v if v in needed else None)
-        return [grads[x] if grads.get(x) is not None else ops.zeros_like(x) for x in xs]
+        for node in path:
+            flow = [grads.get(y) for y in node.outputs]
+            if all(g is None for g in flow):
+                continue
+            found = _pulled(OPS[node.op], flow, node.outputs, node.inputs, dict(node.attrs), node.multiple)
+            for x, g in zip(node.inputs, found, strict=True):
+                if g is not None and x in needed:
+                    g = unbroadcast(g, x.shape)
+                    grads[x] = ops.add(grads[x], g) if x in grads else g
+        return [grads.get(x) for x in xs]
 
 
 def _between(ys: Sequence[Value], xs: set[Value]) -> list[Any]:
@@ -113,14 +93,175 @@ def _between(ys: Sequence[Value], xs: set[Value]) -> list[Any]:
     return sorted((n for n, d in depends.items() if d), key=lambda n: -n.serial)
 
 
-# ---- eager ------------------------------------------------------------------
+def _pulled(
+    op: Op,
+    flow: Sequence[Any],
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    attrs: dict[str, Any],
+    multiple: bool,
+) -> Sequence[Any]:
+    """The gradient of each input of a step, or None, before ``unbroadcast``."""
+    if op.vjp is not None:
+        y = tuple(outputs)
+        return tuple(op.vjp(tuple(flow) if multiple else flow[0], y if multiple else y[0], *inputs, **attrs))
+    if op.expand is None:
+        raise GraphError(f"op {op.name!r} has no gradient")
+    # A composite without a rule: differentiate its expansion.
+    inner = op.expand(*inputs, **attrs)
+    wanted = [x for x in inputs if is_float(x.dtype)]
+    found = iter(gradients(list(inner) if multiple else [inner], wanted, flow))
+    return [next(found) if is_float(x.dtype) else None for x in inputs]
+
+
+def unbroadcast(g: Any, shape: Sequence[Any]) -> Any:
+    """Sum a gradient over the axes along which its value was stretched."""
+    have = ops.shape_of(g)
+    if tuple(have) == tuple(shape):
+        return g
+    extra = len(have) - len(shape)
+    stretched = [a + extra for a, d in enumerate(shape) if d == 1 and have[a + extra] != 1]
+    g = ops.sum(g, (*range(extra), *stretched), keepdims=True)
+    return ops.reshape(g, tuple(shape))
+
+
+# ---- the rule of one op at one signature ------------------------------------
+
+
+class Rule(Protocol):
+    """How gradients flow back through a step."""
+
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
+        """Gradients of the wanted inputs, None for the others.
+
+        Args:
+            kept: What the step keeps: boxes and arrays.
+            flow: The gradients of the outputs: arrays, or boxes if ``watched``; None where there is none.
+            wanted: Which inputs.
+            watched: Whether other tapes are active: then boxes go in and come out, and all is done by ops.
+        """
+        ...
+
+
+class Pullback:
+    """An op's rule at one signature, as graphs from the gradients of the outputs to those of the watched inputs.
+
+    Attributes:
+        kept: Which of the op's outputs and inputs, counted one after the other, the rule reads.
+        none: Whether no gradient flows at all.
+    """
+
+    def __init__(
+        self, op: Op, inputs: Sequence[Any], watched: Sequence[bool], attrs: dict[str, Any], outputs: Sequence[Any],
+        multiple: bool, place: Place,
+    ) -> None:  # fmt: skip
+        self.op, self.watched, self.attrs, self.multiple, self.place = op, watched, attrs, multiple, place
+        self.ys = [leaf("input", f"y{i}", spec_of(a)) for i, a in enumerate(outputs)]
+        self.xs = [leaf("input", f"x{i}", spec_of(a)) for i, a in enumerate(inputs)]
+        self.flows = [leaf("input", f"g{i}", y.spec) for i, y in enumerate(self.ys)]
+        self._graphs: dict[tuple[bool, ...], list[Value | None]] = {}
+        self._plans: dict[Any, Plan] = {}
+        found = self._graph(tuple(is_float(y.dtype) for y in self.ys))
+        self.none = all(g is None for g in found)
+        read = {v for n in schedule((), [g for g in found if g is not None]) for v in (*n.inputs, *n.outputs)}
+        self.kept = [i for i, v in enumerate((*self.ys, *self.xs)) if v in read]
+
+    def _graph(self, given: tuple[bool, ...]) -> list[Value | None]:
+        """The gradient of each watched input, when gradients of these outputs are given."""
+        if given not in self._graphs:
+            flow = [g if on else None for g, on in zip(self.flows, given, strict=True)]
+            with tracing():
+                found = _pulled(self.op, flow, self.ys, self.xs, self.attrs, self.multiple)
+                self._graphs[given] = [
+                    unbroadcast(g, x.shape) if g is not None and on else None
+                    for g, x, on in zip(found, self.xs, self.watched, strict=True)
+                ]
+        return self._graphs[given]
+
+    def _inputs(self, given: tuple[bool, ...]) -> list[Value]:
+        """The leaves of the graphs, in the order in which their values come."""
+        every = (*self.ys, *self.xs)
+        return [*(g for g, on in zip(self.flows, given, strict=True) if on), *(every[i] for i in self.kept)]
+
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
+        given = tuple([g is not None for g in flow])
+        values = [*(g for g in flow if g is not None), *kept]
+        graph = self._graph(given)
+        if watched:
+            return self._pull_by_ops(values, given, wanted)
+        key = (given, wanted)
+        if key not in self._plans:
+            outputs = [g for g, on in zip(graph, wanted, strict=True) if on and g is not None]
+            try:
+                plan = runnable(self._inputs(given), outputs, self.place)
+            except NotLasting:
+                plan = None
+            if plan is None:
+                return [unboxed(g) for g in self._pull_by_ops([boxed(x) for x in values], given, wanted)]
+            self._plans[key] = plan
+        found = iter(self._plans[key]([x.array if x.__class__ is Box else x for x in values]))
+        return [next(found) if on and g is not None else None for g, on in zip(graph, wanted, strict=True)]
+
+    def _pull_by_ops(self, values: Sequence[Any], given: tuple[bool, ...], wanted: Sequence[bool]) -> list[Any]:
+        """The graph op by op, so that tapes see it."""
+        backend, device = self.place
+        known: dict[Value, Any] = dict(zip(self._inputs(given), values, strict=True))
+        outputs = [g if on else None for g, on in zip(self._graph(given), wanted, strict=True)]
+        for node in schedule((), [g for g in outputs if g is not None]):
+            if node.op == "constant":
+                found: Any = boxed(backend.put([node.attrs["value"].array], device)[0])
+            elif node.op == "input":
+                continue
+            else:
+                found = bind(OPS[node.op], [known[v] for v in node.inputs], dict(node.attrs))
+            known.update(zip(node.outputs, found if node.multiple else (found,), strict=True))
+        return [None if g is None else known[g] for g in outputs]
+
+
+_pullbacks = Plans()
+
+
+def _pullback(
+    op: Op, inputs: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any], outputs: Sequence[Any],
+    multiple: bool, place: Place,
+) -> Pullback:  # fmt: skip
+    """The rule for these arrays; traced once for each signature."""
+    key: Any = signature(op, inputs, place, attrs)
+    if key is None:
+        return Pullback(op, inputs, watched, attrs, outputs, multiple, place)
+    key = (key, watched)
+    found = _pullbacks.get(key)
+    if found is None:
+        found = _pullbacks.keep(key, Pullback(op, inputs, watched, attrs, outputs, multiple, place))
+    return found
+
+
+# ---- the tape ---------------------------------------------------------------
+
+
+class Step:
+    """What a tape keeps of one op: serial numbers, and what the rule reads.
+
+    Attributes:
+        inputs: The serial number of each watched input, None for the others.
+        outputs: The serial numbers of the outputs.
+        kept: Boxes and arrays for the rule.
+        rule: How gradients flow back.
+    """
+
+    __slots__ = ("inputs", "kept", "outputs", "rule")
+
+    def __init__(self, inputs: Sequence[int | None], outputs: Sequence[int], kept: Sequence[Any], rule: Rule) -> None:
+        self.inputs, self.outputs, self.kept, self.rule = inputs, outputs, kept, rule
 
 
 class GradientTape:
     """Records the ops that run inside its ``with`` block, and differentiates them.
 
     Trainable variables are watched by themselves; ``watch`` an array to differentiate by it, and compute with what
-    ``watch`` returns.
+    ``watch`` returns. Inside a function that is being compiled it differentiates the graph instead.
+
+    The tape keeps no more than the gradients will read, and gives that back step by step while they are computed.
 
     Args:
         persistent: Whether ``gradient`` may be asked more than once; otherwise the record is freed by the first call.
@@ -137,29 +278,38 @@ class GradientTape:
     def __init__(self, persistent: bool = False) -> None:
         self.persistent = persistent
         self._steps: list[Step] | None = []
-        self._watched: set[int] = set()  # serial numbers
+        self._watched: set[int] = set()
+        self._assigned: dict[Any, Value] = {}  # the values of variables that were assigned to before this tape
 
     def __enter__(self) -> GradientTape:
         self._token = TAPES.set((*TAPES.get(), self))
+        trace = TRACE.get()
+        if trace is not None:
+            self._assigned = dict(trace.current)
         return self
 
     def __exit__(self, *exc: object) -> None:
         TAPES.reset(self._token)
 
     def watch(self, x: Any) -> Any:
-        """The array as a value whose use is recorded."""
+        """The array as a value whose use is recorded. A variable is watched also if it is not trainable."""
+        if isinstance(x, Value):
+            return x
+        if hasattr(x, "as_operand"):
+            self._watched.add(x.serial)
+            return x
+        if is_tracing():
+            return constant(ops.to_numpy(x))
         box = x if isinstance(x, Box) else Box(x)
-        self._keep(box)
+        self._watched.add(box.serial)
         return box
 
-    def _keep(self, box: Box) -> None:
-        self._watched.add(box.serial)
-
     def watches(self, box: Box) -> bool:
+        """Whether the use of a value is recorded."""
         if box.serial in self._watched:
             return True
         if box.source is not None and box.source.trainable:
-            self._keep(box)
+            self._watched.add(box.serial)
             return True
         return False
 
@@ -167,48 +317,118 @@ class GradientTape:
         self, op: Op, inputs: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any],
         outputs: Sequence[Box], multiple: bool, place: Place,
     ) -> None:  # fmt: skip
-        if self._steps is not None:
-            self._steps.append(Step(op, inputs, attrs, outputs, multiple))
-            for y in outputs:
-                self._keep(y)
+        """Take a step down, if gradients flow through it."""
+        if self._steps is None:
+            return
+        arrays = [x.array if x.__class__ is Box else x for x in inputs]
+        rule = _pullback(op, arrays, watched, attrs, [y.array for y in outputs], multiple, place)
+        if not rule.none:
+            every = (*outputs, *inputs)
+            self.add(inputs, watched, outputs, [every[i] for i in rule.kept], rule)
+
+    def add(
+        self, inputs: Sequence[Any], watched: Sequence[bool], outputs: Sequence[Box], kept: Sequence[Any], rule: Rule
+    ) -> None:
+        """Take a step with its rule down."""
+        if self._steps is None:
+            return
+        serials = [x.serial if on else None for x, on in zip(inputs, watched, strict=True)]
+        made = [y.serial for y in outputs]
+        self._watched.update(made)
+        self._steps.append(Step(serials, made, kept, rule))
 
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
         """Gradient of the sum of ``target`` by each source: arrays of the sources' backend, None where unconnected.
 
         Args:
             target: A value computed inside the block.
-            sources: A watched value or a variable, or a list of them.
+            sources: A watched value or a variable, or a nested structure of them, which the result then has, too.
             output_gradients: What flows into ``target`` instead of ones.
+
+        Raises:
+            UnilayersError: at a second call, unless the tape is persistent.
         """
         if self._steps is None:
             raise UnilayersError(
                 "the tape was used up by an earlier gradient call", fix="Use GradientTape(persistent=True)"
             )
-        many = isinstance(sources, (list, tuple))
-        wanted = list(sources) if many else [sources]
         steps = self._steps
         if not self.persistent:
             self._steps = None
-        grads: dict[Hashable, Any] = {}
-        if isinstance(target, Box):
-            # Boxed, so that operators in the rules are ops, too.
-            flow = output_gradients if output_gradients is not None else ops.ones_like(target.array)
-            grads[target.serial] = flow if isinstance(flow, Box) else Box(flow)
+        wanted = leaves_of(sources)
+        if isinstance(target, Value):
+            return pack_like(sources, self._of_graph(target, wanted, output_gradients))
+        serials = [getattr(s, "serial", None) for s in wanted]
         # Outer tapes record this computation, so that it can be differentiated again; this tape must not.
         outer = tuple(t for t in TAPES.get() if t is not self)
         token = TAPES.set(outer)
         try:
-            backward(
-                reversed(steps), grads, lambda v: v.serial if isinstance(v, Box) and v.serial in self._watched else None
-            )
+            grads = _seed(target, output_gradients, bool(outer))
+            _backward(steps, grads, set(serials), bool(outer), free=not self.persistent)
         finally:
             TAPES.reset(token)
-        found = [self._of(grads, s) for s in wanted]
-        return found if many else found[0]
+        active = TAPES.get()
+        found = [grads.get(s) for s in serials]
+        return pack_like(sources, [g if g is None else boxed_again(g) if active else unboxed(g) for g in found])
 
-    def _of(self, grads: dict[Hashable, Any], source: Any) -> Any:
-        total = grads.get(getattr(source, "serial", None))
-        return total.array if isinstance(total, Box) and not TAPES.get() else total
+    def _of_graph(self, target: Value, sources: Sequence[Any], flow: Any) -> list[Any]:
+        """The same in a trace. Of a variable, the value that it had as the tape began."""
+        trace = TRACE.get()
+        values = [s if isinstance(s, Value) else self._assigned.get(s) or trace.leaf(s) for s in sources]
+        with tracing():
+            ones = ops.ones_like(target)
+            return _gradients([target], values, [ones if flow is None else ops.multiply(ones, flow)])
+
+
+def boxed_again(x: Any) -> Box:
+    return x if isinstance(x, Box) else Box(x)
+
+
+def _seed(target: Any, flow: Any, watched: bool) -> dict[int | None, Any]:
+    """The gradient to begin with, by the target's serial number."""
+    if hasattr(target, "as_operand"):
+        target = target.as_operand(None, None)
+        target = target if isinstance(target, Box) else Box(target)
+    if not isinstance(target, Box):
+        return {}
+    plain = unboxed(flow)
+    if type(plain) is not type(target.array) or plain.shape != target.array.shape or plain.dtype != target.array.dtype:
+        ones = put_beside(target.array, np.ones(target.shape, target.dtype))
+        flow = ones if flow is None else ops.multiply(ones, flow)
+    return {target.serial: boxed_again(flow) if watched else unboxed(flow)}
+
+
+def _backward(
+    steps: list[Step], grads: dict[int | None, Any], sources: set[int | None], watched: bool, *, free: bool
+) -> None:
+    """Walk the steps, last first, and leave the gradients of the sources in ``grads``.
+
+    With ``free``, each step is dropped as soon as it is done. A gradient is dropped when it has flowed on.
+    """
+    reached = set(sources)
+    reached.discard(None)
+    wanted = []  # per step: which inputs lead to a source
+    for step in steps:
+        mask = tuple([s in reached for s in step.inputs])
+        if True in mask:
+            reached.update(step.outputs)
+            wanted.append(mask)
+        else:
+            wanted.append(())
+    for n in range(len(steps) - 1, -1, -1):
+        step = steps.pop() if free else steps[n]
+        mask = wanted.pop()
+        flow = [grads.get(s) if s in sources else grads.pop(s, None) for s in step.outputs]
+        if not mask or all(g is None for g in flow):
+            continue
+        for s, g in zip(step.inputs, step.rule.pull(step.kept, flow, mask, watched), strict=True):
+            if g is not None:
+                before = grads.get(s)
+                grads[s] = g if before is None else ops.add(before, g)
+        del flow, step, g
+
+
+# ---- functions --------------------------------------------------------------
 
 
 def grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
@@ -216,12 +436,15 @@ def grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Ca
 
     Args:
         function: Written with ops or operators; returns one value.
-        argnums: Which positional arguments to differentiate by.
+        argnums: Which positional arguments to differentiate by. They may be nested lists, tuples and dicts of arrays;
+            the gradients come in the same nesting.
 
     Example:
         >>> import numpy as np
         >>> grad(lambda x: ops.sum(x**3))(np.array([1.0, 2.0]))
         array([ 3., 12.])
+        >>> float(grad(grad(lambda x: x**3))(2.0))
+        12.0
     """
 
     def derivative(*args: Any, **kwargs: Any) -> Any:
@@ -232,19 +455,262 @@ def grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Ca
 
 def value_and_grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
     """The value of a function together with its gradient; see ``grad``."""
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def both(*args: Any, **kwargs: Any) -> Any:
         with GradientTape() as tape:
-            # A fresh box each: the same array passed twice has two gradients.
-            watched = [
-                tape.watch(ops.identity(a) if isinstance(a, Box) else a) if i in positions else a
-                for i, a in enumerate(args)
-            ]
+            watched, sources = _watch_arguments(tape, args, argnums)
             y = function(*watched, **kwargs)
-        found = tape.gradient(y, [watched[i] for i in positions])
-        found = [ops.zeros_like(args[i]) if g is None else g for i, g in zip(positions, found, strict=True)]
-        value = y.array if isinstance(y, Box) and not TAPES.get() else y
-        return value, found[0] if isinstance(argnums, int) else tuple(found)
+        found = _connected(tape.gradient(y, sources), sources)
+        return y if TAPES.get() else unboxed(y), found
 
     return both
+
+
+def jacobian(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """The derivative of every element of a function's result by every element of its arguments.
+
+    The result has the shape of the function's result followed by that of the argument. It takes one backward pass for
+    each element of the result.
+
+    Args:
+        function: Written with ops or operators; returns one value, or a nested structure of them.
+        argnums: Which positional arguments to differentiate by, as for ``grad``.
+
+    Raises:
+        ShapeError: in a trace, where the size of the result is not known.
+
+    Example:
+        >>> import numpy as np
+        >>> jacobian(lambda x: x * x)(np.array([1.0, 2.0]))
+        array([[2., 0.],
+               [0., 4.]])
+    """
+
+    def matrix(*args: Any, **kwargs: Any) -> Any:
+        with GradientTape(persistent=True) as tape:
+            watched, sources = _watch_arguments(tape, args, argnums)
+            ys = function(*watched, **kwargs)
+        return map_structure(lambda y: _rows(tape, y, sources), ys)
+
+    return matrix
+
+
+def hessian(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """The second derivatives of a scalar function: the ``jacobian`` of its ``grad``.
+
+    Example:
+        >>> import numpy as np
+        >>> hessian(lambda x: ops.prod(x))(np.array([2.0, 3.0]))
+        array([[0., 1.],
+               [1., 0.]])
+    """
+    return jacobian(grad(function, argnums), argnums)
+
+
+def _rows(tape: GradientTape, y: Any, sources: Any) -> Any:
+    """The Jacobian of one result by the sources."""
+    shape = ops.shape_of(y)
+    if any(isinstance(d, Dim) for d in shape):
+        raise ShapeError("the size of the result must be known", where="jacobian", received=str(shape))
+    rows = []
+    for at in np.ndindex(*shape):  # type: ignore[arg-type]
+        one = np.zeros(shape, ops.dtype_of(y))  # type: ignore[type-var]
+        one[at] = 1
+        flow = one if isinstance(y, Value) else put_beside(unboxed(y), one)
+        rows.append(leaves_of(_connected(tape.gradient(y, sources, flow), sources)))
+    found = []
+    for i, x in enumerate(leaves_of(sources)):
+        parts = [row[i] for row in rows] or [ops.zeros_like(x)]  # one too many where there is none
+        stacked = ops.getitem(ops.stack(parts), slice(len(rows)))
+        found.append(ops.reshape(stacked, (*shape, *ops.shape_of(x))))
+    return pack_like(sources, found if TAPES.get() else map(unboxed, found))
+
+
+def _watch_arguments(tape: GradientTape, args: Sequence[Any], argnums: int | tuple[int, ...]) -> tuple[list[Any], Any]:
+    """The arguments to call with, and those of them to differentiate by: one structure, or a tuple of them."""
+    watched = list(args)
+    for i in (argnums,) if isinstance(argnums, int) else argnums:
+        watched[i] = map_structure(lambda x: _watched(tape, x), args[i])
+    return watched, watched[argnums] if isinstance(argnums, int) else tuple(watched[i] for i in argnums)
+
+
+def _watched(tape: GradientTape, x: Any) -> Any:
+    """A fresh value each, since the same one passed twice has two gradients."""
+    if x is None:
+        return None
+    if isinstance(x, (Box, Value)) or hasattr(x, "as_operand"):
+        x = ops.identity(x)
+    elif isinstance(x, (bool, int, float, list)) and not isinstance(x, np.generic):
+        x = np.asarray(x, ops.dtype_of(x))
+    return tape.watch(x)
+
+
+def _connected(found: Any, sources: Any) -> Any:
+    """The gradients with zeros where there is none."""
+    pairs = zip(leaves_of(found), leaves_of(sources), strict=True)
+    whole = [ops.zeros_like(x) if g is None and x is not None else g for g, x in pairs]
+    return pack_like(sources, whole if TAPES.get() else map(unboxed, whole))
+
+
+# ---- functions with a gradient of their own, run eagerly --------------------
+
+
+class _Custom:
+    """The rule of a function that returns ``(y, pull)``."""
+
+    def __init__(self, function: Callable[..., Any], args: Any, pull: Callable[..., Any], outputs: list[Any]) -> None:
+        self.function, self.args, self._pull = function, args, pull
+        self.specs = [spec_of(y) for y in outputs]
+
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
+        # Other tapes must see how what ``pull`` closes over was computed, so they see the function run.
+        pull = self.function(*pack_like(self.args, kept))[1] if watched else self._pull
+        some = next(g for g in flow if g is not None)
+        given = [_flow(g, some, spec) for g, spec in zip(flow, self.specs, strict=True)]
+        found = leaves_of(pull(*given))
+        if len(found) != len(kept):
+            raise GraphError(
+                "the pullback does not fit the arguments", where="custom_gradient",
+                expected=f"{len(kept)} gradients, None where there is none", received=str(len(found)),
+            )  # fmt: skip
+        return [(g if watched else unboxed(g)) if on else None for g, on in zip(found, wanted, strict=True)]
+
+
+def _flow(g: Any, some: Any, spec: Spec) -> Any:
+    """The gradient of an output in a box; zeros for None. Integers have none."""
+    if not is_float(spec.dtype):
+        return None
+    if g is None:
+        g = put_beside(unboxed(some), np.zeros(spec.shape, spec.dtype))  # type: ignore[arg-type]
+    return boxed_again(g)
+
+
+def eager_custom_gradient(function: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """``y`` of ``function(*args) -> (y, pull)``, whose gradient on a tape is what ``pull`` says.
+
+    Args:
+        function: ``pull(*gradients of y)`` gives one gradient per array in ``args``, or None.
+        args: Arrays, or nested structures of them.
+    """
+    tapes = TAPES.get()
+    if not tapes:
+        return function(*args)[0]
+    inputs = [x.as_operand(None, None) if hasattr(x, "as_operand") else x for x in leaves_of(args)]
+    args = pack_like(tuple(args), inputs)
+    y, pull = _unseen(lambda: function(*args), ())
+    return _one_step(tapes, inputs, y, lambda outputs: _Custom(function, args, pull, outputs))
+
+
+def _unseen(run: Callable[[], Any], tapes: tuple[Any, ...]) -> Any:
+    """What ``run`` gives under these tapes instead of the active ones."""
+    token = TAPES.set(tapes)
+    try:
+        return run()
+    finally:
+        TAPES.reset(token)
+
+
+def _one_step(tapes: Sequence[Any], inputs: Sequence[Any], y: Any, rule: Callable[[list[Any]], Rule]) -> Any:
+    """Results of a function as one step of the tapes that watch its inputs."""
+    masks = [(t, tuple([isinstance(x, Box) and t.watches(x) for x in inputs])) for t in tapes]
+    masks = [(t, mask) for t, mask in masks if True in mask]
+    if not masks:
+        return y
+    outputs = [Box(unboxed(v)) for v in leaves_of(y)]
+    made = rule([b.array for b in outputs])
+    for tape, mask in masks:
+        tape.add(inputs, mask, outputs, inputs, made)
+    return pack_like(y, outputs)
+
+
+class _Reads:
+    """Stands for tapes while a checkpointed function runs: notes the values from outside, and records nothing.
+
+    Attributes:
+        boxes: The values that a tape watches, by their serial numbers.
+        variables: The variables, watched or not, as they were first read.
+    """
+
+    def __init__(self, tapes: Iterable[Any]) -> None:
+        self.tapes = tuple(tapes)
+        self.boxes: dict[int, Box] = {}
+        self.variables: dict[int, Box] = {}
+
+    def watches(self, box: Box) -> bool:
+        if box.source is not None:
+            self.variables.setdefault(box.serial, box)
+        asked = [t.watches(box) for t in self.tapes]  # each: asking starts to watch a variable
+        if any(asked):
+            self.boxes.setdefault(box.serial, box)
+        return False
+
+    def record(self, *step: Any) -> None:
+        """Never called, as nothing is watched."""
+
+
+class _Replay:
+    """Stands for a trace while a checkpointed function runs again: variables are as they were, and stay as they are."""
+
+    def __init__(self, variables: dict[int, Box]) -> None:
+        self.variables = variables
+        self.current: dict[Any, Any] = {}
+        self.losses: list[Any] = []
+        self.created: list[Any] = []
+
+    def read(self, variable: Any) -> Any:
+        if variable in self.current:
+            return self.current[variable]
+        token = TRACE.set(None)
+        try:
+            return self.variables.get(variable.serial) or variable.as_operand(None, None)
+        finally:
+            TRACE.reset(token)
+
+    def assign(self, variable: Any, value: Any) -> None:
+        self.current[variable] = value
+
+
+class _Checkpoint:
+    """The rule of a function that is run again when its gradient is wanted."""
+
+    def __init__(self, function: Callable[..., Any], args: Any, variables: dict[int, Box]) -> None:
+        self.function, self.args, self.variables = function, args, variables
+
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
+        with GradientTape() as tape:
+            for box in kept:
+                tape.watch(box)
+            token = TRACE.set(_Replay(self.variables))
+            try:
+                outputs = leaves_of(self.function(*self.args))
+            finally:
+                TRACE.reset(token)
+        grads: dict[int | None, Any] = {}
+        for y, g in zip(outputs, flow, strict=True):
+            if g is not None and isinstance(y, Box):
+                grads[y.serial] = ops.add(grads[y.serial], g) if y.serial in grads else g
+        sources = {box.serial for box, on in zip(kept, wanted, strict=True) if on}
+        _backward(tape._steps or [], grads, sources, watched, free=True)
+        return [grads.get(box.serial) if on else None for box, on in zip(kept, wanted, strict=True)]
+
+
+def eager_checkpoint(function: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """``function(*args)``, of which a tape keeps the arguments and what else the function reads, and runs it again.
+
+    Variables are given again as they were at their first use in an op, so that random masks are the same, and are not
+    assigned to a second time. What the function does beside ops and variables (printing, Python's own counters) happens
+    twice; it must compute the same values both times.
+
+    Args:
+        function: Returns a value or a nested structure of them.
+        args: Whatever it takes.
+    """
+    tapes = TAPES.get()
+    if not tapes:
+        return function(*args)
+    reads = _Reads(tapes)
+    for x in leaves_of(args):
+        if isinstance(x, Box):
+            reads.watches(x)
+    y = _unseen(lambda: function(*args), (reads,))
+    return _one_step(tapes, list(reads.boxes.values()), y, lambda _: _Checkpoint(function, args, reads.variables))

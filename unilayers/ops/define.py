@@ -422,7 +422,7 @@ def _number(x: bool | int | float, dtype: Any, place: Place) -> Any:
         return None
     try:
         return _kept_scalar(x, x or str(x), name, place)
-    except _NotLasting:
+    except NotLasting:
         return _scalar(x, name, place)
 
 
@@ -436,7 +436,7 @@ def _kept_scalar(x: bool | int | float, exact: Any, dtype: str, place: Place) ->
     return _lasting(_scalar(x, dtype, place), place[0])
 
 
-class _NotLasting(Exception):
+class NotLasting(Exception):
     """Arrays made inside another framework's trace stand for nothing outside of it."""
 
 
@@ -444,7 +444,7 @@ def _lasting(array: Any, backend: Backend) -> Any:
     try:
         backend.get(array)
     except Exception as error:  # each framework has its own
-        raise _NotLasting from error
+        raise NotLasting from error
     return array
 
 
@@ -597,7 +597,7 @@ def _expansion(op: Op, arrays: Sequence[Any], place: Place, attrs: dict[str, Any
     outputs = tuple(result) if multiple else (result,)
     try:
         plan = runnable(leaves, outputs, place)
-    except _NotLasting:
+    except NotLasting:
         return None
     if plan is None:
         return _expansions.keep(key, None)
@@ -612,7 +612,7 @@ def runnable(inputs: Sequence[Value], outputs: Sequence[Value], place: Place) ->
     """A graph as a function of arrays that gives a tuple of arrays; None where a result would always be the same array.
 
     Raises:
-        _NotLasting: inside another framework's trace.
+        NotLasting: inside another framework's trace.
     """
     backend, device = place
     graph = Graph(tuple(inputs), (), {str(i): v for i, v in enumerate(outputs)})

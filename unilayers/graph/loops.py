@@ -57,7 +57,8 @@ def python_loops(
 
     def while_loop(*operands: Array, cond: Graph, body: Graph, carried: int, maximum: int | None) -> tuple[Array, ...]:
         test, step = compiled(cond, operands, 0), compiled(body, operands, carried)
-        values, constants = _unchanged(table, operands[:carried]), operands[carried:]
+        values: Sequence[Array] = _unchanged(table, operands[:carried])
+        constants = operands[carried:]
         for _ in repeat(None) if maximum is None else repeat(None, maximum):
             if not get(*test(*values, *constants)):
                 break

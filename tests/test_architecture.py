@@ -31,6 +31,7 @@ ORDER = [
     "activations",
     "layers",
     "functions",
+    "folding",
     "losses",
     "metrics",
     "optimizers",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from unilayers.autodiff import GradientTape, grad, value_and_grad
     from unilayers.backend import backend_names, get_backend, register_backend
+    from unilayers.folding import fold
     from unilayers.functions import function
     from unilayers.layers import Input, Layer
     from unilayers.models import Model, Sequential
@@ -48,6 +49,7 @@ _HOME = {
     "Sequential": "models",
     "Variable": "variable",
     "backend_names": "backend",
+    "fold": "folding",
     "function": "functions",
     "get_backend": "backend",
     "grad": "autodiff",
@@ -91,6 +93,7 @@ __all__ = [
     "config",
     "data",
     "errors",
+    "fold",
     "function",
     "get_backend",
     "grad",

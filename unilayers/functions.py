@@ -19,7 +19,7 @@ from unilayers.config import floatx
 from unilayers.errors import BackendError, GraphError, UnilayersError
 from unilayers.graph import Graph, Value, is_tracing, leaf
 from unilayers.layers.base import current_phase
-from unilayers.ops.define import TAPES, Box, boxed
+from unilayers.ops.define import DEFER, TAPES, Box, boxed
 from unilayers.program import Program
 from unilayers.spec import Spec, check_dtype, dtype_name
 from unilayers.structure import map_structure
@@ -143,6 +143,10 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current_trace() is not None or is_tracing():
             return self.fn(*args, **kwargs)
+        later = DEFER.get()
+        if later is not None:
+            noted = later.call(self.fn, args, kwargs)
+            return self.fn(*args, **kwargs) if noted is NotImplemented else noted
         arrays: list[Any] = []
         try:
             form = _form((args, kwargs), arrays)

@@ -16,13 +16,14 @@ from unilayers import initializers, ops, random, regularizers
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.ops.define import TAPES, Box, boxed, unboxed
+from unilayers.ops.define import DEFER, TAPES, Box, boxed, unboxed
 from unilayers.registry import Configurable, snake_case
 from unilayers.spec import is_float, normalize_axis, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, current_trace, trace_into
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
+_LOSSES: ContextVar[list[Any] | None] = ContextVar("losses", default=None)
 
 
 @contextmanager
@@ -33,6 +34,17 @@ def training_phase(training: bool | None) -> Iterator[None]:
         yield
     finally:
         _TRAINING.reset(token)
+
+
+@contextmanager
+def collect_losses() -> Iterator[list[Any]]:
+    """A list that takes what layers called inside the block, at once and not in a trace, add to the loss."""
+    taken: list[Any] = []
+    token = _LOSSES.set(taken)
+    try:
+        yield taken
+    finally:
+        _LOSSES.reset(token)
 
 
 def current_phase() -> bool | None:
@@ -283,6 +295,9 @@ class Layer(Configurable, family="layer"):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Build on the first call, then compute: on arrays at once, on symbolic values as part of a graph."""
+        later = DEFER.get()
+        if later is not None and (noted := later.call(self, args, kwargs)) is not NotImplemented:
+            return noted
         symbolic = any(isinstance(x, Value) for x in leaves_of([list(args), kwargs]))
         if symbolic and current_trace() is None:
             return self._call_functional(args, kwargs)
@@ -353,11 +368,9 @@ class Layer(Configurable, family="layer"):
 
     def add_loss(self, loss: Any) -> None:
         """Add a scalar to the training loss, from inside ``call``."""
-        trace = current_trace()
-        if trace is not None:
-            trace.losses.append(loss)
-        else:
-            self._losses.append(loss)
+        trace, collected = current_trace(), _LOSSES.get()
+        taken = self._losses if collected is None else collected
+        (taken if trace is None else trace.losses).append(loss)
 
     def take_losses(self) -> list[Any]:
         """Scalars added by ``add_loss`` since the last time, then forgotten: in a trace those of all layers called in

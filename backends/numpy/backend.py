@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -18,9 +17,8 @@ from unilayers.graph.passes import fold_constants
 
 from .emit import load
 from .fuse import unstretch
-from .kernels import FUSED, eager
 from .link import LinkedStep, aligned
-from .table import numpy_like
+from .loops import functions
 
 Array = Any
 
@@ -108,29 +106,22 @@ def get(array: Array) -> np.ndarray:
 # ---- graphs ---------------------------------------------------------------------
 
 
-@cache
-def _table(xp: Any) -> Mapping[str, Callable[..., Any]]:
-    table = numpy_like(xp)  # which its loops look into, so it stays this very object
-    table.update((name, eager(name, xp)) for name in (*FUSED, "erf"))
-    return table
-
-
 def _wherever(name: str) -> Callable[..., Any]:
     """An op's function for the arrays it is given: NumPy's, or CuPy's if one of them is on a GPU."""
-    on_host = _table(np)[name]
+    on_host = functions(np)[name]
 
     def call(*arrays: Array, **attrs: Any) -> Any:
         if "cupy" not in sys.modules:
             return on_host(*arrays, **attrs)
         device = next((d for d in map(device_of, arrays) if d not in (None, "cpu")), "cpu")
         with on(device):
-            return _table(module(device))[name](*arrays, **attrs)
+            return functions(module(device))[name](*arrays, **attrs)
 
     return call
 
 
 def compile(graph: Graph, device: str) -> Executable:
-    table = _table(module(device))
+    table = functions(module(device))
 
     def run(node: Node, arrays: list[np.ndarray]) -> Sequence[np.ndarray]:
         result = table[node.op](*put(arrays, device), **node.attrs)
@@ -162,6 +153,6 @@ def memory(device: str) -> dict[str, int]:
 
 
 BACKEND = Backend(
-    "numpy", {name: _wherever(name) for name in _table(np)}, devices, put, get, device_of, compile,
+    "numpy", {name: _wherever(name) for name in functions(np)}, devices, put, get, device_of, compile,
     packages=("numpy",), synchronize=synchronize, memory=memory,
 )  # fmt: skip

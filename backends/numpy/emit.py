@@ -31,12 +31,15 @@ class Writer:
         arrays: The array of every value.
         cut: ``cut(storage, shape, dtype)`` is an array in the arena.
         constants: Arrays that kernels share and only read; new ones are added.
+        filling: Whether the step writes its outputs into arrays that come behind its inputs, and returns nothing.
     """
 
     def __init__(
-        self, plan: Plan, xp: Any, arrays: Mapping[Value, Array], cut: Callable[..., Array], constants: dict[Any, Array]
-    ) -> None:
+        self, plan: Plan, xp: Any, arrays: Mapping[Value, Array], cut: Callable[..., Array],
+        constants: dict[Any, Array], filling: bool = False,
+    ) -> None:  # fmt: skip
         self.plan, self.xp, self.arrays, self._cut, self._constants = plan, xp, arrays, cut, constants
+        self._filling = filling
         self.namespace: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
         self._count: dict[str, int] = {}
@@ -53,8 +56,9 @@ class Writer:
         loaded = [a for a in self.plan.actions if a.op == "load"]
         given = {a.attrs["position"]: f"{self.name(self.arrays[a.outputs[0]])}_in" for a in loaded}
         given |= {i: self.name(self.arrays[v]) for i, v in enumerate(self.plan.graph.inputs) if v in self.plan.direct}
-        if given:
-            inputs = [given.get(i, "_") for i in range(len(self.plan.graph.inputs))]
+        inputs = [given.get(i, "_") for i in range(len(self.plan.graph.inputs))]
+        inputs += [f"out{i}" for i in range(len(self.plan.graph.outputs)) if self._filling]
+        if given or self._filling:
             self._lines.append(f"[{', '.join(inputs)}] = inputs")
         for i, v in enumerate(self.plan.graph.inputs):
             if v in self.plan.direct:
@@ -67,13 +71,18 @@ class Writer:
                 case "store":
                     self(self.xp.copyto, arrays[1], arrays[0])
                 case "return":
-                    returned[action.attrs["name"]] = left = f"out{len(returned)}"
-                    self._lines.append(f"{left} = {self.name(arrays[0])}.copy()")
+                    name = action.attrs["name"]
+                    returned[name] = left = f"out{[*self.plan.graph.outputs].index(name)}"
+                    self._fill(left, arrays[0])
                 case _:
                     self._write(action, arrays)
         outputs = ", ".join(f"{k!r}: {returned[k]}" for k in self.plan.graph.outputs)
-        lines = [*self._lines, f"return state, {{{outputs}}}"]
+        lines = [*self._lines, "return" if self._filling else f"return state, {{{outputs}}}"]
         return "def step(state, inputs):\n" + "".join(f"    {line}\n" for line in lines)
+
+    def _fill(self, output: str, array: Array) -> None:
+        fill = f"{self._function(self.xp.copyto)}({output}, {self.name(array)})"
+        self._lines.append(fill if self._filling else f"{output} = {self.name(array)}.copy()")
 
     def _load(self, buffer: Array, given: str) -> None:
         name = self.name(buffer)

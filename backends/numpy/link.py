@@ -42,8 +42,7 @@ class LinkedStep:
     def __init__(self, graph: Graph, xp: Any, table: Table) -> None:
         self.plan, self.source, self._xp = Plan(graph, table, direct=xp is np), "", xp
         self._memory = aligned(xp, self.plan.arena_bytes)
-        self._constants: dict[Any, Array] = {}
-        self._fixed = {self.plan.storage[v]: xp.asarray(v.node.attrs["value"].array) for v in self.plan.constants()}
+        self._linker = Linker(self.plan, xp)
         self._linked: list[Array] = []
         self._step: Callable[..., Result] | None = None
         self._run, self._lock = silent_runner(xp), Lock()
@@ -57,14 +56,39 @@ class LinkedStep:
     def _link(self, state: list[Array]) -> list[Array]:
         """Generate the step for these arrays. Returns them, or others in the place of those that cannot be kept."""
         state = usable(self._xp, self.plan.graph, state)
+        self._step, self._linked = self._linker.link(self._memory, state), list(state)
+        self.source = self._linker.source
+        return state
+
+
+class Linker:
+    """Makes a plan's step for given arrays.
+
+    Args:
+        plan: What to do.
+        xp: NumPy or CuPy.
+        filling: Whether the step writes its outputs into arrays that come behind its inputs, and returns nothing.
+
+    Attributes:
+        source: The text of the last step.
+    """
+
+    def __init__(self, plan: Plan, xp: Any, filling: bool = False) -> None:
+        self.plan, self.source, self._xp, self._filling = plan, "", xp, filling
+        self._constants: dict[Any, Array] = {}
+        self._fixed = {plan.storage[v]: xp.asarray(v.node.attrs["value"].array) for v in plan.constants()}
+        self._memory: Array = None
+
+    def link(self, memory: Array, state: Sequence[Array]) -> Callable[..., Result]:
+        """The step ``f(state, inputs)`` for an arena, and for state that can be written to where it gets new values."""
+        self._memory = memory
         owners = dict(zip((self.plan.storage[leaf] for leaf in self.plan.graph.state), state, strict=True))
         owners.update(self._fixed)
         arrays = self.plan.arrays(self._maker(owners), self._xp)
-        writer = Writer(self.plan, self._xp, arrays, self._cut, self._constants)
+        writer = Writer(self.plan, self._xp, arrays, self._cut, self._constants, self._filling)
         self.source = writer.source()
         exec(compile(self.source, "<step>", "exec"), writer.namespace)
-        self._step, self._linked = writer.namespace["step"], list(state)
-        return state
+        return writer.namespace["step"]  # type: ignore[no-any-return]
 
     def _maker(self, owners: dict[Storage, Array]) -> Callable[[Storage, Spec], Array]:
         """Gives values with memory of their own their arrays; one array where a value takes another's place."""

@@ -35,6 +35,7 @@ class Plan:
         graph: Specialised and lowered.
         table: Functions for ops without a kernel.
         direct: Whether inputs may be read where the caller has them.
+        apart: Whether these are known to lie apart from the state.
 
     Attributes:
         actions: In running order.
@@ -44,7 +45,7 @@ class Plan:
         arena_bytes, lower_bound: The arena's size, and the bytes that are alive at the fullest moment.
     """
 
-    def __init__(self, graph: Graph, table: Table, direct: bool = False) -> None:
+    def __init__(self, graph: Graph, table: Table, direct: bool = False, apart: bool = False) -> None:
         self.graph, self.table = graph, table
         self.base: dict[Value, Value] = {}
         self.views: dict[Value, list[Value]] = {}
@@ -58,7 +59,7 @@ class Plan:
         for v in self.direct:
             self.storage[v].kind = "input"
         snapshot_exchanged_state(self, actions)
-        self.actions = ordered(self, actions, write_state_in_place(self, actions))
+        self.actions = ordered(self, actions, write_state_in_place(self, actions, apart))
         _lay_adjacent(self)
         _measure_lifetimes(self)
         _reuse_dying_operands(self)

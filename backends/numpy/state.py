@@ -22,10 +22,15 @@ def snapshot_exchanged_state(plan: Plan, actions: list[Action]) -> None:
         actions.append(copying)
 
 
-def write_state_in_place(plan: Plan, actions: list[Action]) -> dict[Action, set[Action]]:
+def write_state_in_place(plan: Plan, actions: list[Action], apart: bool) -> dict[Action, set[Action]]:
     """Let updates be computed right into the state's memory where the old value is not needed any more by then.
 
     Their stores are taken out of ``actions``.
+
+    Args:
+        plan: Says where values live.
+        actions: What a graph asks for.
+        apart: Whether inputs that are read in place are known not to be the state's own memory.
 
     Returns:
         For each action, those that must come before it for the sake of the old values they read.
@@ -33,8 +38,8 @@ def write_state_in_place(plan: Plan, actions: list[Action]) -> dict[Action, set[
     waits = _Waits(plan, actions)
     for store in [a for a in actions if a.op == "store"]:
         value, state = store.inputs
-        # An input that is read in place could be the state's own memory, so it counts as the old state.
-        readers = {a for v in (state, *plan.direct) for a in waits.readers.get(v, ())} - {store}
+        # An input that is read in place could be the state's own memory: then it counts as the old state.
+        readers = {a for v in (state, *(() if apart else plan.direct)) for a in waits.readers.get(v, ())} - {store}
         maker = waits.maker.get(plan.root(value))
         if maker is not None and _may_overwrite(plan, maker, value, state) and not readers & waits.behind(maker):
             plan.move(plan.root(value), plan.storage[state])

@@ -147,7 +147,8 @@ class Pullback:
     """An op's rule at one signature, as graphs from the gradients of the outputs to those of the watched inputs.
 
     Attributes:
-        kept: Which of the op's outputs and inputs, counted one after the other, the rule reads.
+        kept_outputs: Which of the op's outputs the rule reads.
+        kept_inputs: Which of its inputs.
         none: Whether no gradient flows at all.
     """
 
@@ -164,7 +165,8 @@ class Pullback:
         found = self._graph(tuple(is_float(y.dtype) for y in self.ys))
         self.none = all(g is None for g in found)
         read = {v for n in schedule((), [g for g in found if g is not None]) for v in (*n.inputs, *n.outputs)}
-        self.kept = [i for i, v in enumerate((*self.ys, *self.xs)) if v in read]
+        self.kept_outputs = [i for i, y in enumerate(self.ys) if y in read]
+        self.kept_inputs = [i for i, x in enumerate(self.xs) if x in read]
 
     def _graph(self, given: tuple[bool, ...]) -> list[Value | None]:
         """The gradient of each watched input, when gradients of these outputs are given."""
@@ -180,8 +182,8 @@ class Pullback:
 
     def _inputs(self, given: tuple[bool, ...]) -> list[Value]:
         """The leaves of the graphs, in the order in which their values come."""
-        every = (*self.ys, *self.xs)
-        return [*(g for g, on in zip(self.flows, given, strict=True) if on), *(every[i] for i in self.kept)]
+        flows = [g for g, on in zip(self.flows, given, strict=True) if on]
+        return [*flows, *(self.ys[i] for i in self.kept_outputs), *(self.xs[i] for i in self.kept_inputs)]
 
     def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
         given = tuple([g is not None for g in flow])
@@ -222,37 +224,28 @@ _pullbacks = Plans()
 
 
 def _pullback(
-    op: Op, inputs: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any], outputs: Sequence[Any],
+    op: Op, arrays: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any], outputs: Sequence[Box],
     multiple: bool, place: Place,
 ) -> Pullback:  # fmt: skip
     """The rule for these arrays; traced once for each signature."""
-    key: Any = signature(op, inputs, place, attrs)
-    if key is None:
-        return Pullback(op, inputs, watched, attrs, outputs, multiple, place)
-    key = (key, watched)
-    found = _pullbacks.get(key)
-    if found is None:
-        found = _pullbacks.keep(key, Pullback(op, inputs, watched, attrs, outputs, multiple, place))
-    return found
+    key = signature(op, arrays, place, attrs)
+    if key is not None:
+        key += watched
+        try:
+            found = _pullbacks.get(key)
+        except TypeError:  # an attribute that cannot be hashed
+            found = key = None
+        if found is not None:
+            return found
+    made = Pullback(op, arrays, watched, attrs, [y.array for y in outputs], multiple, place)
+    return made if key is None else _pullbacks.keep(key, made)
 
 
 # ---- the tape ---------------------------------------------------------------
 
-
-class Step:
-    """What a tape keeps of one op: serial numbers, and what the rule reads.
-
-    Attributes:
-        inputs: The serial number of each watched input, None for the others.
-        outputs: The serial numbers of the outputs.
-        kept: Boxes and arrays for the rule.
-        rule: How gradients flow back.
-    """
-
-    __slots__ = ("inputs", "kept", "outputs", "rule")
-
-    def __init__(self, inputs: Sequence[int | None], outputs: Sequence[int], kept: Sequence[Any], rule: Rule) -> None:
-        self.inputs, self.outputs, self.kept, self.rule = inputs, outputs, kept, rule
+# What a tape keeps of one op: the serial number of each watched input (None for the others), those of the outputs,
+# boxes and arrays for the rule, and the rule.
+Step = tuple[Sequence[int | None], Sequence[int], Sequence[Any], Rule]
 
 
 class GradientTape:
@@ -314,28 +307,30 @@ class GradientTape:
         return False
 
     def record(
-        self, op: Op, inputs: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any],
+        self, op: Op, inputs: Sequence[Any], arrays: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any],
         outputs: Sequence[Box], multiple: bool, place: Place,
     ) -> None:  # fmt: skip
         """Take a step down, if gradients flow through it."""
         if self._steps is None:
             return
-        arrays = [x.array if x.__class__ is Box else x for x in inputs]
-        rule = _pullback(op, arrays, watched, attrs, [y.array for y in outputs], multiple, place)
-        if not rule.none:
-            every = (*outputs, *inputs)
-            self.add(inputs, watched, outputs, [every[i] for i in rule.kept], rule)
+        rule = _pullback(op, arrays, watched, attrs, outputs, multiple, place)
+        if rule.none:
+            return
+        kept = [outputs[i] for i in rule.kept_outputs]
+        for i in rule.kept_inputs:
+            x = inputs[i]
+            kept.append(x if x.__class__ is Box else arrays[i])
+        self.add(inputs, watched, outputs, kept, rule)
 
     def add(
         self, inputs: Sequence[Any], watched: Sequence[bool], outputs: Sequence[Box], kept: Sequence[Any], rule: Rule
     ) -> None:
         """Take a step with its rule down."""
-        if self._steps is None:
-            return
-        serials = [x.serial if on else None for x, on in zip(inputs, watched, strict=True)]
-        made = [y.serial for y in outputs]
-        self._watched.update(made)
-        self._steps.append(Step(serials, made, kept, rule))
+        if self._steps is not None:
+            made = [y.serial for y in outputs]
+            self._watched.update(made)
+            taken = [x.serial if on else None for x, on in zip(inputs, watched, strict=True)]
+            self._steps.append((taken, made, kept, rule))
 
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
         """Gradient of the sum of ``target`` by each source: arrays of the sources' backend, None where unconnected.
@@ -408,24 +403,24 @@ def _backward(
     reached = set(sources)
     reached.discard(None)
     wanted = []  # per step: which inputs lead to a source
-    for step in steps:
-        mask = tuple([s in reached for s in step.inputs])
+    for inputs, outputs, _, _ in steps:
+        mask = tuple([s in reached for s in inputs])
         if True in mask:
-            reached.update(step.outputs)
+            reached.update(outputs)
             wanted.append(mask)
         else:
             wanted.append(())
     for n in range(len(steps) - 1, -1, -1):
-        step = steps.pop() if free else steps[n]
+        inputs, outputs, kept, rule = steps.pop() if free else steps[n]
         mask = wanted.pop()
-        flow = [grads.get(s) if s in sources else grads.pop(s, None) for s in step.outputs]
-        if not mask or all(g is None for g in flow):
-            continue
-        for s, g in zip(step.inputs, step.rule.pull(step.kept, flow, mask, watched), strict=True):
-            if g is not None:
-                before = grads.get(s)
-                grads[s] = g if before is None else ops.add(before, g)
-        del flow, step, g
+        flow = [grads.get(s) if s in sources else grads.pop(s, None) for s in outputs]
+        if mask and any(g is not None for g in flow):
+            for s, g in zip(inputs, rule.pull(kept, flow, mask, watched), strict=True):
+                if g is not None:
+                    before = grads.get(s)
+                    grads[s] = g if before is None else ops.add(before, g)
+        del kept, flow  # nothing of this step may outlive it
+        g = before = None
 
 
 # ---- functions --------------------------------------------------------------

@@ -94,9 +94,11 @@ class Recorder(Protocol):
 
     def watches(self, box: Box) -> bool: ...
     def record(
-        self, op: Op, inputs: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any],
+        self, op: Op, inputs: Sequence[Any], arrays: Sequence[Any], watched: tuple[bool, ...], attrs: dict[str, Any],
         outputs: Sequence[Box], multiple: bool, place: Place,
-    ) -> None: ...  # fmt: skip
+    ) -> None:  # fmt: skip
+        """``inputs`` holds boxes where there are some; ``arrays`` is what the op computed with."""
+        ...
 
 
 class Tracer(Protocol):
@@ -263,12 +265,16 @@ def bind(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
 
 
 def _bind(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
-    kinds = [_KINDS.get(type(x)) or _kind(x) for x in operands]
-    if SYMBOL in kinds:
-        return _record(op, operands, attrs)
-    if is_tracing() and (not operands or READABLE in kinds):
-        return _record(op, operands, attrs)
-    if not operands and attrs_unknown(attrs):
+    kinds = []
+    reads = not operands
+    for x in operands:
+        kind = _KINDS.get(type(x)) or _kind(x)
+        if kind is SYMBOL:
+            return _record(op, operands, attrs)
+        if kind is READABLE:
+            reads = True
+        kinds.append(kind)
+    if reads and (is_tracing() or (not operands and attrs_unknown(attrs))):
         return _record(op, operands, attrs)
     return _run(op, operands, kinds, attrs)
 
@@ -296,7 +302,7 @@ def _run(op: Op, operands: Sequence[Any], kinds: Sequence[Any], attrs: dict[str,
     tapes = TAPES.get()
     gathered = _gather(op, operands, kinds)
     place, readable = gathered[:2] if gathered else _gather_any(operands)
-    watching = _watching(tapes, readable) if tapes else []
+    watching = _watching(tapes, readable) if tapes else ()
     if watching and op.expand is not None and op.vjp is None:  # recorded as its parts
         return op.expand(
             *(x if x.__class__ is Box or _is_weak(x) else boxed(_array(x, None, *place)) for x in readable), **attrs
@@ -305,7 +311,7 @@ def _run(op: Op, operands: Sequence[Any], kinds: Sequence[Any], attrs: dict[str,
         arrays = gathered[2]
     else:
         readable, arrays = _promoted(op, readable, place, bool(watching))
-        watching = _watching(tapes, readable) if watching else []  # casts are recorded, too
+        watching = _watching(tapes, readable) if watching else ()  # casts are recorded, too
     try:
         result = _compute(op, arrays, place, attrs)
     except Exception as error:
@@ -315,16 +321,21 @@ def _run(op: Op, operands: Sequence[Any], kinds: Sequence[Any], attrs: dict[str,
             break
     else:
         return result
-    multiple = isinstance(result, (tuple, list))
-    outputs = tuple([Box(r) for r in result]) if multiple else (Box(result),)
-    if watching:
-        inputs = [x if x.__class__ is Box else a for x, a in zip(readable, arrays, strict=True)]
+    if isinstance(result, (tuple, list)):
+        outputs: Any = tuple([Box(r) for r in result])
         for tape, watched in watching:
-            tape.record(op, inputs, watched, attrs, outputs, multiple, place)
-    return outputs if multiple else outputs[0]
+            tape.record(op, readable, arrays, watched, attrs, outputs, True, place)
+        return outputs
+    output = Box(result)
+    for tape, watched in watching:
+        tape.record(op, readable, arrays, watched, attrs, (output,), False, place)
+    return output
 
 
-def _watching(tapes: Sequence[Recorder], readable: Sequence[Any]) -> list[tuple[Recorder, tuple[bool, ...]]]:
+Watching = Sequence[tuple[Recorder, tuple[bool, ...]]]
+
+
+def _watching(tapes: Sequence[Recorder], readable: Sequence[Any]) -> Watching:
     """The tapes that watch some operand, each with which ones. All are asked: asking starts to watch a variable."""
     found = []
     for tape in tapes:
@@ -554,17 +565,15 @@ PLANS = 4096  # how many are kept of each kind
 
 
 def signature(op: Op, arrays: Sequence[Any], place: Place, attrs: dict[str, Any]) -> tuple[Any, ...] | None:
-    """What a plan for an op depends on, as a key; None if it cannot be one."""
+    """What a plan for an op depends on, as a key; None if none is to be kept."""
     if op.bodies:
         return None
-    # With the types, as 1, 1.0 and True are equal, and with the sign of 0.0.
-    given = [(k, v if v.__class__ is not float or v else str(v), v.__class__) for k, v in attrs.items()]
-    key = (op, place, floatx(), tuple([(a.shape, a.dtype) for a in arrays]), tuple(given))
-    try:
-        hash(key)
-    except TypeError:
-        return None
-    return key
+    parts = [op, *place, floatx()]
+    for a in arrays:
+        parts += a.shape, a.dtype
+    for name, v in attrs.items():  # with the types, as 1, 1.0 and True are equal, and with the sign of 0.0
+        parts += name, v.__class__, v if v.__class__ is not float or v else str(v)
+    return tuple(parts)
 
 
 class Plans(dict[Any, Any]):
@@ -586,8 +595,11 @@ def _expansion(op: Op, arrays: Sequence[Any], place: Place, attrs: dict[str, Any
     key = signature(op, arrays, place, attrs) if arrays else None
     if key is None:
         return None
-    if key in _expansions:
-        return _expansions[key]
+    try:
+        if key in _expansions:
+            return _expansions[key]
+    except TypeError:  # an attribute that cannot be hashed
+        return None
     if key not in _met:
         return _met.keep(key, None)
     leaves = [leaf("input", f"x{i}", spec_of(a)) for i, a in enumerate(arrays)]

@@ -99,7 +99,7 @@ def flat_index(indices: Tensor) -> Tensor:
 
 def take(x: Tensor, indices: Tensor, axis: int) -> Tensor:
     rows = torch.index_select(x, axis, flat_index(indices))
-    return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return rows.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:

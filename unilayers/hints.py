@@ -65,6 +65,7 @@ PositiveInt = Annotated[int, Bounds(ge=1)]
 NonNegativeInt = Annotated[int, Bounds(ge=0)]
 PositiveFloat = Annotated[float, Bounds(gt=0)]
 NonNegativeFloat = Annotated[float, Bounds(ge=0)]
+NonPositiveFloat = Annotated[float, Bounds(le=0)]
 Probability = Annotated[float, Bounds(ge=0, le=1)]
 Fraction = Annotated[float, Bounds(ge=0, lt=1)]
 

@@ -68,6 +68,7 @@ class Variable(Operators):
         self.index = 0
         self._copy: tuple[Backend, str, Array] | None = None  # without a store: the value where it was read last
         self.regularizer: Any = None
+        self.constraint: Any = None
         trace = current_trace()
         if trace is not None:
             trace.created.append(self)
@@ -101,6 +102,9 @@ class Variable(Operators):
 
     def __float__(self) -> float:
         return float(self.numpy())
+
+    def __int__(self) -> int:
+        return int(self.numpy())
 
     def __len__(self) -> int:
         return self.shape[0]

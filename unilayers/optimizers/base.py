@@ -1,4 +1,4 @@
-"""Optimizers: how weights move along their gradients.
+"""What all optimizers share: how weights move along their gradients.
 
 An optimizer's state (iterations, learning rate, slots) lives in `Variable` s and ``apply`` is written in ops: inside a
 trace the update becomes part of the training graph, on arrays it runs at once.
@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from unilayers import ops
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
-from unilayers.hints import Fraction, NonNegativeFloat, PositiveFloat, Probability, check_value
+from unilayers.hints import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, check_value
 from unilayers.ops import dtype_of, shape_of
+from unilayers.optimizers import schedules
+from unilayers.optimizers.schedules import LearningRateSchedule
 from unilayers.registry import Configurable, hints_of, resolve, snake_case
 from unilayers.spec import promote, public_shape
 from unilayers.variable import Variable
+
+Rate = float | LearningRateSchedule
 
 # ---- the family -------------------------------------------------------------------------------------------------
 
@@ -30,14 +34,23 @@ class Optimizer(Configurable, family="optimizer"):
     """Base class of all optimizers.
 
     A subclass names its slots, the tensors it keeps beside each weight, in ``slots``, and writes ``step`` for one
-    weight; or ``update`` for all at once. In a step gradients are clipped, weights decay, then they are updated.
+    weight; or ``update`` for all at once. In a step gradients are clipped, weights decay, then they are updated; last,
+    constraints are kept and averages taken.
 
     Args:
-        learning_rate: Step size. May be set at any time, also while a compiled training step is in use.
+        learning_rate: Step size, or a schedule. May be set at any time, also while a compiled training step is in use
+            (a schedule for a number, or the reverse, only before).
         weight_decay: Each step takes this part of the weight times the learning rate from the weight.
         clipnorm: Largest Euclidean norm of each gradient; a longer one is scaled down.
         clipvalue: Largest absolute value of each element of a gradient.
         global_clipnorm: Largest norm of all gradients taken together.
+        use_ema: Whether to keep an exponential moving average of the weights, which replaces them when ``fit`` ends.
+        ema_momentum: Decay of the average.
+        ema_overwrite_frequency: Replace the weights by the average every so many steps, too.
+        loss_scale_factor: The loss is multiplied by this before it is differentiated (``scale_loss``), the gradients
+            are divided by it: keeps small gradients in the range of float16.
+        gradient_accumulation_steps: Add up the gradients of so many steps and update once with their mean; equal to
+            one step with a batch as much larger.
         name: The class's name in snake_case if None.
 
     Raises:
@@ -52,12 +65,17 @@ class Optimizer(Configurable, family="optimizer"):
         array([-0.5,  0.5], dtype=float32)
     """
 
-    learning_rate: float = 0.001
+    learning_rate: Rate = 0.001
     _: KW_ONLY
     weight_decay: NonNegativeFloat | None = None
     clipnorm: PositiveFloat | None = None
     clipvalue: PositiveFloat | None = None
     global_clipnorm: PositiveFloat | None = None
+    use_ema: bool = False
+    ema_momentum: Fraction = 0.99
+    ema_overwrite_frequency: PositiveInt | None = None
+    loss_scale_factor: PositiveFloat | None = None
+    gradient_accumulation_steps: Annotated[int, Bounds(ge=2)] | None = None
     name: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -80,6 +98,9 @@ class Optimizer(Configurable, family="optimizer"):
         self._rate: Variable | None = None
         self._index: dict[Variable, int] = {}
         self._slots: list[list[Variable]] = []
+        self._scalars: dict[str, Variable] = {}
+        self._averages: list[Variable] = []
+        self._sums: list[Variable] = []
         self._excluded: set[Variable] = set()
         self._excluded_names: list[str] = []
 
@@ -88,6 +109,22 @@ class Optimizer(Configurable, family="optimizer"):
     def slots(self) -> Mapping[str, float]:
         """What is kept beside each weight: the name of each slot, and its value at the start."""
         return {}
+
+    def scalars(self) -> Mapping[str, float]:
+        """Numbers that are kept for all weights together: their names, and values at the start."""
+        return {}
+
+    def scalar(self, name: str) -> Variable:
+        """One of ``scalars``."""
+        return self._scalars[name]
+
+    def slot_shape(self, name: str, variable: Variable) -> tuple[int, ...]:
+        """The shape of a slot; that of its weight unless a subclass says otherwise."""
+        return variable.shape
+
+    def initial_slot(self, name: str, value: float, variable: Variable) -> np.ndarray:
+        """What a slot holds at the start: its value everywhere unless a subclass says otherwise."""
+        return np.full(self.slot_shape(name, variable), value, variable.dtype)
 
     def build(self, variables: Iterable[Variable]) -> None:
         """Create the state for these variables; again for the same variables does nothing.
@@ -104,37 +141,70 @@ class Optimizer(Configurable, family="optimizer"):
             return
         self._index = {v: i for i, v in enumerate(variables)}
         dtype = promote("float32", *(v.dtype for v in variables)) if variables else floatx()
-        self._rate = Variable(self._given_rate, (), dtype, False, "learning_rate", "optimizer/learning_rate")
-        self._slots = [[_slot(v, name, value) for v in variables] for name, value in self.slots().items()]
+        rate = self._given_rate if self._schedule is None else 0.0
+        self._rate = Variable(rate, (), dtype, False, "learning_rate", "optimizer/learning_rate")
+        self._scalars = {
+            name: Variable(value, (), dtype, False, name, f"optimizer/{name}") for name, value in self.scalars().items()
+        }
+        self._slots = [[self._slot(v, name, value) for v in variables] for name, value in self.slots().items()]
+        self._averages = [_beside_weight(v, "average") for v in variables] if self.use_ema else []
+        self._sums = [_beside_weight(v, "gradient_sum") for v in variables] if self.gradient_accumulation_steps else []
         self.built = True
+
+    def _slot(self, variable: Variable, name: str, value: float) -> Variable:
+        shape = self.slot_shape(name, variable)
+        return _beside_weight(variable, name, shape, lambda: self.initial_slot(name, value, variable))
 
     @property
     def variables(self) -> list[Variable]:
-        """Iterations, learning rate, the first slot of all weights in order, the second...; none before ``build``."""
+        """Iterations, learning rate, scalars, the first slot of all weights in order, the second..., averages of the
+        weights, sums of gradients; none before ``build``."""
         if self._rate is None:
             return []
-        return [self.iterations, self._rate, *(v for slot in self._slots for v in slot)]
+        slots = [v for slot in self._slots for v in slot]
+        return [self.iterations, self._rate, *self._scalars.values(), *slots, *self._averages, *self._sums]
 
-    def _read_rate(self) -> float:
+    @property
+    def steps_done(self) -> Any:
+        """How many updates were made, as ops take it: iterations, unless several make one update."""
+        every = self.gradient_accumulation_steps
+        return ops.floor_divide(self.iterations, every) if every else self.iterations
+
+    def time(self, like: Any) -> Any:
+        """The number of the update that is being made, 1 for the first, as a scalar in the dtype of ``like``."""
+        return ops.add(ops.astype(self.steps_done, dtype_of(like)), 1.0)
+
+    def _read_rate(self) -> Any:
         """The rate as it was given, or the number in its variable if that is another by now."""
+        if self._schedule is not None:
+            return self._schedule
         if self._rate is None:
             return self._given_rate
         now = float(self._rate)
         return self._given_rate if float(np.asarray(self._given_rate, self._rate.dtype)) == now else now
 
-    def _write_rate(self, value: float) -> None:
+    def _write_rate(self, value: Any) -> None:
         cls = type(self)
-        hint = hints_of(cls).get("learning_rate", float)  # type: ignore[arg-type]
-        check_value(value, hint, f"{cls.__name__}.learning_rate")
+        where = f"{cls.__name__}.learning_rate"
+        check_value(value, hints_of(cls).get("learning_rate", Rate), where)  # type: ignore[arg-type]
+        before = vars(self).get("_schedule")
+        named = isinstance(value, (LearningRateSchedule, str, Mapping, type))
+        self._schedule = schedules.get(value, where=where) if named else None
+        if vars(self).get("_rate") is not None and (before is None) != (self._schedule is None):
+            self._schedule = before
+            raise UnilayersError("a schedule cannot be exchanged with a number once training has begun", where=where)
+        if self._schedule is not None:
+            return
         self._given_rate = float(value)
         rate: Variable | None = vars(self).get("_rate")  # __init__ comes here before the attribute is there
         if rate is not None:
             rate.assign(np.asarray(self._given_rate, rate.dtype))
 
     def current_rate(self) -> Any:
-        """The learning rate of the step to be made, as ops take it. Overridden by whatever computes it from
-        ``iterations``."""
-        return self._rate
+        """The learning rate of the update to be made, as ops take it."""
+        if self._schedule is None:
+            return self._rate
+        return self._schedule(ops.astype(self.steps_done, self._rate.dtype))  # type: ignore[union-attr]
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
@@ -149,15 +219,23 @@ class Optimizer(Configurable, family="optimizer"):
             raise UnilayersError("the optimizer is built already", where=repr(self), fix="Exclude weights before that")
         self._excluded, self._excluded_names = set(var_list or ()), list(var_names or ())
 
-    def _decays(self, variable: Variable) -> bool:
+    def may_decay(self, variable: Variable) -> bool:
+        """Whether a weight is not excluded from weight decay."""
         found = (re.search(p, variable.path if "/" in p else variable.name) for p in self._excluded_names)
-        return bool(self.weight_decay) and variable not in self._excluded and not any(found)
+        return variable not in self._excluded and not any(found)
+
+    def decay_of(self, variable: Variable) -> float:
+        """The weight decay of one weight."""
+        return (self.weight_decay or 0.0) if self.may_decay(variable) else 0.0
 
     # ---- a step
 
     def step(self, learning_rate: Any, parameter: Any, gradient: Any, *slots: Any) -> Sequence[Any]:
         """The new parameter and slots, in this order, of one weight."""
         raise NotImplementedError(f"{type(self).__name__} has no step() method")
+
+    def before_update(self) -> None:
+        """Change ``scalars`` before the weights are updated."""
 
     def update(self, learning_rate: Any, tensors: Sequence[Any], count: int, weight_decay: float) -> Sequence[Any]:
         """New parameters and slots of weights of one dtype.
@@ -195,14 +273,67 @@ class Optimizer(Configurable, family="optimizer"):
         if variables is not None and not self.built:
             self.build(variables := list(variables))
         pairs = self._pairs(grads, list(self._index if variables is None else variables))
-        rate = self.current_rate()
-        clipped = self._clipped([_cast(_beside(g, v), v.dtype) for g, v in pairs])
-        groups: dict[tuple[str, bool], list[tuple[Any, Variable]]] = {}
-        for g, (_, v) in zip(clipped, pairs, strict=True):
-            groups.setdefault((v.dtype, self._decays(v)), []).append((g, v))
-        for (dtype, decays), group in groups.items():
-            self._apply_group(_cast(rate, dtype), group, (self.weight_decay or 0.0) if decays else 0.0)
+        pairs = [(_cast(_beside(g, v), v.dtype), v) for g, v in pairs]
+        if self.loss_scale_factor:
+            pairs = [(ops.divide(g, self.loss_scale_factor), v) for g, v in pairs]
+        if self.gradient_accumulation_steps:
+            self._accumulate(pairs, self.gradient_accumulation_steps)
+        else:
+            self._update_all(pairs)
+        if self.use_ema:
+            self._average()
         self.iterations.assign_add(1)
+
+    def _accumulate(self, pairs: Sequence[tuple[Any, Variable]], every: int) -> None:
+        """Add up the gradients; in every so many-th step update with their mean."""
+        sums = [self._sums[self._index[v]] for _, v in pairs]
+
+        def update() -> None:
+            totals = [ops.add(g, total) for (g, _), total in zip(pairs, sums, strict=True)]
+            self._update_all([(ops.divide(t, float(every)), v) for t, (_, v) in zip(totals, pairs, strict=True)])
+            for total in sums:
+                total.assign(ops.zeros_like(total))
+
+        def wait() -> None:
+            for (g, _), total in zip(pairs, sums, strict=True):
+                total.assign_add(g)
+
+        last = ops.equal(ops.remainder(ops.add(self.iterations, 1), every), 0)
+        ops.cond(last, update, wait)
+
+    def _update_all(self, pairs: Sequence[tuple[Any, Variable]]) -> None:
+        rate = self.current_rate()
+        clipped = self._clipped([g for g, _ in pairs])
+        groups: dict[tuple[str, float], list[tuple[Any, Variable]]] = {}
+        for g, (_, v) in zip(clipped, pairs, strict=True):
+            groups.setdefault((v.dtype, self.decay_of(v)), []).append((g, v))
+        self.before_update()
+        for (dtype, decay), group in groups.items():
+            self._apply_group(_cast(rate, dtype), group, decay)
+        for _, v in pairs:
+            if v.constraint is not None:
+                v.assign(v.constraint(v))
+
+    def _average(self) -> None:
+        """Take the weights into their averages; the first step sets them."""
+        for v, average in zip(self._index, self._averages, strict=True):
+            begun = ops.astype(ops.not_equal(self.steps_done, 0), v.dtype)
+            keep = ops.multiply(begun, self.ema_momentum)
+            now = ops.add(ops.multiply(average, keep), ops.multiply(v, ops.subtract(1.0, keep)))
+            average.assign(now)
+            if self.ema_overwrite_frequency:
+                due = ops.equal(ops.remainder(ops.add(self.steps_done, 1), self.ema_overwrite_frequency), 0)
+                v.assign(ops.where(due, now, v))
+
+    def finalize_variable_values(self, variables: Iterable[Variable]) -> None:
+        """Put the averages in the place of the weights, at the end of training; without ``use_ema`` do nothing."""
+        for v in variables if self._averages else ():
+            if v in self._index:
+                v.assign(self._averages[self._index[v]].numpy())
+
+    def scale_loss(self, loss: Any) -> Any:
+        """The loss to be differentiated: times ``loss_scale_factor``, if there is one."""
+        return ops.multiply(loss, self.loss_scale_factor) if self.loss_scale_factor else loss
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
         """Make one step, given pairs of gradient and variable; gives the number of iterations."""
@@ -274,158 +405,19 @@ def get(identifier: Any, *, where: str = "") -> Optimizer | None:
     return resolve(Optimizer.registry, identifier, where=where)
 
 
-# ---- the classes --------------------------------------------------------------------------------------------------
-
-
-class SGD(Optimizer):
-    """Gradient descent, with momentum if asked for; see `Optimizer` for the common arguments.
-
-    Without momentum ``w -= learning_rate * g``. With it a velocity is kept, ``m = momentum * m - learning_rate * g``,
-    and ``w += m``, or with Nesterov's look ahead ``w += momentum * m - learning_rate * g``.
-
-    Args:
-        learning_rate: Step size.
-        momentum: Part of the last step that is repeated.
-        nesterov: Whether to look ahead.
-
-    Reference:
-        Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
-
-    Example:
-        >>> v = Variable(np.array([1.0, 2.0]))
-        >>> SGD(0.5).apply([np.array([1.0, -2.0], "float32")], [v]); v.numpy()
-        array([0.5, 3. ], dtype=float32)
-    """
-
-    learning_rate: float = 0.01
-    momentum: Probability = 0.0
-    nesterov: bool = False
-
-    def slots(self) -> Mapping[str, float]:
-        return {"momentum": 0.0} if self.momentum else {}
-
-    def update(self, learning_rate: Any, tensors: Sequence[Any], count: int, weight_decay: float) -> Sequence[Any]:
-        return ops.sgd_update(
-            learning_rate, *tensors, count=count, momentum=self.momentum, nesterov=self.nesterov,
-            weight_decay=weight_decay,
-        )  # fmt: skip
-
-
-class RMSprop(Optimizer):
-    """Steps divided by the root of a moving average of squared gradients.
-
-    ``v = rho * v + (1 - rho) * g**2``; ``w -= learning_rate * g / sqrt(v + epsilon)``.
-
-    Args:
-        learning_rate: Step size.
-        rho: Decay of the moving averages.
-        momentum: Part of the last step that is repeated.
-        epsilon: Keeps the divisor from 0; added inside the root.
-        centered: Whether v is made a variance, by taking the squared moving average of gradients from it.
-
-    Reference:
-        Tieleman and Hinton, Lecture 6.5: RMSprop, 2012; centered: Graves, 2013, arXiv:1308.0850.
-    """
-
-    rho: Fraction = 0.9
-    momentum: Probability = 0.0
-    epsilon: NonNegativeFloat = 1e-7
-    centered: bool = False
-
-    def slots(self) -> Mapping[str, float]:
-        wanted = {"velocity": True, "momentum": bool(self.momentum), "average_gradient": self.centered}
-        return {name: 0.0 for name, kept in wanted.items() if kept}
-
-    def update(self, learning_rate: Any, tensors: Sequence[Any], count: int, weight_decay: float) -> Sequence[Any]:
-        return ops.rmsprop_update(
-            learning_rate, *tensors, count=count, rho=self.rho, momentum=self.momentum, epsilon=self.epsilon,
-            centered=self.centered, weight_decay=weight_decay,
-        )  # fmt: skip
-
-
-class Adagrad(Optimizer):
-    """Steps divided by the root of the sum of all squared gradients so far.
-
-    ``a += g**2``; ``w -= learning_rate * g / sqrt(a + epsilon)``.
-
-    Args:
-        learning_rate: Step size.
-        initial_accumulator_value: What the sums start from.
-        epsilon: Keeps the divisor from 0; added inside the root.
-
-    Reference:
-        Duchi et al., Adaptive subgradient methods for online learning and stochastic optimization, 2011.
-    """
-
-    initial_accumulator_value: NonNegativeFloat = 0.1
-    epsilon: NonNegativeFloat = 1e-7
-
-    def slots(self) -> Mapping[str, float]:
-        return {"accumulator": self.initial_accumulator_value}
-
-    def update(self, learning_rate: Any, tensors: Sequence[Any], count: int, weight_decay: float) -> Sequence[Any]:
-        return ops.adagrad_update(learning_rate, *tensors, count=count, epsilon=self.epsilon, weight_decay=weight_decay)
-
-
-class Adam(Optimizer):
-    """Steps along a moving average of gradients, divided by the root of that of their squares; both bias-corrected.
-
-    ``m += (1 - beta_1) * (g - m)``; ``v += (1 - beta_2) * (g**2 - v)``;
-    ``w -= learning_rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)`` in step t = 1, 2, ...
-
-    Args:
-        learning_rate: Step size.
-        beta_1: Decay of the average of gradients.
-        beta_2: Decay of the average of their squares.
-        epsilon: Keeps the divisor from 0; it is the paper's "epsilon hat", so it is added before the bias correction.
-        amsgrad: Whether v is replaced by its largest value so far.
-
-    Reference:
-        Kingma and Ba, Adam: a method for stochastic optimization, 2014, arXiv:1412.6980; amsgrad: Reddi et al., On the
-        convergence of Adam and beyond, 2018, arXiv:1904.09237.
-    """
-
-    beta_1: Fraction = 0.9
-    beta_2: Fraction = 0.999
-    epsilon: NonNegativeFloat = 1e-7
-    amsgrad: bool = False
-
-    def slots(self) -> Mapping[str, float]:
-        return dict.fromkeys(("momentum", "velocity", *(["velocity_hat"] if self.amsgrad else [])), 0.0)
-
-    def update(self, learning_rate: Any, tensors: Sequence[Any], count: int, weight_decay: float) -> Sequence[Any]:
-        return ops.adam_update(
-            learning_rate, self.iterations, *tensors, count=count, beta_1=self.beta_1, beta_2=self.beta_2,
-            epsilon=self.epsilon, amsgrad=self.amsgrad, weight_decay=weight_decay,
-        )  # fmt: skip
-
-
-class AdamW(Adam):
-    """`Adam` with weight decay.
-
-    Args:
-        learning_rate: Step size.
-        weight_decay: Each step takes this part of the weight times the learning rate from the weight.
-        beta_1: Decay of the average of gradients.
-        beta_2: Decay of the average of their squares.
-        epsilon: Keeps the divisor from 0.
-        amsgrad: Whether v is replaced by its largest value so far.
-
-    Reference:
-        Loshchilov and Hutter, Decoupled weight decay regularization, 2019, arXiv:1711.05101.
-    """
-
-    weight_decay: NonNegativeFloat = 0.004
-
-
 # ---- details --------------------------------------------------------------------------------------------------------
 
 
-def _slot(variable: Variable, name: str, value: float) -> Variable:
-    def initial(path: str) -> np.ndarray:
-        return np.full(variable.shape, value, variable.dtype)
+def _beside_weight(
+    variable: Variable, name: str, shape: tuple[int, ...] | None = None, initial: Callable[[], np.ndarray] | None = None
+) -> Variable:
+    """A variable that is kept for a weight: of its shape and zero unless said otherwise."""
+    shape = variable.shape if shape is None else shape
 
-    return Variable(initial, variable.shape, variable.dtype, False, name, lambda: f"optimizer/{variable.path}/{name}")
+    def draw(path: str) -> np.ndarray:
+        return initial() if initial else np.zeros(shape, variable.dtype)
+
+    return Variable(draw, shape, variable.dtype, False, name, lambda: f"optimizer/{variable.path}/{name}")
 
 
 def _cast(x: Any, dtype: str) -> Any:

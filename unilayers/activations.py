@@ -23,17 +23,21 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, th
         max_value: Upper limit; None for none.
         threshold: Where the linear part begins.
 
+    As in Keras, a ``max_value`` together with a threshold below 0 also cuts off what lies between the two.
+
     Example:
         >>> import numpy as np
         >>> relu(np.array([-1.0, 2.0, 8.0]), 0.5, max_value=6.0)
         array([-0.5,  2. ,  6. ])
     """
     if threshold == 0:
+        if max_value == 6 and not negative_slope:
+            return ops.relu6(x)
         y = ops.leaky_relu(x, negative_slope=negative_slope) if negative_slope else ops.relu(x)
-    else:
-        below = ops.multiply(ops.subtract(x, threshold), negative_slope) if negative_slope else ops.zeros_like(x)
-        y = ops.where(ops.greater(x, threshold), x, below)
-    return y if max_value is None else ops.minimum(y, max_value)
+        return y if max_value is None else ops.clip(y, maximum=max_value)
+    above = x if max_value is None else ops.clip(x, minimum=0.0, maximum=max_value)
+    below = ops.multiply(ops.subtract(x, threshold), negative_slope) if negative_slope else 0.0
+    return ops.where(ops.less_equal(x, threshold), below, above)  # in this order NaN stays NaN
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
@@ -51,10 +55,44 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     return ops.gelu(x, approximate=approximate)
 
 
-# ---- functions of x alone, and softmax: the ops themselves --------------------------
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """x above 0, else ``alpha * (exp(x / alpha) - 1)``."""
+    return ops.celu(x, alpha=alpha)
+
+
+def squareplus(x: Any, b: float = 4) -> Any:
+    """``(x + sqrt(x**2 + b)) / 2``: a smooth relu."""
+    return ops.squareplus(x, b=b)
+
+
+def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """x where ``abs(x)`` is above the threshold, else 0."""
+    return ops.hard_shrink(x, threshold=threshold)
+
+
+def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """x moved towards 0 by the threshold, and 0 within it."""
+    return ops.soft_shrink(x, threshold=threshold)
+
+
+def threshold(x: Any, threshold: float, default_value: float) -> Any:
+    """x above the threshold, else ``default_value``.
+
+    Example:
+        >>> import numpy as np
+        >>> threshold(np.array([-1.0, 2.0, 8.0]), 2.0, -3.0)
+        array([-3., -3.,  8.])
+    """
+    return ops.threshold(x, threshold=threshold, default_value=default_value)
+
+
+# ---- functions of x alone, or of an axis: the ops themselves ------------------------
 
 exponential = ops.exponential
+glu = ops.glu
 hard_sigmoid = ops.hard_sigmoid
+hard_silu = hard_swish = ops.hard_silu
+hard_tanh = ops.hard_tanh
 linear = ops.linear
 log_sigmoid = ops.log_sigmoid
 log_softmax = ops.log_softmax
@@ -66,15 +104,20 @@ silu = swish = ops.silu
 softmax = ops.softmax
 softplus = ops.softplus
 softsign = ops.softsign
+sparse_plus = ops.sparse_plus
+sparse_sigmoid = ops.sparse_sigmoid
+sparsemax = ops.sparsemax
 tanh = ops.tanh
+tanh_shrink = ops.tanh_shrink
 
 BUILTIN: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        elu, exponential, gelu, hard_sigmoid, leaky_relu, linear, log_sigmoid, log_softmax, mish, relu, relu6, selu,
-        sigmoid, silu, softmax, softplus, softsign, tanh,
+        celu, elu, exponential, gelu, glu, hard_shrink, hard_sigmoid, hard_silu, hard_tanh, leaky_relu, linear,
+        log_sigmoid, log_softmax, mish, relu, relu6, selu, sigmoid, silu, soft_shrink, softmax, softplus, softsign,
+        sparse_plus, sparse_sigmoid, sparsemax, squareplus, tanh, tanh_shrink, threshold,
     )
-} | {"swish": silu}  # fmt: skip
+} | {"hard_swish": hard_silu, "swish": silu}  # fmt: skip
 _registered: dict[str, Callable[..., Any]] = {}  # by "module:function"
 
 # ---- names ------------------------------------------------------------------

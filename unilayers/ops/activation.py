@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from unilayers import ops
+from unilayers.errors import ShapeError
 from unilayers.graph import Sample
 from unilayers.ops.define import composite, dtype_of, per_element, require_float, shape_of
-from unilayers.spec import Spec, normalize_axis
+from unilayers.spec import Shape, Spec, normalize_axis
 
 __all__ = [
-    "elu", "exponential", "gelu", "hard_sigmoid", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "log_softmax_",
-    "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softmax_", "softplus", "softsign",
+    "celu", "elu", "exponential", "gelu", "glu", "glu_", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh",
+    "leaky_relu", "linear", "log_sigmoid", "log_softmax", "log_softmax_", "mish", "relu", "relu6", "selu", "sigmoid",
+    "silu", "soft_shrink", "softmax", "softmax_", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax",
+    "sparsemax_", "squareplus", "tanh_shrink", "threshold",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -87,6 +90,76 @@ def hard_sigmoid(x: Any) -> Any:
     return ops.minimum(ops.maximum(x * (1 / 6) + 0.5, 0.0), 1.0)
 
 
+def _hard_silu_vjp(g: Any, y: Any, x: Any) -> Any:
+    return ops.where(x >= 3.0, g, _gate(g * (x * (1 / 3) + 0.5), x > -3.0))
+
+
+@_activation(lambda x: x * np.clip(x / 6 + 0.5, 0, 1), vjp=_hard_silu_vjp, flops=5)
+def hard_silu(x: Any) -> Any:
+    """x * hard_sigmoid(x), also called hard swish; gradient 0 at -3 and 1 at 3.
+
+    Reference: Howard et al., Searching for MobileNetV3, 2019, arXiv 1905.02244.
+    """
+    return x * ops.minimum(ops.maximum(x * (1 / 6) + 0.5, 0.0), 1.0)
+
+
+@_activation(
+    lambda x: np.clip(x, -1, 1), vjp=lambda g, y, x: _gate(g, ops.logical_and(x > -1.0, x < 1.0)), flops=2
+)  # fmt: skip
+def hard_tanh(x: Any) -> Any:
+    """x, kept inside [-1, 1]; gradient 0 at -1 and 1."""
+    return ops.minimum(ops.maximum(x, -1.0), 1.0)
+
+
+_SHRINK = ({"threshold": 0.5}, {"threshold": 2.0})
+
+
+@_activation(
+    lambda x, threshold=0.5: np.where(np.abs(x) > threshold, x, 0.0),
+    vjp=lambda g, y, x, *, threshold: _gate(g, ops.abs(x) > threshold), flops=2, attrs=_SHRINK,
+)  # fmt: skip
+def hard_shrink(x: Any, *, threshold: float = 0.5) -> Any:
+    """x where abs(x) is above the threshold, else 0; gradient 0 at the threshold."""
+    return ops.where(ops.abs(x) <= threshold, 0.0, x)  # in this order NaN stays NaN
+
+
+@_activation(
+    lambda x, threshold=0.5: np.sign(x) * np.maximum(np.abs(x) - threshold, 0),
+    vjp=lambda g, y, x, *, threshold: _gate(g, ops.abs(x) > threshold), flops=3, attrs=_SHRINK,
+)  # fmt: skip
+def soft_shrink(x: Any, *, threshold: float = 0.5) -> Any:
+    """x moved towards 0 by the threshold, and 0 within it; gradient 0 at the threshold."""
+    return x - ops.minimum(ops.maximum(x, -threshold), threshold)
+
+
+@_activation(
+    lambda x, threshold, default_value: np.where(x > threshold, x, default_value),
+    vjp=lambda g, y, x, *, threshold, default_value: _gate(g, x > threshold), flops=1,
+    attrs=({"threshold": 0.3, "default_value": -1.5},),
+)  # fmt: skip
+def threshold(x: Any, *, threshold: float, default_value: float) -> Any:
+    """x above the threshold, else ``default_value``; gradient 0 at the threshold."""
+    return ops.where(x <= threshold, default_value, x)  # in this order NaN stays NaN
+
+
+@_activation(
+    lambda x: np.clip((x + 1) / 2, 0, 1), flops=4,
+    vjp=lambda g, y, x: _gate(g * 0.5, ops.logical_and(x > -1.0, x < 1.0)),
+)  # fmt: skip
+def sparse_sigmoid(x: Any) -> Any:
+    """(x + 1) / 2, kept inside [0, 1]; gradient 0 at -1 and 1."""
+    return ops.minimum(ops.maximum(x * 0.5 + 0.5, 0.0), 1.0)
+
+
+@_activation(
+    lambda x: np.where(x < -1, 0.0, np.where(x < 1, (x + 1) ** 2 / 4, x)), flops=5,
+    vjp=lambda g, y, x: g * ops.sparse_sigmoid(x),
+)  # fmt: skip
+def sparse_plus(x: Any) -> Any:
+    """0 up to -1, x from 1 on, and (x + 1)**2 / 4 between: a smooth relu whose gradient is sparse_sigmoid."""
+    return ops.where(x >= 1.0, x, ops.square(ops.maximum(x + 1.0, 0.0)) * 0.25)
+
+
 # ---- exponential and sigmoid family ---------------------------------------------
 
 
@@ -105,6 +178,19 @@ def elu(x: Any, *, alpha: float = 1.0) -> Any:
     2015, arXiv 1511.07289.
     """
     return ops.where(x > 0, x, ops.expm1(ops.minimum(x, 0.0)) * alpha)
+
+
+@_activation(
+    lambda x, alpha=1.0: np.where(x > 0, x, alpha * (np.exp(np.minimum(x, 0) / alpha) - 1)),
+    vjp=lambda g, y, x, *, alpha: ops.where(x > 0, g, g * (y * (1 / alpha) + 1.0)), flops=5,
+    attrs=({"alpha": 1.0}, {"alpha": 0.3}),
+)  # fmt: skip
+def celu(x: Any, *, alpha: float = 1.0) -> Any:
+    """x above 0, else alpha * (exp(x / alpha) - 1): an elu whose gradient is continuous at 0 for every alpha.
+
+    Reference: Barron, Continuously Differentiable Exponential Linear Units, 2017, arXiv 1704.07483.
+    """
+    return ops.where(x > 0, x, ops.expm1(ops.minimum(x, 0.0) * (1 / alpha)) * alpha)
 
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # equations 14 of the paper
@@ -178,6 +264,24 @@ def mish(x: Any) -> Any:
     return x * ops.tanh(ops.softplus(x))
 
 
+@_activation(lambda x: x - np.tanh(x), vjp=lambda g, y, x: g * ops.square(x - y), flops=2)
+def tanh_shrink(x: Any) -> Any:
+    """x - tanh(x)."""
+    return x - ops.tanh(x)
+
+
+@_activation(
+    lambda x, b=4.0: (x + np.sqrt(x**2 + b)) / 2, flops=4, attrs=({"b": 4.0}, {"b": 0.5}),
+    vjp=lambda g, y, x, *, b: g * (x * ops.rsqrt(ops.square(x) + b) * 0.5 + 0.5),
+)  # fmt: skip
+def squareplus(x: Any, *, b: float = 4.0) -> Any:
+    """(x + sqrt(x**2 + b)) / 2: a smooth relu without exponentials; b is how smooth it is.
+
+    Reference: Barron, Squareplus: A Softplus-Like Algebraic Rectifier, 2021, arXiv 2112.11687.
+    """
+    return (x + ops.sqrt(ops.square(x) + b)) * 0.5
+
+
 _ROOT_2_OVER_PI, _CUBIC = math.sqrt(2 / math.pi), 0.044715  # of the paper's tanh form
 
 
@@ -221,6 +325,58 @@ def linear(x: Any) -> Any:
 def exponential(x: Any) -> Any:
     """e to the x."""
     return ops.exp(x)
+
+
+# ---- gated linear unit ----------------------------------------------------------
+
+
+def _half(shape: Shape, axis: int) -> int:
+    size = shape[axis]
+    if not isinstance(size, int) or size % 2:
+        raise ShapeError("cannot be halved", expected=f"an even size of axis {axis}", received=str(tuple(shape)))
+    return size // 2
+
+
+def _glu_infer(x: Spec, *, axis: int) -> Spec:
+    require_float(x.dtype)
+    half = _half(x.shape, axis)
+    return x.with_shape(half if a == axis else d for a, d in enumerate(x.shape))
+
+
+def _glu_reference(x: np.ndarray, axis: int) -> np.ndarray:
+    value, gate = np.split(x, 2, axis)
+    return value * np.exp(-np.logaddexp(0, -gate))
+
+
+def _glu_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample((rng.normal(size=(3, 4)),), {"axis": 1}), Sample((rng.normal(size=(2, 2, 3)),), {"axis": 1}),
+        Sample((np.array([2.0, -3.0, 80.0, -80.0]),), {"axis": 0}, False),
+    ]  # fmt: skip
+
+
+@composite(infer=_glu_infer, reference=_glu_reference, samples=_glu_samples)
+def glu_(x: Any, *, axis: int) -> Any:
+    """The first half of x along an axis times the sigmoid of the second half."""
+    half = _half(shape_of(x), axis)
+    return ops.slice_axis(x, axis, 0, half) * ops.sigmoid(ops.slice_axis(x, axis, half, 2 * half))
+
+
+def glu(x: Any, axis: int = -1) -> Any:
+    """Gated linear unit: the first half of x along ``axis`` times the sigmoid of the second half.
+
+    Raises:
+        ShapeError: if the size along ``axis`` is odd or not known.
+
+    Reference: Dauphin, Fan, Auli, Grangier, Language Modeling with Gated Convolutional Networks, 2016,
+    arXiv 1612.08083.
+
+    Example:
+        >>> import numpy as np
+        >>> glu(np.array([2.0, 4.0, 0.0, 800.0]))
+        array([1., 4.])
+    """
+    return glu_(x, axis=normalize_axis(axis, len(shape_of(x))))
 
 
 # ---- softmax ------------------------------------------------------------------
@@ -286,3 +442,64 @@ def softmax(x: Any, axis: int = -1) -> Any:
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """The logarithm of softmax along ``axis``, exact also where softmax rounds to 0."""
     return log_softmax_(x, axis=normalize_axis(axis, len(shape_of(x))))
+
+
+# ---- sparsemax ------------------------------------------------------------------
+
+
+def _sparsemax_reference(x: np.ndarray, axis: int) -> np.ndarray:
+    """By sorting, as the paper has it."""
+    x = np.moveaxis(x, axis, -1)
+    y = np.zeros_like(x)
+    for row in np.ndindex(x.shape[:-1]):
+        down = np.sort(x[row])[::-1]
+        above = np.cumsum(down) - 1
+        k = max(i for i in range(1, len(down) + 1) if down[i - 1] * i > above[i - 1])
+        y[row] = np.maximum(x[row] - above[k - 1] / k, 0)
+    return np.moveaxis(y, -1, axis)
+
+
+def _sparsemax_vjp(g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any]:
+    """g less its mean over the support, on the support."""
+    support = ops.astype(y > 0, dtype_of(y))
+    mean = ops.sum(g * support, axis, keepdims=True) / ops.sum(support, axis, keepdims=True)
+    return ((g - mean) * support,)
+
+
+def _sparsemax_samples(rng: np.random.Generator) -> list[Sample]:
+    ends = np.array([[1000.0, 1000.25, -1000.0], [-50.0, -50.0, -50.0], [0.0, 1.0, 2.0], [0.0, 80.0, 0.0]])
+    return [
+        Sample((rng.normal(size=(3, 5)),), {"axis": 1}), Sample((rng.normal(size=(2, 3, 4)),), {"axis": 1}),
+        Sample((ends,), {"axis": 1}, False),
+    ]  # fmt: skip
+
+
+@composite(
+    infer=float_spec, vjp=_sparsemax_vjp, cost=lambda x, *, axis: 3 * x.size * x.shape[axis],
+    samples=_sparsemax_samples, reference=_sparsemax_reference,
+)  # fmt: skip
+def sparsemax_(x: Any, *, axis: int) -> Any:
+    """The point of the probability simplex that is nearest to x, along an axis."""
+    # An element belongs to the support if those above it stick out by less than 1 in all. Comparing all pairs finds
+    # that without sorting: n * n comparisons, which for the few classes of an output cost less than a sort.
+    low = x - ops.stop_gradient(ops.max(x, axis, keepdims=True))
+    excess = ops.maximum(ops.expand_dims(low, axis) - ops.expand_dims(low, axis + 1), 0.0)
+    support = ops.astype(ops.sum(excess, axis + 1) < 1.0, dtype_of(x))
+    tau = (ops.sum(low * support, axis, keepdims=True) - 1.0) / ops.sum(support, axis, keepdims=True)
+    return ops.maximum(low - tau, 0.0)
+
+
+def sparsemax(x: Any, axis: int = -1) -> Any:
+    """Probabilities like softmax, of which many are exactly 0: the nearest point of the probability simplex.
+
+    Time and memory grow with the square of the size along ``axis``. Keras up to 3.15.1 takes another threshold where
+    more than one probability is not 0, and its results then do not add up to 1; later versions have this one.
+
+    Reference: Martins, Astudillo, From Softmax to Sparsemax, 2016, arXiv 1602.02068.
+
+    Example:
+        >>> import numpy as np
+        >>> sparsemax(np.array([0.5, 1.0, -1.0]))
+        array([0.25, 0.75, 0.  ])
+    """
+    return sparsemax_(x, axis=normalize_axis(axis, len(shape_of(x))))

@@ -11,9 +11,12 @@ from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.graph import Sample
 from unilayers.ops.define import composite, require_float, shape_of
-from unilayers.spec import Shape, Spec, normalize_axes
+from unilayers.spec import Shape, Spec, normalize_axes, normalize_axis
 
-__all__ = ["batch_norm", "batch_norm_", "batch_norm_inference", "layer_norm", "layer_norm_"]
+__all__ = [
+    "batch_norm", "batch_norm_", "batch_norm_inference", "group_norm", "group_norm_", "layer_norm", "layer_norm_",
+    "rms_norm", "rms_norm_", "unit_norm",
+]  # fmt: skip
 
 Axes = tuple[int, ...]
 
@@ -223,3 +226,165 @@ def layer_norm(x: Any, gamma: Any, beta: Any, *, axes: int | tuple[int, ...] = -
         array([[-1.,  1.]])
     """
     return layer_norm_(x, gamma, beta, axes=normalize_axes(axes, len(shape_of(x))), epsilon=float(epsilon))
+
+
+# ---- group normalization ----------------------------------------------------------
+
+
+def _in_groups(x: Any, axis: int, groups: int) -> tuple[Any, Axes]:
+    """x with the channels' axis cut into (groups, channels of a group), and the axes of one group of one sample."""
+    shape = shape_of(x)
+    x = ops.reshape(x, (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]))
+    return x, _others(len(shape) + 1, (0, axis))
+
+
+def _group_infer(x: Spec, gamma: Spec, beta: Spec, *, groups: int, axis: int, epsilon: float) -> Spec:
+    _check(x, _features(x.shape, (axis,)), gamma=gamma, beta=beta)
+    if groups < 1 or x.shape[axis] % groups != 0:
+        raise ShapeError("the channels cannot be cut into groups", received=f"{x.shape[axis]} into {groups}")
+    return x
+
+
+def _group_vjp(
+    g: Any, y: Any, x: Any, gamma: Any, beta: Any, *, groups: int, axis: int, epsilon: float
+) -> tuple[Any, Any, Any]:
+    shape = shape_of(x)
+    wide, axes = _in_groups(x, axis, groups)
+    unit, inverse, _, _ = _standardised(wide, axes, epsilon)
+    scaled, _ = _in_groups(g * _along(gamma, x, (axis,)), axis, groups)
+    to_x = ops.reshape(_input_gradient(scaled, unit, inverse, axes), shape)
+    rest = _others(len(shape), (axis,))
+    return to_x, ops.sum(g * ops.reshape(unit, shape), rest), ops.sum(g, rest)
+
+
+def _group_reference(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, axis: int, epsilon: float
+) -> np.ndarray:
+    last = np.moveaxis(x, axis, -1)
+    y = np.empty_like(last)
+    for sample in range(len(x)):
+        for part in np.split(np.arange(x.shape[axis]), groups):
+            values = last[sample, ..., part]
+            y[sample, ..., part] = (values - values.mean()) / np.sqrt(values.var() + epsilon)
+    return np.moveaxis(y * gamma + beta, -1, axis)
+
+
+def _group_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, axis, groups in [((2, 3, 4), 2, 2), ((3, 6), 1, 3), ((2, 4, 3), 1, 1)]:
+        gamma, beta = rng.uniform(0.5, 2, shape[axis]), rng.normal(size=shape[axis])
+        yield Sample((rng.normal(1.0, 2.0, shape), gamma, beta), {"groups": groups, "axis": axis, "epsilon": 1e-3})
+
+
+@composite(
+    infer=_group_infer, vjp=_group_vjp, reference=_group_reference, cost=lambda x, *a, **k: 8 * x.size, promotes=0,
+    samples=lambda rng: list(_group_samples(rng)),
+)  # fmt: skip
+def group_norm_(x: Any, gamma: Any, beta: Any, *, groups: int, axis: int, epsilon: float) -> Any:
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta, each group of channels of each sample by itself."""
+    wide, axes = _in_groups(x, axis, groups)
+    unit, _, _, _ = _standardised(wide, axes, epsilon)
+    return ops.reshape(unit, shape_of(x)) * _along(gamma, x, (axis,)) + _along(beta, x, (axis,))
+
+
+def group_norm(x: Any, gamma: Any, beta: Any, *, groups: int, axis: int = -1, epsilon: float = 1e-3) -> Any:
+    """Normalise each group of channels of each sample: gamma * (x - mean) / sqrt(variance + epsilon) + beta.
+
+    Args:
+        x: ``(batch, ...)`` with the channels on ``axis``; floats.
+        gamma: The scale, ``(channels,)``.
+        beta: The offset, as gamma.
+        groups: The channels are cut into so many parts; mean and variance are over a part and all other axes but the
+            batch.
+        axis: The channels' axis.
+        epsilon: Added to the variance.
+
+    Raises:
+        ShapeError: if the channels are no multiple of ``groups``, or gamma or beta have another shape.
+
+    Reference:
+        Wu, He, Group Normalization, 2018, arXiv 1803.08494.
+
+    Example:
+        >>> import numpy as np
+        >>> group_norm(np.array([[1.0, 3.0, 10.0, 30.0]]), np.ones(4), np.zeros(4), groups=2, epsilon=0.0)
+        array([[-1.,  1., -1.,  1.]])
+    """
+    axis = normalize_axis(axis, len(shape_of(x)))
+    return group_norm_(x, gamma, beta, groups=groups, axis=axis, epsilon=float(epsilon))
+
+
+# ---- by the size alone ------------------------------------------------------------
+
+
+def _inverse_rms(x: Any, axes: Axes, epsilon: float) -> Any:
+    return ops.rsqrt(ops.mean(ops.square(x), axes, keepdims=True) + epsilon)
+
+
+def _rms_infer(x: Spec, scale: Spec, *, axes: Axes, epsilon: float) -> Spec:
+    _check(x, _features(x.shape, axes), scale=scale)
+    return x
+
+
+def _rms_vjp(g: Any, y: Any, x: Any, scale: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any]:
+    inverse = _inverse_rms(x, axes, epsilon)
+    unit, scaled = x * inverse, g * _along(scale, x, axes)
+    to_x = (scaled - unit * ops.mean(scaled * unit, axes, keepdims=True)) * inverse
+    return to_x, ops.sum(g * unit, _others(len(shape_of(x)), axes))
+
+
+def _rms_reference(x: np.ndarray, scale: np.ndarray, axes: Axes, epsilon: float) -> np.ndarray:
+    shape = [d if a in axes else 1 for a, d in enumerate(x.shape)]
+    return x / np.sqrt(np.mean(x**2, axes, keepdims=True) + epsilon) * scale.reshape(shape)
+
+
+def _rms_samples(rng: np.random.Generator) -> list[Sample]:
+    cases: list[tuple[Any, Axes]] = [((3, 5), (1,)), ((2, 3, 4), (1, 2)), ((2, 3, 4), (1,))]
+    return [
+        Sample((rng.normal(1.0, 2.0, s), rng.uniform(0.5, 2, [s[a] for a in axes])), {"axes": axes, "epsilon": 1e-3})
+        for s, axes in cases
+    ]
+
+
+@composite(
+    infer=_rms_infer, vjp=_rms_vjp, reference=_rms_reference, cost=lambda x, *a, **k: 5 * x.size, promotes=0,
+    samples=_rms_samples,
+)  # fmt: skip
+def rms_norm_(x: Any, scale: Any, *, axes: Axes, epsilon: float) -> Any:
+    """x / sqrt(mean of squares + epsilon) * scale, each sample by itself; scale has the ``axes``."""
+    return x * _inverse_rms(x, axes, epsilon) * _along(scale, x, axes)
+
+
+def rms_norm(x: Any, scale: Any, *, axes: int | tuple[int, ...] = -1, epsilon: float = 1e-6) -> Any:
+    """Bring the root of the mean square of each sample to 1: x / sqrt(mean(x**2) + epsilon) * scale.
+
+    Args:
+        x: Any shape; floats.
+        scale: Of the sizes of x along ``axes``.
+        axes: The axes whose mean is taken.
+        epsilon: Added to the mean square.
+
+    Raises:
+        ShapeError: if scale does not have the shape of the normalised axes.
+
+    Reference:
+        Zhang, Sennrich, Root Mean Square Layer Normalization, 2019, arXiv 1910.07467.
+
+    Example:
+        >>> import numpy as np
+        >>> rms_norm(np.array([[3.0, -3.0]]), np.ones(2), epsilon=0.0)
+        array([[ 1., -1.]])
+    """
+    return rms_norm_(x, scale, axes=normalize_axes(axes, len(shape_of(x))), epsilon=float(epsilon))
+
+
+def unit_norm(x: Any, axis: int | tuple[int, ...] | None = -1, epsilon: float = 1e-12) -> Any:
+    """x over its Euclidean length along ``axis`` (None: all axes); what is shorter than ``epsilon``, over ``epsilon``.
+
+    Example:
+        >>> import numpy as np
+        >>> unit_norm(np.array([[3.0, 4.0], [0.0, 0.0]]))
+        array([[0.6, 0.8],
+               [0. , 0. ]])
+    """
+    square = ops.sum(ops.square(x), axis, keepdims=True)
+    return ops.multiply(x, ops.rsqrt(ops.maximum(square, epsilon**2)))

@@ -19,7 +19,10 @@ from unilayers.graph import Sample
 from unilayers.ops.define import composite, dtype_of, require_float, shape_of
 from unilayers.spec import Dim, DimLike, Shape, Spec, check_dtype
 
-__all__ = ["dropout", "random_bits", "random_bits_", "random_uniform", "random_uniform_", "threefry_2x32"]
+__all__ = [
+    "dropout", "random_bits", "random_bits_", "random_normal", "random_normal_", "random_uniform", "random_uniform_",
+    "threefry_2x32",
+]  # fmt: skip
 
 Key = tuple[int, int]
 
@@ -213,6 +216,51 @@ def random_uniform(counter: Any, *, key: Key, shape: Any, dtype: str | None = No
     """
     shape = (shape,) if isinstance(shape, (int, Dim)) else tuple(shape)
     return random_uniform_(counter, key=tuple(key), shape=shape, dtype=check_dtype(dtype or ops.floatx()))
+
+
+# ---- normal floats ---------------------------------------------------------------
+
+
+def _normal_reference(counter: np.ndarray, key: Key, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    u = _uniform_reference(counter, key, (*shape, 2), dtype).astype("float64")
+    return np.sqrt(-2 * np.log1p(-u[..., 0])) * np.cos(2 * np.pi * u[..., 1])
+
+
+def _normal_samples(rng: np.random.Generator) -> list[Sample]:
+    return [Sample((np.array(9, np.int32),), {"key": (5, 2**32 - 1), "shape": (3, 5), "dtype": "float64"}, False)]
+
+
+@composite(
+    infer=_uniform_infer, reference=_normal_reference, samples=_normal_samples,
+    cost=lambda counter, *, shape, **a: 4 * _threefry_cost(counter, shape=shape) + 20 * Spec(shape).size,
+)  # fmt: skip
+def random_normal_(counter: Any, *, key: Key, shape: Shape, dtype: str) -> Any:
+    """Floats of mean 0 and variance 1, each from two of ``random_uniform``: equal on all backends but for rounding."""
+    pairs = ops.random_uniform(counter, key=key, shape=(*shape, 2), dtype=dtype)
+    last = len(shape)
+    radius, angle = (ops.reshape(ops.slice_axis(pairs, last, i, i + 1), tuple(shape)) for i in (0, 1))
+    # 1 - u is never 0.
+    return ops.sqrt(ops.log1p(ops.negative(radius)) * -2.0) * ops.cos(angle * (2 * math.pi))
+
+
+def random_normal(counter: Any, *, key: Key, shape: Any, dtype: str | None = None) -> Any:
+    """Random floats of a normal distribution with mean 0 and variance 1, equal on all backends but for rounding.
+
+    Args:
+        counter: An integer scalar; add 1 to it for the next draw.
+        key: Two ints of 32 bits that name the stream.
+        shape: Of the result; may hold symbolic sizes.
+        dtype: Of the result; None: the default float dtype.
+
+    Reference:
+        Box, Muller, A Note on the Generation of Random Normal Deviates, 1958.
+
+    Example:
+        >>> random_normal(0, key=(0, 0), shape=(2,), dtype="float64").round(4)
+        array([-0.037 ,  0.0555])
+    """
+    shape = (shape,) if isinstance(shape, (int, Dim)) else tuple(shape)
+    return random_normal_(counter, key=tuple(key), shape=shape, dtype=check_dtype(dtype or ops.floatx()))
 
 
 # ---- dropout ----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from tests.conftest import BACKENDS, require_backend
 from unilayers import ops
 from unilayers.backend import Backend
 from unilayers.graph import OPS, Graph, leaf, make_node, tracing
+from unilayers.graph.emit import own_results
 from unilayers.ops.define import bind
 from unilayers.program import compile_graph
 from unilayers.spec import Spec
@@ -279,6 +280,9 @@ def new_state(kind: str, flag: Any, w: Any) -> Any:
         xs = ops.stack([w, w * ops.where(ops.equal(flag, 0), 1.0, 0.5)])
         attrs = {"body": as_body(lambda h, x: (x,), weights, weights), "carried": 1, "scanned": 1, "reverse": False}
         return make_node(OPS["scan"], (w, xs), attrs)[0]
+    if kind == "rows":  # which a scan gives back as they come
+        body = as_body(lambda n, x: (n + 1, x), flag.spec, Spec((3,)))
+        return make_node(OPS["scan"], (flag, w), {"body": body, "carried": 1, "scanned": 1, "reverse": False})[1]
     assert kind == "constants"
     fixed = [as_body(lambda w, value=v: (np.full(w.shape, value, "float32"),), weights) for v in (3.0, 4.0)]
     return make_node(OPS["switch"], (flag, w), {"branches": tuple(fixed)})[0]
@@ -287,10 +291,12 @@ def new_state(kind: str, flag: Any, w: Any) -> Any:
 def becomes(kind: str, flag: int, w: np.ndarray) -> np.ndarray:
     if kind == "constants":
         return np.full_like(w, 3.0 + flag)
+    if kind == "rows":
+        return w
     return w * np.float32(0.5) if flag else w
 
 
-@pytest.mark.parametrize("kind", ["switch", "while_loop", "scan", "constants"])
+@pytest.mark.parametrize("kind", ["switch", "while_loop", "scan", "rows", "constants"])
 def test_state_through_control_flow(backend: Backend, kind: str) -> None:
     """State that a branch may return as it is, also as an output and as another state, is not corrupted by a step that
     writes its update in place, then or later; nor is a constant of a branch."""
@@ -319,6 +325,32 @@ def test_state_through_control_flow(backend: Backend, kind: str) -> None:
             assert_close(backend.get(array), wanted, rtol=0, atol=0, what=f"{kind}: state after step {turn}")
     for array, wanted in seen:
         assert_close(backend.get(array), wanted, rtol=0, atol=0, what=f"{kind}: an output, looked at in the end")
+
+
+def copied(result: Callable[[Any], Any]) -> bool:
+    """Whether ``own_results`` copies what is computed from a state, where control flow may hand operands on."""
+    w = leaf("state", "w", Spec((2, 3)))
+    with tracing():
+        graph = Graph((), (w,), {"y": result(w)})
+    owned = own_results(graph, {"switch", "while_loop", "scan", "reshape"})
+    return owned.outputs["y"] is not graph.outputs["y"]
+
+
+def test_only_what_may_be_an_operand_is_copied() -> None:
+    def switch(*functions: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        branches = tuple(as_body(lambda w, f=f: (f(w),), Spec((2, 3))) for f in functions)
+        return lambda w: make_node(OPS["switch"], (ops.constant(0), w), {"branches": branches})[0]
+
+    def scan(f: Callable[[Any, Any], Any], index: int) -> Callable[[Any], Any]:
+        body = as_body(f, Spec((3,)), Spec((3,)))
+        attrs = {"body": body, "carried": 1, "scanned": 1, "reverse": False}
+        return lambda w: make_node(OPS["scan"], (w[0], w), attrs)[index]
+
+    again = lambda w: ops.reshape(ops.reshape(w, (6,)), (2, 3))  # noqa: E731
+    assert copied(switch(ops.sin, again)) and copied(switch(again)) and not copied(switch(ops.sin, ops.exp))
+    assert copied(switch(switch(ops.sin, again), ops.cos)) and not copied(switch(switch(ops.sin), ops.cos))
+    assert copied(scan(lambda h, x: (h + x, x), 1)) and not copied(scan(lambda h, x: (h, ops.sin(x)), 1))
+    assert copied(scan(lambda h, x: (h + x, x), 0))
 
 
 # ---- barrier ------------------------------------------------------------------------------

@@ -88,7 +88,8 @@ class Linker:
         writer = Writer(self.plan, self._xp, arrays, self._cut, self._constants, self._filling)
         self.source = writer.source()
         exec(compile(self.source, "<step>", "exec"), writer.namespace)
-        return writer.namespace["step"]  # type: ignore[no-any-return]
+        step: Callable[..., Result] = writer.namespace["step"]
+        return step
 
     def _maker(self, owners: dict[Storage, Array]) -> Callable[[Storage, Spec], Array]:
         """Gives values with memory of their own their arrays; one array where a value takes another's place."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.graph.node import LEAVES, Graph, Node, Value, make_node
+from unilayers.graph.node import LEAVES, Graph, Node, Value, bodies_of, make_node
 from unilayers.graph.record import OPS
 
 Step = Callable[[list[Any], Any], tuple[list[Any], dict[str, Any]]]
@@ -114,19 +114,25 @@ def own_results(graph: Graph, views: Container[str], names: Container[str] | Non
 def _memory(graph: Graph, views: Container[str]) -> dict[Value, frozenset[Value]]:
     """The values in whose memory each value may lie: its own, or what it is a view of.
 
-    A view shows its first operand. A result of control flow may be any of the operands, or another of the results.
+    A view shows its first operand. What comes out of control flow may be any of the operands, or another result, unless
+    the bodies make it anew.
     """
     memory: dict[Value, frozenset[Value]] = {}
     for node in graph.nodes:
-        if node.op not in views:
-            memory.update({v: frozenset((v,)) for v in node.outputs})
-            continue
-        bodies = OPS[node.op].bodies
-        shown = frozenset(node.outputs if bodies else ()).union(
-            *(memory[v] for v in node.inputs[: None if bodies else 1])
-        )
-        memory.update(dict.fromkeys(node.outputs, shown))
+        bodies = [body for _, body in bodies_of(node)]
+        operands = frozenset[Value]().union(*(memory[v] for v in (node.inputs if bodies else node.inputs[:1])))
+        for v in node.outputs:
+            own = node.op not in views or (bodies and _made_anew(node, v.index, bodies, views))
+            memory[v] = frozenset((v,)) if own else operands.union(node.outputs if bodies else ())
     return memory
+
+
+def _made_anew(node: Node, index: int, bodies: Sequence[Graph], views: Container[str]) -> bool:
+    """Whether a result of branches, or one of those that a scan stacks, is none of the operands."""
+    if node.op == "while_loop" or (node.op == "scan" and index < node.attrs["carried"]):
+        return False  # what a loop begins with, if it never runs
+    results = [(body, list(body.outputs.values())[index]) for body in bodies]
+    return not any(_memory(body, views)[v] & {*body.inputs} for body, v in results)
 
 
 def _order(graph: Graph, overwriting: Overwriting, views: Container[str]) -> tuple[list[Node], set[Node]]:

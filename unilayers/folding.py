@@ -87,6 +87,7 @@ class Lazy(Operators):
     def __init__(self, recorder: Recorder, signature: Signature, operands: Sequence[Any], depth: int) -> None:
         self.recorder, self.signature, self.operands, self.depth = recorder, signature, operands, depth
         self.group: Group | None = None
+        self.row = 0  # in the group
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -303,7 +304,8 @@ class Recorder:
             target = _common([_plain(x) for x in operands[op.promotes :]])
             specs[op.promotes :] = [s.with_dtype(target) for s in specs[op.promotes :]]
         try:
-            result = op.infer(*specs, **attrs)
+            with not_recording():  # some rules trace what the op expands to
+                result = op.infer(*specs, **attrs)
         except UnilayersError as error:
             raise error.inside(f"op '{op.name}'") from None
         kind = tuple(map(self._kind, result)) if isinstance(result, tuple) else self._kind(result)
@@ -477,9 +479,7 @@ class Recorder:
         """Run all that is left; then the results stacked."""
         self._finish()
         if len({str(map_structure(lambda _: None, r)) for r in results}) != 1:
-            raise ShapeError(
-                "the results cannot be stacked", where="ul.fold", expected="at least one, all nested alike"
-            )
+            raise ShapeError("results differ in nesting", where="ul.fold", expected="one or more, all nested alike")
         with not_recording():
             return pack_like(results[0], map(self._stack, zip(*map(leaves_of, results), strict=True)))
 
@@ -651,13 +651,14 @@ def _rows(value: Any, rows: np.ndarray) -> Any:
 
 def _gather(column: Sequence[Lazy], part: int | None) -> Any:
     """Results of several groups, one for each call of the column, stacked."""
-    places: dict[Any, list[int]] = {}
+    places: dict[Any, list[int]] = {}  # by group
     for i, x in enumerate(column):
         places.setdefault(x.group, []).append(i)
     index = np.array([x.row for x in column], np.int32)
     if len(places) == 1:
-        return _rows(_part(column[0].group, part), index)
-    pieces, total = [], 0
+        return _rows(_part(next(iter(places)), part), index)
+    pieces: list[Any] = []
+    total: Any = 0
     for group, at in places.items():
         value = _part(group, part)
         if group.uniform:

@@ -72,6 +72,11 @@ def rank(x: Any, stacked: bool) -> int:
     return len(shape_of(x)) - stacked
 
 
+def sizes(x: Any) -> tuple[Any, ...]:
+    """The shape, with sizes as they come."""
+    return shape_of(x)
+
+
 def level(operands: Sequence[Any], stacked: Sequence[bool]) -> list[Any]:
     """The operands with axes of size 1 put in after the first, so that they broadcast as those of one call do."""
     top = max(rank(x, s) for x, s in zip(operands, stacked, strict=True))
@@ -161,7 +166,7 @@ def _matmul(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, co
         return ops.matmul(a, b)
     if not stacked[0] and rank(a, False) == rank(b, True) == 2:
         # y = a b is y^T = b^T a^T: the columns of all calls are the rows of one matrix.
-        _, k, columns = shape_of(b)
+        k, columns = sizes(b)[1:]
         rows = ops.reshape(ops.matrix_transpose(b) if columns > 1 else b, (count * columns, k))
         y = ops.reshape(ops.matmul(rows, ops.matrix_transpose(a)), (count, columns, -1))
         return ops.matrix_transpose(y) if columns > 1 else ops.reshape(y, (count, -1, 1))
@@ -218,7 +223,7 @@ def _take(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, coun
         return moved(ops.take(x, indices, axis=axis), axis, 0)
     # A table each: all tables in one, and the indices moved on to their own.
     x = moved(x, axis + 1, 1)
-    _, size, *rest = shape_of(x)
+    size, *rest = sizes(x)[1:]
     starts = ops.arange(0, count * size, size, dtype=ops.dtype_of(indices), like=indices) if size else indices
     starts = ops.reshape(starts, (count, *([1] * rank(indices, True))))
     y = ops.take(ops.reshape(x, (count * size, *rest)), ops.add(indices, starts))

@@ -18,7 +18,10 @@ from unilayers.graph import Sample
 from unilayers.ops.define import primitive, require_float, shape_of
 from unilayers.spec import Dim, DimLike, Shape, Spec
 
-__all__ = ["conv", "conv_", "conv_input_grad", "conv_kernel_grad", "conv_padding"]
+__all__ = [
+    "conv", "conv_", "conv_input_grad", "conv_kernel_grad", "conv_padding", "conv_transpose", "depthwise_conv",
+    "separable_conv",
+]  # fmt: skip
 
 Sizes = tuple[int, ...]
 Pairs = tuple[tuple[DimLike, DimLike], ...]
@@ -363,3 +366,132 @@ def conv(
         _conv_shape(shape_of(x), shape_of(kernel), strides=steps, padding=(), dilation=gaps, groups=groups)
     pairs = conv_padding(padding, shape_of(x)[1:-1], shape_of(kernel)[:-2], steps, gaps)  # type: ignore[arg-type]
     return conv_(x, kernel, strides=steps, padding=pairs, dilation=gaps, groups=groups)
+
+
+# ---- other convolutions, by the same ops ----------------------------------------
+
+
+def _transpose_crop(padding: str, reach: int, stride: int, extra: int | None) -> tuple[int, int]:
+    """What is cut from both ends of ``(size - 1) * stride + reach`` elements; below 0 for zeros that are added."""
+    if padding == "valid":
+        return 0, -(max(stride - reach, 0) if extra is None else extra)
+    # "same": stride * size elements, or (size - 1) * stride + reach % 2 + extra.
+    total = reach - stride if extra is None else reach - reach % 2 - extra
+    low = max(total // 2, 0)
+    return low, total - low
+
+
+@names_itself
+def conv_transpose(
+    x: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str = "valid",
+    output_padding: int | Sequence[int] | None = None,
+    dilation: int | Sequence[int] = 1,
+) -> Any:
+    """Transposed convolution: spreads each element of x over a window, as ``conv`` gathers a window into one.
+
+    It is the gradient of ``conv`` to its input; the sizes are Keras's.
+
+    Args:
+        x: ``(batch, *spatial, channels)``.
+        kernel: ``(*window, filters, channels)``.
+        strides: Steps between the windows in the result, one int or one per axis.
+        padding: "valid" for ``(size - 1) * stride + max(reach, stride)`` elements, where ``reach = (window - 1) *
+            dilation + 1``, or "same" for ``size * stride``.
+        output_padding: Further elements at the end, fewer than the stride: "valid" then has ``(size - 1) * stride +
+            reach + output_padding`` elements, "same" ``(size - 1) * stride + reach % 2 + output_padding``.
+        dilation: Distance of the kernel's elements in the result.
+
+    Returns:
+        ``(batch, *sizes, filters)``.
+
+    Raises:
+        ShapeError: if kernel and channels do not fit, for another padding, or an ``output_padding`` as large as the
+            stride.
+
+    Reference:
+        Dumoulin, Visin, A guide to convolution arithmetic for deep learning, 2016, arXiv 1603.07285.
+
+    Example:
+        >>> import numpy as np
+        >>> ops.conv_transpose(np.array([1.0, 10.0]).reshape(1, 2, 1), np.ones((3, 1, 1)), strides=2).ravel()
+        array([ 1.,  1., 11., 10., 10.])
+    """
+    shape, window = shape_of(x), tuple(shape_of(kernel)[:-2])
+    axes = len(shape) - 2
+    steps, gaps = per_axis(strides, axes, "strides"), per_axis(dilation, axes, "dilation")
+    extra = [output_padding] * axes if output_padding is None or isinstance(output_padding, int) else output_padding
+    if padding not in ("valid", "same"):
+        raise ShapeError("unknown padding", expected="'valid' or 'same'", received=repr(padding))
+    if len(window) != axes or shape_of(kernel)[-1] != shape[-1]:
+        raise ShapeError(
+            "x and kernel do not fit", expected="x (batch, *spatial, channels) and kernel (*window, filters, "
+            "channels)", received=f"{shape} and {shape_of(kernel)}",
+        )  # fmt: skip
+    if len(extra) != axes or any(e is not None and not 0 <= e < s for e, s in zip(extra, steps, strict=True)):
+        raise ShapeError(
+            "output_padding does not fit", expected=f"{axes} numbers from 0, below the strides {steps}",
+            received=repr(output_padding),
+        )  # fmt: skip
+    reaches = extent(window, gaps)  # type: ignore[arg-type]
+    crops = [_transpose_crop(padding, *axis) for axis in zip(reaches, steps, extra, strict=True)]
+    sizes = [
+        (size - 1) * step + reach - low - high
+        for size, step, reach, (low, high) in zip(shape[1:-1], steps, reaches, crops, strict=True)
+    ]
+    return ops.conv_input_grad(
+        x, kernel, shape=(shape[0], *sizes, shape_of(kernel)[-2]), strides=steps,
+        padding=[(low, max(high, 0)) for low, high in crops], dilation=gaps, groups=1,
+    )  # fmt: skip
+
+
+def depthwise_conv(
+    x: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+) -> Any:
+    """Convolution of each channel by itself with kernels of its own: ``conv`` with a group per channel.
+
+    Args:
+        x: ``(batch, *spatial, channels)``.
+        kernel: ``(*window, channels, multiplier)``.
+        strides: As of ``conv``.
+        padding: As of ``conv``.
+        dilation: As of ``conv``.
+
+    Returns:
+        ``(batch, *counts, channels * multiplier)``, the results of one channel side by side.
+
+    Example:
+        >>> import numpy as np
+        >>> ops.depthwise_conv(np.ones((1, 4, 2)), np.array([[[1.0, 2.0], [3.0, 4.0]]]))[0, 0]
+        array([1., 2., 3., 4.])
+    """
+    *window, channels, multiplier = shape_of(kernel)
+    kernel = ops.reshape(kernel, (*window, 1, channels * multiplier))
+    return ops.conv(x, kernel, strides, padding, dilation, groups=channels)
+
+
+def separable_conv(
+    x: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+) -> Any:
+    """``depthwise_conv``, then a convolution with windows of 1 that mixes the channels.
+
+    Args:
+        x: ``(batch, *spatial, channels)``.
+        depthwise_kernel: ``(*window, channels, multiplier)``.
+        pointwise_kernel: ``(1, ..., channels * multiplier, filters)``.
+        strides: As of ``conv``.
+        padding: As of ``conv``.
+        dilation: As of ``conv``.
+    """
+    return ops.conv(depthwise_conv(x, depthwise_kernel, strides, padding, dilation), pointwise_kernel)

@@ -23,10 +23,13 @@ from unilayers.ops.conv import (
     reference_windows,
     window_counts,
 )
-from unilayers.ops.define import primitive, require_float, shape_of
+from unilayers.ops.define import composite, dtype_of, primitive, require_float, shape_of
 from unilayers.spec import Shape, Spec
 
-__all__ = ["avg_pool", "avg_pool_", "avg_pool_grad", "max_pool", "max_pool_", "max_pool_grad"]
+__all__ = [
+    "adaptive_avg_pool", "adaptive_avg_pool_", "adaptive_max_pool", "adaptive_max_pool_", "avg_pool", "avg_pool_",
+    "avg_pool_grad", "max_pool", "max_pool_", "max_pool_grad",
+]  # fmt: skip
 
 # ---- shape rules ------------------------------------------------------------
 
@@ -287,3 +290,116 @@ def _normalised(x: Any, window: Any, strides: Any, padding: Padding) -> dict[str
     sizes = per_axis(window, axes, "window")
     steps = per_axis(strides, axes, "strides") if strides is not None else sizes
     return {"window": sizes, "strides": steps, "padding": conv_padding(padding, shape[1:-1], sizes, steps, (1,) * axes)}
+
+
+# ---- a given number of windows ---------------------------------------------------
+
+
+def _edges(size: int, count: int) -> list[tuple[int, int]]:
+    """Where each of ``count`` windows over ``size`` elements begins and ends: as even as can be, overlapping."""
+    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def _adaptive_infer(x: Spec, *, sizes: Sizes) -> Spec:
+    require_float(x.dtype)
+    if len(sizes) != x.ndim - 2 or any(not isinstance(d, int) for d in x.shape[1:-1]):
+        raise ShapeError(
+            "cannot pool to these sizes", expected=f"{len(sizes)} known sizes between batch and channels",
+            received=str(x.shape),
+        )  # fmt: skip
+    return x.with_shape((x.shape[0], *sizes, x.shape[-1]))
+
+
+def _adaptive_reference(reduce: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    def reference(x: np.ndarray, sizes: Sizes) -> np.ndarray:
+        y = np.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
+        for at in np.ndindex(*sizes):
+            spans = zip(at, x.shape[1:-1], sizes, strict=True)
+            window = tuple(slice(math.floor(i * n / k), math.ceil((i + 1) * n / k)) for i, n, k in spans)
+            y[(slice(None), *at)] = reduce(x[(slice(None), *window)], axis=tuple(range(1, x.ndim - 1)))
+        return y
+
+    return reference
+
+
+def _adaptive_samples(rng: np.random.Generator) -> list[Sample]:
+    cases = [((2, 7, 3), (3,)), ((2, 6, 5, 2), (3, 4)), ((1, 2, 3, 4, 1), (3, 1, 4))]
+    return [Sample((rng.permutation(math.prod(shape)).reshape(shape) / 7.0,), {"sizes": k}) for shape, k in cases]
+
+
+def _evened(x: Any, sizes: Sizes, weigh: bool) -> tuple[Any, Sizes]:
+    """x with the windows side by side, all of one length, and that length per axis: where a window is shorter, its last
+    element follows again, as 0 if ``weigh``; then the others are weighed so that the mean stays that of the window."""
+    window = []
+    for axis, count in enumerate(sizes, 1):
+        size: Any = shape_of(x)[axis]
+        edges = _edges(size, count)
+        longest = max(stop - start for start, stop in edges)
+        window.append(longest)
+        if size % count:
+            places = [min(start + i, stop - 1) for start, stop in edges for i in range(longest)]
+            x = ops.take(x, np.array(places, np.int32), axis)
+            if weigh:
+                weights = [
+                    longest / (stop - start) if i < stop - start else 0.0
+                    for start, stop in edges
+                    for i in range(longest)
+                ]
+                shape = [len(weights) if a == axis else 1 for a in range(len(shape_of(x)))]
+                x = ops.multiply(x, np.array(weights, dtype_of(x)).reshape(shape))
+    return x, tuple(window)
+
+
+def _adaptive_cost(x: Spec, *, sizes: Sizes) -> Any:
+    return 2 * x.size
+
+
+@composite(infer=_adaptive_infer, cost=_adaptive_cost, reference=_adaptive_reference(np.max), samples=_adaptive_samples)
+def adaptive_max_pool_(x: Any, *, sizes: Sizes) -> Any:
+    """The largest element of each of so many windows per spatial axis."""
+    even, window = _evened(x, sizes, False)
+    return ops.max_pool(even, window)
+
+
+@composite(
+    infer=_adaptive_infer, cost=_adaptive_cost, reference=_adaptive_reference(np.mean), samples=_adaptive_samples
+)
+def adaptive_avg_pool_(x: Any, *, sizes: Sizes) -> Any:
+    """The mean of each of so many windows per spatial axis."""
+    even, window = _evened(x, sizes, True)
+    return ops.avg_pool(even, window)
+
+
+@names_itself
+def adaptive_max_pool(x: Any, output_size: int | Sequence[int]) -> Any:
+    """The largest element of each window, where the number of windows is given and their size follows.
+
+    Args:
+        x: ``(batch, *spatial, channels)``; the spatial sizes must be known.
+        output_size: How many windows, one int or one per spatial axis. Of n elements, window i of k reaches from
+            ``floor(i n / k)`` to ``ceil((i + 1) n / k)``: neighbours may overlap by one element.
+
+    Returns:
+        ``(batch, *output_size, channels)``. Its gradient goes to the first maximum of each window.
+
+    Raises:
+        ShapeError: if the sizes do not fit or a spatial size is not known.
+
+    Example:
+        >>> import numpy as np
+        >>> ops.adaptive_max_pool(np.array([1.0, 3.0, 2.0, 5.0, 4.0]).reshape(1, 5, 1), 2).ravel()
+        array([3., 5.])
+    """
+    return adaptive_max_pool_(x, sizes=per_axis(output_size, len(shape_of(x)) - 2, "output_size"))
+
+
+@names_itself
+def adaptive_avg_pool(x: Any, output_size: int | Sequence[int]) -> Any:
+    """The mean of each window, where the number of windows is given. Arguments as of ``adaptive_max_pool``.
+
+    Example:
+        >>> import numpy as np
+        >>> ops.adaptive_avg_pool(np.array([1.0, 3.0, 2.0, 5.0, 5.0]).reshape(1, 5, 1), 2).ravel()
+        array([2., 4.])
+    """
+    return adaptive_avg_pool_(x, sizes=per_axis(output_size, len(shape_of(x)) - 2, "output_size"))

@@ -28,6 +28,7 @@ ORDER = [
     "program",
     "initializers",
     "regularizers",
+    "constraints",
     "activations",
     "layers",
     "functions",

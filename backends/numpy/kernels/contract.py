@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,14 +117,17 @@ def dense(do: Calls, x: Array) -> Array:
     return copied
 
 
+spelled = lru_cache(maxsize=256)(str)  # a dtype's name, which NumPy takes longer to find than to add a few numbers
+
+
 def ones(do: Calls, n: int, dtype: Any) -> Array:
     """A constant vector of ones."""
-    return do.constant(("ones", n, str(dtype)), lambda: do.xp.ones(n, dtype))
+    return do.constant(("ones", n, spelled(dtype)), lambda: do.xp.ones(n, dtype))
 
 
 def scalar(do: Calls, value: float, dtype: Any) -> Array:
     """A constant number, as the 0-d array that ufuncs take without conversion."""
-    return do.constant(("scalar", value, str(dtype)), lambda: do.xp.asarray(value, dtype))
+    return do.constant(("scalar", value, spelled(dtype)), lambda: do.xp.asarray(value, dtype))
 
 
 def divisor(n: int, limit: int) -> int:
@@ -204,15 +207,28 @@ class Immediate:
 
 def eager(name: str, xp: Any) -> Callable[..., Any]:
     """The kernel of an op as a function that returns new arrays, for a backend's table."""
-    op, build = OPS[name], KERNELS[name].build
+    op, build, do, usual = OPS[name], KERNELS[name].build, Immediate(xp), xp.ndarray
+
+    @lru_cache(maxsize=1024)  # small arrays would wait longer for their shapes than for their values
+    def results_of(attrs: tuple[tuple[str, Any], ...], *given: Any) -> tuple[Any, bool]:
+        shapes, dtypes = given[::2], given[1::2]
+        found = op.infer(*(Spec(s, d.name) for s, d in zip(shapes, dtypes, strict=True)), **dict(attrs))
+        specs = found if isinstance(found, tuple) else (found,)
+        return [(s.shape, xp.dtype(s.dtype)) for s in specs], specs is found
 
     def call(*operands: Array, **attrs: Any) -> Any:
-        arrays = [xp.ascontiguousarray(x).reshape(x.shape) for x in operands]
-        specs = op.infer(*(Spec(x.shape, x.dtype.name) for x in arrays), **attrs)
-        results = tuple(xp.empty(s.shape, s.dtype) for s in (specs if isinstance(specs, tuple) else (specs,)))
+        arrays: list[Array] = []
+        given: list[Any] = []
+        for x in operands:
+            if type(x) is not usual or not x.flags.c_contiguous:
+                x = xp.ascontiguousarray(x).reshape(x.shape)
+            arrays.append(x)
+            given += x.shape, x.dtype
+        made, several = results_of(tuple(attrs.items()), *given)
+        results = [xp.empty(shape, dtype) for shape, dtype in made]
         with quiet(xp):
-            build(Immediate(xp), *arrays, *results, **attrs)
-        return results if isinstance(specs, tuple) else results[0]
+            build(do, *arrays, *results, **attrs)
+        return tuple(results) if several else results[0]
 
     call.__name__ = name
     return call

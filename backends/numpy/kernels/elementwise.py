@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from unilayers.backends.numpy.table import numpy_like
 
-from .contract import KERNELS, Array, Calls, Kernel, anywhere, kernel, scalar
+from .contract import KERNELS, Array, Calls, Kernel, anywhere, kernel, scalar, spelled
 
 ROW = 8192  # elements: a row this long hides the cost of starting it, and stays in the first-level cache
 WORTH = 16384  # elements of a result from which on it pays to write a short operand into a row
@@ -144,4 +144,4 @@ def relu(do: Calls, x: Array, y: Array) -> None:
 
 def zeros(do: Calls, n: int, dtype: Any) -> Array:
     """A constant vector of zeros."""
-    return do.constant(("zeros", n, str(dtype)), lambda: do.xp.zeros(n, dtype))
+    return do.constant(("zeros", n, spelled(dtype)), lambda: do.xp.zeros(n, dtype))

@@ -81,10 +81,11 @@ class Node:
 class Value(Operators):
     """A symbolic array: output ``index`` of ``node``. Arithmetic on it records further nodes.
 
-    ``origin`` is set on the outputs of a layer called outside any model, so that a functional model can replay it.
+    ``origin`` is set on the outputs of a layer called outside any model, so that a functional model can replay it;
+    ``mask`` by layers on what they return, see ``layers.base``.
     """
 
-    __slots__ = ("__weakref__", "index", "node", "origin", "spec")
+    __slots__ = ("__weakref__", "index", "mask", "node", "origin", "spec")
 
     def __init__(self, node: Node, index: int, spec: Spec) -> None:
         self.node, self.index, self.spec = node, index, spec

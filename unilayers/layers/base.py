@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -60,6 +60,23 @@ def is_tensor(x: Any) -> bool:
     return isinstance(x, (Value, Box, np.ndarray)) or (
         hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable)
     )
+
+
+# ---- masks --------------------------------------------------------------------
+# A mask says which time steps of a (batch, time, ...) value count: bools of shape (batch, time). It travels on symbolic
+# values and on boxes, from layer to layer.
+
+
+def mask_of(x: Any) -> Any:
+    """The mask that a layer has put on a value, or None."""
+    return getattr(x, "mask", None) if isinstance(x, (Value, Box)) else None
+
+
+def with_mask(x: Any, mask: Any) -> Any:
+    """The value with a mask; a concrete array in a box."""
+    x = x if isinstance(x, (Value, Box)) else Box(x)
+    x.mask = mask
+    return x
 
 
 class Call:
@@ -303,23 +320,51 @@ class Layer(Configurable, family="layer"):
             return self._call_functional(args, kwargs)
         # Operators in ``call`` are ops, also on an engine's arrays.
         result = self._call_now(tuple(map_structure(boxed, a) for a in args), kwargs)
-        keep = TAPES.get() or any(isinstance(x, Box) for x in leaves_of([list(args), kwargs]))
+        inside = _TRAINING.get() is not None  # another layer's call: masks are still needed
+        keep = inside or TAPES.get() or any(isinstance(x, Box) for x in leaves_of([list(args), kwargs]))
         return result if keep else map_structure(unboxed, result)
 
     def _call_now(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         training = kwargs.pop("training", None)
         training = _TRAINING.get() if training is None else training
-        if _takes_training(type(self)):  # type: ignore[arg-type]
+        if _takes("training", type(self)):  # type: ignore[arg-type]
             kwargs["training"] = bool(training)
+        masks = map_structure(mask_of, args[0]) if args else None
+        masked = masks is not None and any(m is not None for m in leaves_of(masks))
+        if masked and kwargs.get("mask") is None and _takes("mask", type(self)):  # type: ignore[arg-type]
+            kwargs["mask"] = masks
         args = tuple(map_structure(self._cast, a) for a in args)
         try:
-            with training_phase(training):
+            with training_phase(bool(training)):
                 if args:
                     self.check_input(args[0])
                 self._build_once(args)
-                return self.call(*args, **kwargs)
+                result = self.call(*args, **kwargs)
+                if masked or self.makes_masks:
+                    result = self._masked(result, args, masks)
+                return result
         except UnilayersError as error:
             raise error.inside(self.where) from None
+
+    supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input
+    makes_masks: ClassVar[bool] = False  # whether compute_mask is asked although the input has no mask
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask of the output, or None: that of the input if the layer supports masking.
+
+        Args:
+            inputs: The first argument of ``call``.
+            previous_mask: Its mask, or the masks of its parts.
+        """
+        return previous_mask if self.supports_masking else None
+
+    def _masked(self, result: Any, args: tuple[Any, ...], masks: Any) -> Any:
+        mask = self.compute_mask(args[0], masks)
+        if mask is None or isinstance(mask, (list, tuple, dict)):
+            return result
+        if isinstance(result, (list, tuple)):  # the first output is the sequence, the others are states
+            return type(result)([with_mask(result[0], mask), *result[1:]])
+        return with_mask(result, mask)
 
     def _build_once(self, args: tuple[Any, ...]) -> None:
         if not self.built:
@@ -346,7 +391,8 @@ class Layer(Configurable, family="layer"):
         def remember(value: Value) -> Value:
             out = leaf("input", f"{self.path}:output", value.spec)
             out.origin = call
-            return out
+            mask = mask_of(value)
+            return out if mask is None else with_mask(out, leaf("input", f"{self.path}:mask", mask.spec))
 
         call.outputs = map_structure(remember, traced)
         return call.outputs
@@ -447,6 +493,6 @@ def _of(layer: Layer, trainable: bool) -> list[Variable]:
 
 
 @cache
-def _takes_training(cls: type[Layer]) -> bool:
+def _takes(argument: str, cls: type[Layer]) -> bool:
     parameters: Mapping[str, inspect.Parameter] = inspect.signature(cls.call).parameters
-    return "training" in parameters
+    return argument in parameters

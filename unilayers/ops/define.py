@@ -35,10 +35,11 @@ SERIALS = itertools.count()  # numbers by which tapes tell boxes and variables a
 class Box(Operators):
     """A concrete array under a gradient tape: operators on it are recorded ops.
 
-    ``source`` is the variable it shows, or None. All boxes of one variable have its serial number.
+    ``source`` is the variable it shows, or None. All boxes of one variable have its serial number. ``mask`` is set by
+    layers, see ``layers.base``.
     """
 
-    __slots__ = ("__weakref__", "array", "serial", "source")
+    __slots__ = ("__weakref__", "array", "mask", "serial", "source")
 
     def __init__(self, array: Any, source: Any = None) -> None:
         self.array, self.source = array, source

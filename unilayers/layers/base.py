@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unilayers import initializers, ops, random, regularizers
+from unilayers import constraints, initializers, ops, random, regularizers
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
@@ -208,6 +208,7 @@ class Layer(Configurable, family="layer"):
         dtype: str | None = None,
         trainable: bool = True,
         regularizer: Any = None,
+        constraint: Any = None,
         name: str | None = None,
     ) -> Variable:
         """Create a weight; its initial value depends on the seed and the weight's path only.
@@ -218,6 +219,7 @@ class Layer(Configurable, family="layer"):
             dtype: The layer's dtype if None.
             trainable: Whether gradients are wanted.
             regularizer: See ``regularizers.get``; its penalty is added to the loss.
+            constraint: See ``constraints.get``; it is applied after each update.
             name: Short name; ``weight`` if None.
         """
         dtype, name = dtype or self.compute_dtype, name or "weight"
@@ -232,6 +234,7 @@ class Layer(Configurable, family="layer"):
 
         variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name))
         variable.regularizer = regularizers.get(regularizer, where=f"regularizer of {name!r}")
+        variable.constraint = constraints.get(constraint, where=f"constraint of {name!r}")
         self._variables.append(variable)
         return variable
 

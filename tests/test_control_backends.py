@@ -374,18 +374,25 @@ def test_barrier(run: Any, backend: Backend) -> None:
 # ---- memory ---------------------------------------------------------------------------------
 
 
-def test_bodies_are_forgotten(backend: Backend) -> None:
+@pytest.mark.parametrize("how", ["table", "compile"])
+def test_bodies_are_forgotten(backend: Backend, how: str) -> None:
     """What is compiled for a body goes with the body."""
-    x = np.arange(3.0)
+    x, start, attrs = np.arange(3.0), np.zeros(()), {"carried": 1, "scanned": 1, "reverse": False}
     alive = []
     for turn in range(3):
-        body = as_body(lambda h, v, turn=turn: (h + v * turn, h), Spec((), "float64"), Spec((), "float64"))
-        found = eager("scan", [np.zeros(()), x], backend, body=body, carried=1, scanned=1, reverse=False)
-        check(found[:1], [np.asarray(3.0 * turn)], "sum")
+        body = as_body(lambda h, v, turn=turn: (h + v * float(turn), h), Spec((), "float64"), Spec((), "float64"))
         alive.append(weakref.ref(body))
+        if how == "table":
+            total = backend.table["scan"](*backend.put([start, x], "cpu"), body=body, **attrs)[0]
+        else:
+            leaves = [leaf("input", f"x{i}", spec(a)) for i, a in enumerate((start, x))]
+            graph = Graph(tuple(leaves), (), {"y": make_node(OPS["scan"], leaves, {"body": body, **attrs})[0]})
+            total = backend.compile(graph, "cpu")([], backend.put([start, x], "cpu"))[1]["y"]
+            del graph, leaves
+        check([np.asarray(backend.get(total))], [np.asarray(3.0 * turn)], "sum")
         del body
     gc.collect()
-    assert not any(ref() for ref in alive[:-1])
+    assert not any(ref() for ref in alive)
 
 
 def test_every_backend_is_here() -> None:

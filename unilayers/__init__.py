@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         random,
         regularizers,
     )
-    from unilayers.autodiff import GradientTape, grad, value_and_grad
+    from unilayers.autodiff import GradientTape, grad, hessian, jacobian, value_and_grad
     from unilayers.backend import backend_names, get_backend, register_backend
     from unilayers.folding import fold
     from unilayers.functions import function
@@ -54,6 +54,8 @@ _HOME = {
     "function": "functions",
     "get_backend": "backend",
     "grad": "autodiff",
+    "hessian": "autodiff",
+    "jacobian": "autodiff",
     "load_model": "saving",
     "register_backend": "backend",
     "set_random_seed": "random",
@@ -99,7 +101,9 @@ __all__ = [
     "function",
     "get_backend",
     "grad",
+    "hessian",
     "initializers",
+    "jacobian",
     "layers",
     "load_model",
     "losses",

@@ -25,6 +25,7 @@ from unilayers.ops.define import (
     Plans,
     bind,
     boxed,
+    host_of,
     put_beside,
     runnable,
     signature,
@@ -157,6 +158,7 @@ class Pullback:
         multiple: bool, place: Place,
     ) -> None:  # fmt: skip
         self.op, self.watched, self.attrs, self.multiple, self.place = op, watched, attrs, multiple, place
+        self._host = host_of(outputs[0])
         self.ys = [leaf("input", f"y{i}", spec_of(a)) for i, a in enumerate(outputs)]
         self.xs = [leaf("input", f"x{i}", spec_of(a)) for i, a in enumerate(inputs)]
         self.flows = [leaf("input", f"g{i}", y.spec) for i, y in enumerate(self.ys)]
@@ -187,10 +189,12 @@ class Pullback:
 
     def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
         given = tuple([g is not None for g in flow])
-        values = [*(g for g in flow if g is not None), *kept]
         graph = self._graph(given)
+        values = [g for g in flow if g is not None]
         if watched:
-            return self._pull_by_ops(values, given, wanted)
+            return self._pull_by_ops([*values, *kept], given, wanted)
+        values = [g if host_of(g) is self._host else self._moved(g) for g in values]
+        values += [x.array if x.__class__ is Box else x for x in kept]
         key = (given, wanted)
         if key not in self._plans:
             outputs = [g for g, on in zip(graph, wanted, strict=True) if on and g is not None]
@@ -201,8 +205,12 @@ class Pullback:
             if plan is None:
                 return [unboxed(g) for g in self._pull_by_ops([boxed(x) for x in values], given, wanted)]
             self._plans[key] = plan
-        found = iter(self._plans[key]([x.array if x.__class__ is Box else x for x in values]))
+        found = iter(self._plans[key](values))
         return [next(found) if on and g is not None else None for g, on in zip(graph, wanted, strict=True)]
+
+    def _moved(self, g: Any) -> Any:
+        """A gradient that comes from another engine, to whose arrays a result went as a guest."""
+        return self.place[0].put([ops.to_numpy(g)], self.place[1])[0]
 
     def _pull_by_ops(self, values: Sequence[Any], given: tuple[bool, ...], wanted: Sequence[bool]) -> list[Any]:
         """The graph op by op, so that tapes see it."""
@@ -369,7 +377,9 @@ class GradientTape:
     def _of_graph(self, target: Value, sources: Sequence[Any], flow: Any) -> list[Any]:
         """The same in a trace. Of a variable, the value that it had as the tape began."""
         trace = TRACE.get()
-        values = [s if isinstance(s, Value) else self._assigned.get(s) or trace.leaf(s) for s in sources]
+        values = [
+            s if isinstance(s, Value) else self._assigned[s] if s in self._assigned else trace.leaf(s) for s in sources
+        ]
         with tracing():
             ones = ops.ones_like(target)
             return _gradients([target], values, [ones if flow is None else ops.multiply(ones, flow)])
@@ -655,9 +665,11 @@ class _Replay:
     def read(self, variable: Any) -> Any:
         if variable in self.current:
             return self.current[variable]
+        if variable.serial in self.variables:
+            return self.variables[variable.serial]
         token = TRACE.set(None)
         try:
-            return self.variables.get(variable.serial) or variable.as_operand(None, None)
+            return variable.as_operand(None, None)
         finally:
             TRACE.reset(token)
 

@@ -20,6 +20,7 @@ def devices() -> list[str]:
     return ["cpu", *cuda, *(["mps:0"] if torch.backends.mps.is_available() else [])]
 
 
+@torch.inference_mode(False)  # what is put there under a user's inference mode may be kept, and used outside of it
 def put(arrays: Sequence[np.ndarray], device: str) -> list[torch.Tensor]:
     """Copies to the device; a copy to CUDA is only queued, as the driver has taken the source when the call returns."""
     queued = device.startswith("cuda")

@@ -59,10 +59,11 @@ class Program:
     Args:
         graph: The graph.
         variables: One per entry of ``graph.state``, in order.
+        structure: How the outputs are nested, if that is known: anything in the place of each.
     """
 
-    def __init__(self, graph: Graph, variables: Sequence[Variable]) -> None:
-        self.graph, self.variables = graph, list(variables)
+    def __init__(self, graph: Graph, variables: Sequence[Variable], structure: Any = None) -> None:
+        self.graph, self.variables, self.structure = graph, list(variables), structure
         self._compiled: dict[tuple[Any, ...], Executable] = {}
         self._picked: tuple[Store | None, list[int], list[Array]] = (None, [], [])
 
@@ -77,6 +78,10 @@ class Program:
         """Bring the state (or a larger group that contains it) onto a device."""
         group = list(together if together is not None else self.variables)
         return place_together(group, backend, device)
+
+    def placed(self, store: Store) -> bool:
+        """Whether the state is in this store, if it went there together."""
+        return not self.variables or self.variables[0].store is store
 
     def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """One run: reads and updates the state in ``store``, returns the outputs as the backend's arrays.

@@ -178,6 +178,7 @@ def load_model(path: Any, *, allow_imports: bool = False) -> Any:
     if allow_imports:
         import_named(about["model"])
     model = resolve(layers.Layer.registry, about["model"], where=str(path))
+    model.run_eagerly = (about.get("compile") or {}).get("run_eagerly", False)
     if about.get("inputs") is not None:
         model.build_from_shapes(about["inputs"])
     elif model.input_structure is not None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from unilayers import ops
 from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
-from unilayers.layers.base import Layer
+from unilayers.layers.base import Layer, training_phase
 from unilayers.registry import snake_case
 from unilayers.spec import public_shape
-from unilayers.structure import map_structure
+from unilayers.structure import leaves_of, map_structure
 from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
 from unilayers.variable import Trace, trace_into
@@ -112,8 +113,14 @@ class Model(Trainer, Layer, abstract=True):
         inputs = self.input_leaves(x)
         with trace_into(Trace()):
             self(inputs)
+        self.remember_inputs(inputs)
+
+    def remember_inputs(self, x: Any) -> None:
+        """Keep the shapes of data that the model was built for, so that it can be built again without."""
         if self.input_structure is None:
-            self.seen_inputs = map_structure(lambda v: {"shape": list(v.shape[1:]), "dtype": v.dtype}, inputs)
+            self.seen_inputs = map_structure(
+                lambda v: {"shape": list(ops.shape_of(v)[1:]), "dtype": ops.dtype_of(v)}, x
+            )
 
     def build_from_shapes(self, seen: Any) -> None:
         """Create the weights for inputs of remembered shapes (``seen_inputs``)."""
@@ -126,7 +133,20 @@ class Model(Trainer, Layer, abstract=True):
                 return array(x)
             return {k: restore(v) for k, v in x.items()} if isinstance(x, dict) else [restore(v) for v in x]
 
-        self.ensure_built(restore(seen))
+        data = restore(seen)
+        if not self.run_eagerly:
+            return self.ensure_built(data)
+        with training_phase(False):  # its call may be one that cannot be traced
+            self(data)
+        self.remember_inputs(data)
+
+    def arranged(self, x: Any) -> Any:
+        """Data given as a dict, in the order of the declared inputs; anything else as it is."""
+        declared = self.input_structure
+        if not isinstance(x, Mapping) or declared is None:
+            return x
+        names = list(declared) if isinstance(declared, dict) else [v.node.attrs["name"] for v in leaves_of(declared)]
+        return {name: x[name] for name in names} if set(names) <= set(x) else x
 
     @property
     def input_shape(self) -> Any:

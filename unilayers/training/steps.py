@@ -13,7 +13,7 @@ from unilayers.errors import UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import training_phase
 from unilayers.program import Program
-from unilayers.spec import Dim, Spec, is_float
+from unilayers.spec import Dim, DimLike, Spec, is_float
 from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, trace_into
 
@@ -42,32 +42,51 @@ class Batch:
     @property
     def signature(self) -> tuple[Any, ...]:
         """What a traced graph depends on: presence, rank, feature sizes and dtypes, not the batch size."""
-        return tuple(
-            None if v is None else (tuple(ops.shape_of(v)[1:]), ops.dtype_of(v))
-            for part in (self.x, self.y, self.weight)
-            for v in leaves_of(part)
-        )
+        return _form(self.x), _form(self.y), _form(self.weight)
 
 
-def inputs_like(structure: Any, prefix: str, float_dtype: str) -> Any:
-    """Fresh graph inputs ``prefix0``, ``prefix1``... for arrays: batch size left open, floats in one dtype."""
+def _form(part: Any) -> Any:
+    """The nesting of data, with the shape of a sample and the dtype of each array."""
+    if isinstance(part, Mapping):
+        return tuple((k, _form(x)) for k, x in part.items())
+    if isinstance(part, (list, tuple)):
+        return tuple(map(_form, part))
+    return None if part is None else (tuple(ops.shape_of(part)[1:]), ops.dtype_of(part))
+
+
+def inputs_like(structure: Any, prefix: str, float_dtype: str, batch: DimLike | None = None) -> Any:
+    """Fresh graph inputs ``prefix0``, ``prefix1``... for arrays: batch size left open unless given, floats in one
+    dtype."""
     number = iter(range(1000))
 
     def fresh(array: Any) -> Value | None:
         if array is None:
             return None
-        dtype = float_dtype if is_float(ops.dtype_of(array)) else ops.dtype_of(array)
-        spec = Spec((Dim.symbol("batch"), *ops.shape_of(array)[1:]), dtype)
+        size = Dim.symbol("batch") if batch is None else batch
+        spec = Spec((size, *ops.shape_of(array)[1:]), _input_dtype(array, float_dtype))
         return leaf("input", f"{prefix}{next(number)}", spec)
 
     return map_structure(fresh, structure)
 
 
+def _input_dtype(array: Any, float_dtype: str) -> str:
+    dtype = ops.dtype_of(array)
+    return float_dtype if is_float(dtype) else dtype
+
+
+def input_dtypes(model: Model, batch: Batch) -> list[str]:
+    """The dtypes that a step takes the leaves of a batch in."""
+    taken = batch.x if model.input_structure is None else model.input_structure
+    declared = [v.dtype if isinstance(v, Value) else _input_dtype(v, model.compute_dtype) for v in leaves_of(taken)]
+    others = Batch(None, batch.y, batch.weight).leaves
+    return [*declared, *(_input_dtype(v, model.compute_dtype) for v in others)]
+
+
 def symbolic(model: Model, batch: Batch) -> Batch:
     """Graph inputs for a batch of data: the model's declared inputs, targets and weights as they come."""
-    dtype = model.compute_dtype
-    y, weight = inputs_like(batch.y, "y", dtype), inputs_like(batch.weight, "weight", dtype)
-    return Batch(model.input_leaves(batch.x), y, weight)
+    dtype, x = model.compute_dtype, model.input_leaves(batch.x)
+    size = leaves_of(x)[0].shape[0]  # a model may declare the size of its batches
+    return Batch(x, inputs_like(batch.y, "y", dtype, size), inputs_like(batch.weight, "weight", dtype, size))
 
 
 # ---- what compile() was told ------------------------------------------------
@@ -210,10 +229,34 @@ def prepare(model: Model, objectives: Objectives, batch: Batch) -> None:
     inputs = symbolic(model, batch)
     with trace_into(Trace()), training_phase(False):
         outputs = model(inputs.x)
-    with dtype_scope(model.compute_dtype):  # running sums keep what the model computes with
-        objectives.build(output_names(model, outputs), inputs.y, leaves_of(outputs))
+    complete(model, objectives, inputs.y, outputs)
+
+
+def complete(model: Model, objectives: Objectives, y: Any, outputs: Any) -> None:
+    """Create metrics and optimizer slots, once there are weights and outputs."""
+    if not objectives.built:
+        with dtype_scope(model.compute_dtype):  # running sums keep what the model computes with
+            objectives.build(output_names(model, outputs), y, leaves_of(outputs))
     if model.optimizer is not None and not model.optimizer.variables:
         model.optimizer.build(model.trainable_weights)
+
+
+def total(terms: Sequence[Any]) -> Any:
+    """The sum of the terms of a loss; 0 if there are none."""
+    if not terms:
+        return ops.zeros(())
+    loss = terms[0]
+    for term in terms[1:]:
+        loss = ops.add(loss, term)
+    return loss
+
+
+def require_terms(model: Model, terms: Sequence[Any]) -> None:
+    """Raise a ``UnilayersError`` if there is nothing to minimise."""
+    if not terms:
+        raise UnilayersError(
+            "nothing to minimise", where=model.where, fix="Pass a loss to compile, or add_loss in a layer"
+        )
 
 
 def state_of(model: Model, objectives: Objectives | None) -> list[Variable]:
@@ -233,13 +276,8 @@ def train_program(model: Model, objectives: Objectives, batch: Batch) -> Program
     with trace_into(trace):
         outputs = leaves_of(model(inputs.x, training=True))
         terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
-        if not terms:
-            raise UnilayersError(
-                "nothing to minimise", where=model.where, fix="Pass a loss to compile, or add_loss in a layer"
-            )
-        loss = terms[0]
-        for term in terms[1:]:
-            loss = ops.add(loss, term)
+        require_terms(model, terms)
+        loss = total(terms)
         if trained:
             model.optimizer.apply(gradients(loss, [trace.leaf(v) for v in trained]), trained)
         objectives.update_metrics(inputs, outputs, loss)
@@ -254,22 +292,20 @@ def test_program(model: Model, objectives: Objectives, batch: Batch) -> Program:
     with trace_into(trace):
         outputs = leaves_of(model(inputs.x, training=False))
         terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
-        loss = terms[0] if terms else ops.zeros(())
-        for term in terms[1:]:
-            loss = ops.add(loss, term)
+        loss = total(terms)
         objectives.update_metrics(inputs, outputs, loss)
         graph = trace.graph(inputs.leaves, {"loss": loss})
     return Program(graph, trace.variables)
 
 
 def predict_program(model: Model, x: Any) -> tuple[Program, Any]:
-    """The forward pass; with the structure its outputs are returned in."""
+    """The forward pass; with outputs in the structure that they are returned in, which the program has, too."""
     model.ensure_built(x)
     trace, inputs = Trace(), model.input_leaves(x)
     with trace_into(trace):
         outputs = model(inputs, training=False)
         graph = trace.graph(leaves_of(inputs), {str(i): v for i, v in enumerate(leaves_of(outputs))})
-    return Program(graph, trace.variables), outputs
+    return Program(graph, trace.variables, outputs), outputs
 
 
 def reset_program(objectives: Objectives) -> Program:

@@ -17,6 +17,7 @@ from unilayers.errors import DataError, UnilayersError
 from unilayers.program import Program
 from unilayers.structure import map_structure
 from unilayers.training import steps
+from unilayers.training.eager import EagerProgram
 from unilayers.training.steps import Batch, Objectives
 from unilayers.variable import Store, place_together
 
@@ -57,6 +58,7 @@ class Trainer:
         *,
         loss_weights: Any = None,
         weighted_metrics: Any = None,
+        run_eagerly: bool = False,
         backend: str | Backend | None = None,
         device: str | None = None,
     ) -> None:
@@ -68,6 +70,9 @@ class Trainer:
             metrics: List of metrics (names, configs, instances); per output for several outputs.
             loss_weights: Factors of the outputs' losses.
             weighted_metrics: As ``metrics``, but these take ``sample_weight`` into account.
+            run_eagerly: Whether each batch runs op by op instead of as one compiled graph. The numbers are the same;
+                it is slower, but ``call`` may print, stop at a breakpoint, and decide by values: ``if ops.sum(x) > 0``.
+                May also be changed later: ``model.run_eagerly = True``.
             backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """
@@ -76,7 +81,19 @@ class Trainer:
         self._objectives = Objectives(**told)
         self._compiled = {"optimizer": self.optimizer, **told}
         self._place = (backend, device)
+        self.run_eagerly = run_eagerly
         self._programs.clear()
+
+    @property
+    def run_eagerly(self) -> bool:
+        """Whether batches run op by op, each through the model's own Python; see ``compile``."""
+        return self._compiled.get("run_eagerly", False)
+
+    @run_eagerly.setter
+    def run_eagerly(self, value: bool) -> None:
+        self._compiled.pop("run_eagerly", None)
+        if value:
+            self._compiled["run_eagerly"] = True
 
     @property
     def metrics_names(self) -> list[str]:
@@ -99,7 +116,10 @@ class Trainer:
                 "the model is not compiled", where=where, fix="Call model.compile(optimizer, loss) first"
             )
 
-    # ---- where to run
+    # ---- data and where to run
+
+    def _data(self, x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
+        return _checked(Batch(self.arranged(x), y, sample_weight))  # type: ignore[attr-defined]
 
     def _where_to_run(self, backend: str | Backend | None, device: str | None) -> tuple[Backend, str]:
         """Backend and device: of the call, else of ``compile``, else where the weights are now, else the default."""
@@ -117,20 +137,33 @@ class Trainer:
         return chosen, chosen.device(device)
 
     def _store(self, backend: Backend, device: str) -> Store:
-        return place_together(steps.state_of(self, self._objectives), backend, device)  # type: ignore[arg-type]
+        state = steps.state_of(self, self._objectives)  # type: ignore[arg-type]
+        store = state[0].store if state and self.run_eagerly else None
+        # A step that replaces arrays one by one gains nothing from having them side by side again.
+        if store is not None and all(v.store is store for v in state) and (store.backend, store.device) == (
+            backend, device,
+        ):  # fmt: skip
+            return store
+        return place_together(state, backend, device)
 
-    def _program(self, kind: str, batch: Batch) -> Any:
+    def _program(self, kind: str, batch: Batch) -> Program | EagerProgram:
         """The traced program of one kind for this form of data, traced at the first call."""
         trained = tuple(map(id, self.trainable_weights)) if kind == "train" else ()  # type: ignore[attr-defined]
-        key = (kind, batch.signature, trained)
+        key = (kind, batch.signature, trained, self.run_eagerly)
         if key not in self._programs:
-            make = {"train": steps.train_program, "test": steps.test_program}.get(kind)
-            self._programs[key] = (
-                make(self, self._objectives, batch) if make else steps.predict_program(self, batch.x)  # type: ignore[arg-type]
-            )
+            self._programs[key] = self._make_program(kind, batch)
         return self._programs[key]
 
+    def _make_program(self: Any, kind: str, batch: Batch) -> Program | EagerProgram:
+        if self.run_eagerly:
+            return EagerProgram(self, self._objectives, kind, batch)
+        if kind == "predict":
+            return steps.predict_program(self, batch.x)[0]
+        return {"train": steps.train_program, "test": steps.test_program}[kind](self, self._objectives, batch)
+
     def _reset_metrics(self, store: Store) -> None:
+        if self.run_eagerly:
+            return self.reset_metrics()
         if "reset" not in self._programs:
             self._programs["reset"] = steps.reset_program(self._objectives)
         self._programs["reset"].run(store, [])
@@ -193,13 +226,13 @@ class Trainer:
             DataError: if lengths differ or shapes do not fit the model.
         """
         self._require_compiled()
-        data = _checked(Batch(x, y, sample_weight))
+        data = self._data(x, y, sample_weight)
         if validation_split:
             data, held_out = _split(data, validation_split)
             validation_data = validation_data or (held_out.x, held_out.y, held_out.weight)
-        held = _checked(Batch(*validation_data)) if validation_data is not None else None
+        held = self._data(*validation_data) if validation_data is not None else None
         engine, where = self._where_to_run(backend, device)
-        program: Program = self._program("train", data)
+        program = self._program("train", data)
         count = _length(data)
         self.history = History()
         bar = [ProgressBar(verbose=1 if verbose == "auto" else int(verbose))] if verbose else []
@@ -225,7 +258,7 @@ class Trainer:
 
     def _train_epoch(
         self,
-        program: Program,
+        program: Program | EagerProgram,
         data: Batch,
         place: tuple[Backend, str],
         batch_size: int,
@@ -234,15 +267,14 @@ class Trainer:
     ) -> None:
         store = self._store(*place)
         self._reset_metrics(store)
-        probe = program.variables[0]
         arrays = data.leaves
         for number, rows in enumerate(batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)):  # type: ignore[attr-defined]
             hooks.call("on_train_batch_begin", number, {})
-            if probe.store is not store:  # a callback moved the state
+            if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
             outputs = program.run(store, [a[rows] for a in arrays])
             self.position.step += 1
-            hooks.batch_end("on_train_batch_end", number, _BatchLogs(self, store.backend, outputs))
+            hooks.batch_end("on_train_batch_end", number, _BatchLogs(self, place[0], outputs))
             if self.stop_training:
                 break
 
@@ -275,7 +307,7 @@ class Trainer:
             device: Device of that engine.
         """
         self._require_compiled()
-        data = _checked(Batch(x, y, sample_weight))
+        data = self._data(x, y, sample_weight)
         engine, where = self._where_to_run(backend, device)
         steps_ = math.ceil(_length(data) / batch_size)
         found = self._evaluate(data, batch_size, engine, where, CallbackList(callbacks or (), self, {"steps": steps_}))
@@ -287,13 +319,15 @@ class Trainer:
     def _evaluate(
         self, data: Batch, batch_size: int, engine: Backend, where: str, hooks: CallbackList
     ) -> dict[str, float]:
-        program: Program = self._program("test", data)
+        program = self._program("test", data)
         store = self._store(engine, where)
         self._reset_metrics(store)
         hooks.call("on_test_begin", {})
         arrays = data.leaves
         for number, rows in enumerate(_slices(_length(data), batch_size)):
             hooks.call("on_test_batch_begin", number, {})
+            if not program.placed(store):
+                store = self._store(engine, where)
             outputs = program.run(store, [a[rows] for a in arrays])
             hooks.batch_end("on_test_batch_end", number, _BatchLogs(self, engine, outputs))
         found = self._results()
@@ -320,23 +354,25 @@ class Trainer:
             backend: Engine to run on.
             device: Device of that engine.
         """
-        data = _checked(Batch(x))
+        data = self._data(x)
         engine, where = self._where_to_run(backend, device)
-        program, structure = self._program("predict", data)
+        program = self._program("predict", data)
         store = self._predict_store(program, engine, where)
         hooks = CallbackList(callbacks or (), self, {"steps": math.ceil(_length(data) / batch_size)})
         hooks.call("on_predict_begin", {})
         parts = []
         for number, rows in enumerate(_slices(_length(data), batch_size)):
             hooks.call("on_predict_batch_begin", number, {})
+            if not program.placed(store):
+                store = self._predict_store(program, engine, where)
             outputs = program.run(store, [a[rows] for a in data.leaves])
             parts.append([engine.get(outputs[str(i)]) for i in range(len(outputs))])
             hooks.call("on_predict_batch_end", number, {})
         hooks.call("on_predict_end", {})
         joined = iter(np.concatenate(column) for column in zip(*parts, strict=True))
-        return map_structure(lambda _: next(joined), structure)
+        return map_structure(lambda _: next(joined), program.structure)
 
-    def _predict_store(self, program: Program, engine: Backend, where: str) -> Store:
+    def _predict_store(self, program: Program | EagerProgram, engine: Backend, where: str) -> Store:
         """Where the forward pass finds its weights: where all state is already, or brought there with all of it."""
         stores = {v.store for v in program.variables}
         store = next(iter(stores), None)
@@ -360,20 +396,19 @@ class Trainer:
             backend: Engine to run on.
             device: Device of that engine.
         """
-        return self._on_batch("train", Batch(x, y, sample_weight), return_dict, backend, device)
+        return self._on_batch("train", self._data(x, y, sample_weight), return_dict, backend, device)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False,
         *, backend: str | Backend | None = None, device: str | None = None,
     ) -> Any:  # fmt: skip
         """Loss and metrics of one batch in inference mode; see ``train_on_batch``."""
-        return self._on_batch("test", Batch(x, y, sample_weight), return_dict, backend, device)
+        return self._on_batch("test", self._data(x, y, sample_weight), return_dict, backend, device)
 
     def _on_batch(self, kind: str, data: Batch, return_dict: bool, backend: Any, device: str | None) -> Any:
         self._require_compiled()
-        data = _checked(data)
         engine, where = self._where_to_run(backend, device)
-        program: Program = self._program(kind, data)
+        program = self._program(kind, data)
         store = self._store(engine, where)
         self._reset_metrics(store)
         program.run(store, data.leaves)

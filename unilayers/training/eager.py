@@ -1,0 +1,114 @@
+"""Steps that run op by op: the model's own Python at every batch, with the numbers of the compiled steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from unilayers import ops
+from unilayers.autodiff import GradientTape
+from unilayers.backend import Array, Backend
+from unilayers.layers.base import collect_losses
+from unilayers.ops.define import Box, unboxed
+from unilayers.program import moved
+from unilayers.structure import leaves_of, map_structure
+from unilayers.training.steps import Batch, Objectives, complete, input_dtypes, require_terms, state_of, total
+from unilayers.variable import Store, Variable, place_together
+
+if TYPE_CHECKING:
+    from unilayers.models.model import Model
+
+
+class EagerProgram:
+    """A step with the interface of a `Program` that is never traced.
+
+    What the model, its losses, metrics and optimizer create in the first step joins the state right after that step's
+    forward pass, so nothing has to be known of a model before it runs.
+
+    Args:
+        model: The model.
+        objectives: Its losses and metrics.
+        kind: ``train``, ``test`` or ``predict``.
+        like: Data of the form that the batches will have.
+
+    Attributes:
+        variables: All state of the model, as far as it is there.
+        structure: How the outputs of ``predict`` are nested, after the first run.
+    """
+
+    def __init__(self, model: Model, objectives: Objectives, kind: str, like: Batch) -> None:
+        self._model, self._objectives, self._form = model, objectives, (like.x, like.y, like.weight)
+        self._dtypes = input_dtypes(model, like)
+        self._step: Callable[[Batch], dict[str, Any]] = getattr(self, f"_{kind}")
+        self._place: tuple[Backend, str] | None = None  # of the first run, until what it creates has joined the state
+        self._started = False
+        self._trained: list[Variable] = []
+        self.variables = state_of(model, objectives)
+        self.structure: Any = None
+
+    def placed(self, store: Store) -> bool:
+        """Whether the state is in this store."""
+        return not self.variables or self.variables[0].store is store
+
+    def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
+        """One step: reads and updates the state, returns the outputs as the backend's arrays; see ``Program.run``."""
+        place = store.backend, store.device
+        cast = [x if x.dtype == d else x.astype(d) for x, d in zip(inputs, self._dtypes, strict=True)]
+        given = iter(moved(cast, *place))
+        # In boxes, so that operators are ops, as they are in a trace.
+        x, y, weight = (map_structure(lambda a: None if a is None else Box(next(given)), part) for part in self._form)
+        self._place = None if self._started else place
+        found = self._step(Batch(x, y, weight))
+        self._started = True
+        return dict(zip(found, moved([unboxed(v) for v in found.values()], *place), strict=True))
+
+    def _gather(self, batch: Batch, outputs: Any) -> None:
+        """After the first forward pass: create the rest of the state, and bring all of it together."""
+        if self._place is None:
+            return
+        model, objectives = self._model, self._objectives
+        if model.seen_inputs is None:
+            model.remember_inputs(batch.x)
+        if self._step != self._predict:
+            complete(model, objectives, batch.y, outputs)
+        self._trained = model.trainable_weights
+        self.variables = state_of(model, objectives)
+        stores = {v.store for v in self.variables}
+        if len(stores) > 1 or None in stores:
+            place_together(self.variables, *self._place)
+
+    # ---- the kinds of steps
+
+    def _predict(self, batch: Batch) -> dict[str, Any]:
+        outputs = self._model(batch.x, training=False)
+        self.structure = map_structure(lambda _: None, outputs)
+        self._gather(batch, outputs)
+        return {str(i): y for i, y in enumerate(leaves_of(outputs))}
+
+    def _test(self, batch: Batch) -> dict[str, Any]:
+        outputs, terms = self._forward(batch, training=False)
+        loss = unboxed(total(terms))
+        self._objectives.update_metrics(batch, outputs, loss)
+        return {"loss": loss}
+
+    def _train(self, batch: Batch) -> dict[str, Any]:
+        with GradientTape() as tape:
+            outputs, terms = self._forward(batch, training=True)
+            require_terms(self._model, terms)
+            loss = total(terms)
+        trained = self._trained
+        if trained:
+            found = tape.gradient(loss, trained)
+            grads = [ops.zeros_like(v) if g is None else unboxed(g) for g, v in zip(found, trained, strict=True)]
+            self._model.optimizer.apply(grads, trained)
+        self._objectives.update_metrics(batch, outputs, unboxed(loss))
+        return {"loss": loss}
+
+    def _forward(self, batch: Batch, *, training: bool) -> tuple[list[Any], list[Any]]:
+        """The outputs, and all terms of the loss."""
+        with collect_losses() as added:
+            made = self._model(batch.x, training=training)
+        self._gather(batch, made)
+        outputs = leaves_of(made)
+        regularization = self._model.all_regularization_losses()
+        return outputs, [*self._objectives.total_loss(batch, outputs), *added, *regularization]

@@ -389,6 +389,54 @@ def test_gradient_and_second_derivative_of_a_compiled_function() -> None:
     assert_close(np.asarray(second(X)), 6 * X, rtol=1e-12, atol=0, what="second")
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+def test_compiled_gradients_of_first_and_second_order(name: str) -> None:
+    backend = require_backend(name)
+    first = ul.function(ul.grad(lambda x: ops.sum(x**3)), backend=name)
+    assert_close(host(backend, first(X)), 3 * X**2, rtol=1e-12, atol=0, what="first")
+    second = ul.function(ul.grad(lambda x: ops.sum(ul.grad(lambda z: ops.sum(z**3))(x))), backend=name)
+    assert_close(host(backend, second(X)), 6 * X, rtol=1e-12, atol=0, what="second")
+
+
+def net() -> ul.Model:
+    return ul.Sequential(
+        [ul.Input((3,)), layers.Dense(5, activation="tanh"), layers.BatchNormalization(), layers.Dropout(0.3)], seed=4
+    )
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_whole_training_step_is_one_function(name: str) -> None:
+    """Layers, a tape, an optimizer and a metric: the numbers of the same code run op by op."""
+    backend = require_backend(name)
+
+    def make() -> tuple[Any, ul.Model, Any]:
+        model, optimizer, mean = net(), ul.optimizers.Adam(0.05, global_clipnorm=1.0), ul.metrics.Mean()
+
+        def step(x: Any, y: Any) -> Any:
+            with ul.GradientTape() as tape:
+                loss = ops.mean(ops.square(model(x, training=True) - y))
+            weights = model.trainable_weights
+            optimizer.apply(tape.gradient(loss, weights), weights)
+            mean.update_state(loss)
+            return {"loss": loss, "mean": mean.result()}
+
+        return step, model, optimizer
+
+    x, y = X.astype("float32"), np.ones((4, 5), "float32")
+    plain, eager_model, _ = make()
+    fn, model, optimizer = make()
+    step = ul.function(fn, backend=name)
+    for i in range(5):
+        expected, found = plain(x, y), step(x, y)
+        for key, value in found.items():
+            assert_close(host(backend, value), np.asarray(expected[key]), rtol=1e-4, atol=1e-6, what=f"{key} {i}")
+    assert len(step.graphs) == 1
+    assert int(optimizer.iterations.numpy()) == 5
+    for a, b in zip(model.variables, eager_model.variables, strict=True):
+        assert a.store.backend is backend
+        assert_close(a.numpy(), b.numpy(), rtol=1e-3, atol=1e-5, what=a.path)
+
+
 # ---- refusals ----------------------------------------------------------------------
 
 

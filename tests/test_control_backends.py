@@ -327,6 +327,21 @@ def test_state_through_control_flow(backend: Backend, kind: str) -> None:
         assert_close(backend.get(array), wanted, rtol=0, atol=0, what=f"{kind}: an output, looked at in the end")
 
 
+def test_state_as_an_input() -> None:
+    """NumPy reads inputs where they are, also where that is the state; the loop's values must not go there meanwhile."""
+    backend = require_backend("numpy")
+    x, w = leaf("input", "x", Spec((3, 3))), leaf("state", "w", Spec((3, 3)))
+    body = as_body(lambda h, row: (h + row, ops.sum(h)), Spec((3, 3)), Spec((3,)))
+    attrs = {"body": body, "carried": 1, "scanned": 1, "reverse": False}
+    with tracing():
+        h, ys = make_node(OPS["scan"], (ops.zeros((3, 3)), x), attrs)
+    step = compile_graph(Graph((x,), (w,), {"y": ys}, {"w": h}), backend, "cpu")
+    values = np.arange(9, dtype="float32").reshape(3, 3)
+    (array,) = backend.put([values], "cpu")
+    (new,), _ = step([array], [array])
+    check([backend.get(new)], [np.zeros_like(values) + values.sum(0)], "the new state")
+
+
 def copied(result: Callable[[Any], Any]) -> bool:
     """Whether ``own_results`` copies what is computed from a state, where control flow may hand operands on."""
     w = leaf("state", "w", Spec((2, 3)))

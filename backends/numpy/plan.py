@@ -5,7 +5,7 @@ The plan knows shapes and strides, never addresses: those come when a step is li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -116,9 +116,11 @@ class Plan:
         x, y = self.sketch[a], self.sketch[b]
         return x.shape == y.shape and x.dtype == y.dtype and self.is_whole(a) and self.is_whole(b)
 
-    def takes_over(self, action: Action, result: Value, storage: Storage) -> bool:
-        """Whether an action's kernel allows that a result takes a storage over from all operands that are on it."""
-        touching = [i for i, v in enumerate(action.inputs) if self.storage[v] is storage]
+    def takes_over(self, action: Action, result: Value, storage: Storage, suspects: Container[Value] = ()) -> bool:
+        """Whether an action's kernel allows that a result takes a storage over from all operands that are on it, or
+        could be, as the suspects and views of them."""
+        on_it = [self.storage[v] is storage or self.root(v) in suspects for v in action.inputs]
+        touching = [i for i, on in enumerate(on_it) if on]
         allowed, at = action.overwritable(), action.outputs.index(result)
         return all((at, i) in allowed and self.same_layout(action.inputs[i], result) for i in touching)
 

@@ -35,13 +35,18 @@ def write_state_in_place(plan: Plan, actions: list[Action], apart: bool) -> dict
     Returns:
         For each action, those that must come before it for the sake of the old values they read.
     """
+    # An input that is read in place could be the state's own memory: then it counts as the old state.
+    suspects = set() if apart else plan.direct
     waits = _Waits(plan, actions)
     for store in [a for a in actions if a.op == "store"]:
         value, state = store.inputs
-        # An input that is read in place could be the state's own memory: then it counts as the old state.
-        readers = {a for v in (state, *(() if apart else plan.direct)) for a in waits.readers.get(v, ())} - {store}
+        readers = {a for v in (state, *suspects) for a in waits.readers.get(v, ())} - {store}
         maker = waits.maker.get(plan.root(value))
-        if maker is not None and _may_overwrite(plan, maker, value, state) and not readers & waits.behind(maker):
+        if (
+            maker is not None
+            and _may_overwrite(plan, maker, value, state, suspects)
+            and not readers & waits.behind(maker)
+        ):
             plan.move(plan.root(value), plan.storage[state])
             actions.remove(store)
             waits.let_pass(readers - {maker}, maker)
@@ -50,12 +55,12 @@ def write_state_in_place(plan: Plan, actions: list[Action], apart: bool) -> dict
     return waits.before
 
 
-def _may_overwrite(plan: Plan, maker: Action, value: Value, state: Value) -> bool:
+def _may_overwrite(plan: Plan, maker: Action, value: Value, state: Value, suspects: set[Value]) -> bool:
     """Whether the action that makes ``value`` may put it where the old ``state`` is, which it may be reading."""
     root = plan.root(value)
     if maker.op == "load" or plan.storage[root].kind != "arena" or not plan.is_whole(value):
         return False
-    return plan.takes_over(maker, root, plan.storage[state])
+    return plan.takes_over(maker, root, plan.storage[state], suspects)
 
 
 class _Waits:

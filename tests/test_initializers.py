@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from scipy import stats
 from unilayers import initializers, random
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.initializers import Initializer, compute_fans
-from unilayers.registry import parameters, resolve, serialize
+from unilayers.registry import parameters, resolve, serialize, snake_case
 
 CLASSES = sorted((c for c in Initializer.registry if c.__module__ == initializers.__name__), key=lambda c: c.__name__)
 RANDOM = [c for c in CLASSES if "seed" in parameters(c)]
@@ -32,6 +34,13 @@ def scaled_uniform(variance: float) -> Any:
     return stats.uniform(-math.sqrt(3 * variance), 2 * math.sqrt(3 * variance))
 
 
+@pytest.fixture(scope="module")
+def keras() -> Any:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    return pytest.importorskip("keras")
+
+
+AXES = {"input_axes": [1, -1], "output_axes": [0]}
 DENSE_IN, DENSE_OUT, CONV_IN, CONV_OUT = 120, 250, 15 * 40, 15 * 60
 DISTRIBUTIONS = [
     ("random_normal", {}, SHAPE, stats.norm(0, 0.05)),
@@ -59,6 +68,9 @@ DISTRIBUTIONS = [
         stats.norm(0, math.sqrt(6 / (DENSE_IN + DENSE_OUT))),
     ),
     ("variance_scaling", {"scale": 0.5, "distribution": "uniform"}, SHAPE, scaled_uniform(0.5 / DENSE_IN)),
+    ("variance_scaling", AXES, (20, 30, 50), scaled_truncated(1 / (30 * 50))),
+    ("glorot_uniform", AXES, (20, 30, 50), scaled_uniform(2 / (30 * 50 + 20))),
+    ("he_normal", {"input_axes": [0]}, SHAPE, scaled_truncated(2 / DENSE_IN)),
 ]
 
 
@@ -71,6 +83,25 @@ def test_distribution(name: str, arguments: dict[str, Any], shape: tuple[int, ..
     low, high = expected.support()
     assert low <= values.min() and values.max() <= high
     assert values.std() == pytest.approx(expected.std(), rel=0.015)
+
+
+@pytest.mark.parametrize(("name", "arguments", "shape"), [d[:3] for d in DISTRIBUTIONS])
+def test_distribution_is_that_of_keras(
+    keras: Any, name: str, arguments: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    ours = resolve(Initializer.registry, {name: arguments | {"seed": 5}})(shape)
+    theirs = keras.ops.convert_to_numpy(getattr(keras.initializers, name)(**arguments, seed=6)(shape))
+    assert stats.ks_2samp(ours.ravel(), theirs.ravel()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_names_arguments_and_defaults_are_those_of_keras(keras: Any, cls: type[Initializer]) -> None:
+    theirs = getattr(keras.initializers, snake_case(cls.__name__))
+    assert getattr(initializers, snake_case(cls.__name__)) is cls and theirs.__name__ == cls.__name__
+    mine, other = (inspect.signature(c).parameters.values() for c in (cls, theirs))
+    assert [(p.name, p.default) for p in mine] == [
+        (p.name, p.default) for p in other if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
 
 
 def test_every_random_initializer_is_tested_against_its_distribution() -> None:
@@ -191,6 +222,8 @@ def test_without_generator_and_seed_the_default_seed_decides(cls: type[Initializ
         ("normal", initializers.RandomNormal),
         ("uniform", initializers.RandomUniform),
         ("lecun_normal", initializers.LecunNormal),
+        ("OrthogonalInitializer", initializers.Orthogonal),
+        ("IdentityInitializer", initializers.Identity),
     ],
 )
 def test_aliases(name: str, cls: type[Initializer]) -> None:

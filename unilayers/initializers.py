@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -86,16 +87,26 @@ def get(identifier: InitializerLike, *, where: str = "") -> Initializer | None:
     return found if found is None or type(found).__call__ is Initializer.__call__ else _Function(found)
 
 
-def compute_fans(shape: Sequence[int]) -> tuple[int, int]:
+def compute_fans(
+    shape: Sequence[int], input_axes: Sequence[int] | None = None, output_axes: Sequence[int] | None = None
+) -> tuple[int, int]:
     """Inputs and outputs of one unit: ``(fan_in, fan_out)`` of a weight.
 
     Shapes: a dense kernel ``(in, out)``, a convolution kernel ``(*window, in, out)``, where each side counts the
     window; a vector is its own fan, a scalar has fans of 1.
 
+    Args:
+        shape: The weight's shape.
+        input_axes: The axes whose sizes multiply to the inputs, for a weight of another form; as in Keras they count
+            only together with ``output_axes``.
+        output_axes: The axes whose sizes multiply to the outputs.
+
     Example:
         >>> compute_fans((784, 100)), compute_fans((3, 3, 16, 32)), compute_fans((5,)), compute_fans(())
         ((784, 100), (144, 288), (5, 5), (1, 1))
     """
+    if input_axes is not None and output_axes is not None:
+        return math.prod(int(shape[a]) for a in input_axes), math.prod(int(shape[a]) for a in output_axes)
     if len(shape) < 2:
         fan = int(shape[0]) if shape else 1
         return fan, fan
@@ -145,7 +156,7 @@ class Ones(Initializer, aliases=("one",)):
         return np.ones(shape)
 
 
-class Identity(Initializer):
+class Identity(Initializer, aliases=("IdentityInitializer",)):
     """``gain`` on the main diagonal of a matrix and 0 elsewhere.
 
     Args:
@@ -227,6 +238,7 @@ class RandomUniform(Initializer, aliases=("uniform",)):
 
 # ---- distributions scaled to the fans -----------------------------------------------------------------------------
 
+Axes: TypeAlias = Sequence[int] | None
 Mode: TypeAlias = Literal["fan_in", "fan_out", "fan_avg"]
 Distribution: TypeAlias = Literal["truncated_normal", "normal", "untruncated_normal", "uniform"]
 
@@ -243,6 +255,8 @@ class VarianceScaling(Initializer):
         distribution: ``"truncated_normal"`` (``"normal"`` is the same, as in Keras), ``"untruncated_normal"`` or
             ``"uniform"``.
         seed: A stream of its own, the same at every call; None takes the weight's.
+        input_axes: The axes that count as inputs, for a weight of another form; see `compute_fans`.
+        output_axes: The axes that count as outputs.
 
     Example:
         >>> float(VarianceScaling(3.0, "fan_in", "uniform", seed=1)((100, 50)).max()) <= 0.3
@@ -253,9 +267,11 @@ class VarianceScaling(Initializer):
     mode: Mode = "fan_in"
     distribution: Distribution = "truncated_normal"
     seed: Seed = None
+    input_axes: Axes = None
+    output_axes: Axes = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
-        fan_in, fan_out = compute_fans(shape)
+        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = float(self.scale) / max(1.0, fan)
         if self.distribution == "uniform":
@@ -266,13 +282,15 @@ class VarianceScaling(Initializer):
 
 
 class _NamedScaling(Initializer):
-    """`VarianceScaling` with everything but the seed decided by the class."""
+    """`VarianceScaling` with scale, mode and distribution decided by the class."""
 
     scaling: ClassVar[VarianceScaling]
     seed: Seed = None
+    input_axes: Axes = None
+    output_axes: Axes = None
 
     def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
-        return self.scaling.values(shape, generator)
+        return replace(self.scaling, input_axes=self.input_axes, output_axes=self.output_axes).values(shape, generator)
 
 
 class GlorotUniform(_NamedScaling, aliases=("XavierUniform", "xavier")):
@@ -280,6 +298,8 @@ class GlorotUniform(_NamedScaling, aliases=("XavierUniform", "xavier")):
 
     Args:
         seed: A stream of its own, the same at every call; None takes the weight's.
+        input_axes: The axes that count as inputs, for a weight of another form; see `compute_fans`.
+        output_axes: The axes that count as outputs.
 
     Reference:
         Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
@@ -293,6 +313,8 @@ class GlorotNormal(_NamedScaling, aliases=("XavierNormal",)):
 
     Args:
         seed: A stream of its own, the same at every call; None takes the weight's.
+        input_axes: The axes that count as inputs, for a weight of another form; see `compute_fans`.
+        output_axes: The axes that count as outputs.
 
     Reference:
         Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010.
@@ -306,6 +328,8 @@ class HeUniform(_NamedScaling):
 
     Args:
         seed: A stream of its own, the same at every call; None takes the weight's.
+        input_axes: The axes that count as inputs, for a weight of another form; see `compute_fans`.
+        output_axes: The axes that count as outputs.
 
     Reference:
         He et al., Delving deep into rectifiers, 2015, arXiv:1502.01852.
@@ -319,6 +343,8 @@ class HeNormal(_NamedScaling):
 
     Args:
         seed: A stream of its own, the same at every call; None takes the weight's.
+        input_axes: The axes that count as inputs, for a weight of another form; see `compute_fans`.
+        output_axes: The axes that count as outputs.
 
     Reference:
         He et al., Delving deep into rectifiers, 2015, arXiv:1502.01852.
@@ -332,6 +358,8 @@ class LecunUniform(_NamedScaling):
 
     Args:
         seed: A stream of its own, the same at every call; None takes the weight's.
+        input_axes: The axes that count as inputs, for a weight of another form; see `compute_fans`.
+        output_axes: The axes that count as outputs.
 
     Reference:
         LeCun et al., Efficient BackProp, 1998.
@@ -345,6 +373,8 @@ class LecunNormal(_NamedScaling):
 
     Args:
         seed: A stream of its own, the same at every call; None takes the weight's.
+        input_axes: The axes that count as inputs, for a weight of another form; see `compute_fans`.
+        output_axes: The axes that count as outputs.
 
     Reference:
         LeCun et al., Efficient BackProp, 1998.
@@ -356,7 +386,7 @@ class LecunNormal(_NamedScaling):
 XavierUniform, XavierNormal = GlorotUniform, GlorotNormal
 
 
-class Orthogonal(Initializer):
+class Orthogonal(Initializer, aliases=("OrthogonalInitializer",)):
     """A matrix with orthonormal columns (rows, if it has fewer rows) times ``gain``, uniform among such matrices.
 
     Weights of more than two dimensions are taken as ``(everything but the last, last)``. The last bits depend on the
@@ -389,6 +419,14 @@ class Orthogonal(Initializer):
         q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), min(rows, columns))))
         q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # without the signs q would not be uniform
         return float(self.gain) * (q if rows >= columns else q.T).reshape(shape)
+
+
+# The names that Keras has beside those of the classes.
+constant, identity, ones, zeros, orthogonal = Constant, Identity, Ones, Zeros, Orthogonal
+IdentityInitializer, OrthogonalInitializer = Identity, Orthogonal
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+variance_scaling, glorot_normal, glorot_uniform = VarianceScaling, GlorotNormal, GlorotUniform
+he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform
 
 
 # ---- details ------------------------------------------------------------------------------------------------------

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from unilayers import ops
+from unilayers.errors import ShapeError
 from unilayers.hints import NonNegativeFloat
+from unilayers.ops import dtype_of, shape_of
 from unilayers.registry import Configurable, resolve
+
+EPSILON = 1e-7  # Keras's fuzz factor: shorter rows are not stretched to norm 1
 
 
 class Regularizer(Configurable, family="regularizer", immutable=True):
@@ -81,6 +87,46 @@ class L1L2(Regularizer):
 
     def __call__(self, x: Any) -> Any:
         return ops.add(L1(self.l1)(x), L2(self.l2)(x))
+
+
+class OrthogonalRegularizer(Regularizer):
+    """``factor`` times the mean of ``abs(cosine)`` over all pairs of rows: draws them to be orthogonal.
+
+    A row of zeros is orthogonal to all. A weight of one row, which has no pairs, costs 0 (NaN in Keras).
+
+    Args:
+        factor: Factor.
+        mode: Whether the pairs are of rows or of columns.
+
+    Raises:
+        ShapeError: if the weight is not a matrix.
+
+    Example:
+        >>> import numpy as np
+        >>> float(OrthogonalRegularizer(1.0)(np.array([[1.0, 0.0], [3.0, 4.0]])).round(4))
+        0.6
+    """
+
+    factor: NonNegativeFloat = 0.01
+    mode: Literal["rows", "columns"] = "rows"
+
+    def __call__(self, x: Any) -> Any:
+        shape = shape_of(x)
+        if len(shape) != 2:
+            raise ShapeError("not a matrix", where=repr(self), expected="two axes", received=str(tuple(shape)))
+        axis = 1 if self.mode == "rows" else 0
+        # The root is taken of what is at least EPSILON**2, so that its gradient is finite for zeros, too.
+        squares = ops.sum(ops.square(x), axis, keepdims=True)
+        unit = ops.multiply(x, ops.rsqrt(ops.maximum(squares, EPSILON**2)))
+        turned = ops.permute_dims(unit, (1, 0))
+        cosines = ops.matmul(unit, turned) if axis else ops.matmul(turned, unit)
+        size = int(shape[1 - axis])
+        others = (1 - np.eye(size)).astype(dtype_of(x))
+        return ops.multiply(ops.sum(ops.multiply(ops.abs(cosines), others)), self.factor / max(size * (size - 1), 1))
+
+
+# The names that Keras has beside those of the classes.
+l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 
 
 class _Function(Regularizer):

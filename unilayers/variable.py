@@ -69,6 +69,7 @@ class Variable(Operators):
         self._copy: tuple[Backend, str, Array] | None = None  # without a store: the value where it was read last
         self.regularizer: Any = None
         self.constraint: Any = None
+        self.is_weight = True  # counters and the like are kept and saved, but are no weights
         trace = current_trace()
         if trace is not None:
             trace.created.append(self)

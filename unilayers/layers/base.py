@@ -269,10 +269,8 @@ class Layer(Configurable, family="layer"):
 
     @property
     def weights(self) -> list[Variable]:
-        """Trainable weights first within each layer, as Keras orders them; counters of random masks left out."""
-        own = [
-            v for layer in self.layers_below for v in (*_of(layer, True), *_of(layer, False)) if v is not layer._counter
-        ]
+        """Trainable weights first within each layer, as Keras orders them; without counters of masks and the like."""
+        own = [v for layer in self.layers_below for v in (*_of(layer, True), *_of(layer, False)) if v.is_weight]
         return list(dict.fromkeys(own))
 
     trainable_variables = trainable_weights
@@ -443,6 +441,7 @@ class Layer(Configurable, family="layer"):
         """A counter that goes up at every draw: with the layer's path it keys a random mask, equal on all backends."""
         if self._counter is None:
             counter = Variable(0, (), "int32", False, "random_counter", lambda: self._join("random_counter"))
+            counter.is_weight = False
             self._counter = counter
             self._variables.append(counter)
         return self._counter

@@ -1,12 +1,12 @@
 """Time of a recurrent network that is a ``scan`` in the graph, beside the same network in each framework's own words.
 
-    python benchmarks/control.py [--steps 64] [--batch 64] [--units 128] [--rounds 40] [--seconds 0.05] [numpy torch ...]
+    python benchmarks/control.py [--steps 64] [--batch 64] [--units 128] [--rounds 40] [--seconds 0.05] [numpy ...]
 
 An Elman network, ``h = tanh(x @ w + h @ u + b)`` over the steps, is run forward (all h are returned) and trained by one
 step of SGD on the mean square of all h. The other side of each comparison is what one would write by hand: loops in
 Python with autograd for PyTorch, ``lax.scan`` and ``jax.grad`` under jit, ``tf.while_loop`` with a tape under
-tf.function, loops with derivatives worked out by hand for NumPy. Both run in turn; printed are medians in milliseconds, and
-ratios of these and of the shortest times, which other work on the machine disturbs least.
+tf.function, loops with derivatives worked out by hand for NumPy. Both run in turn; printed are medians in milliseconds,
+and ratios of these and of the shortest times, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations

@@ -328,7 +328,7 @@ def test_state_through_control_flow(backend: Backend, kind: str) -> None:
 
 
 def test_state_as_an_input() -> None:
-    """NumPy reads inputs where they are, also where that is the state; the loop's values must not go there meanwhile."""
+    """NumPy reads inputs where they are, also where that is the state; the loop's values must not go there yet."""
     backend = require_backend("numpy")
     x, w = leaf("input", "x", Spec((3, 3))), leaf("state", "w", Spec((3, 3)))
     body = as_body(lambda h, row: (h + row, ops.sum(h)), Spec((3, 3)), Spec((3,)))

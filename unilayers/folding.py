@@ -11,6 +11,7 @@ Reference:
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -49,15 +50,17 @@ class Signature:
     """What calls that may run together have in common: the op, its attributes and the kinds of its operands.
 
     In place of an op there may be a ``Block``, or the number of the one result that is wanted of the operand.
-    ``kind`` is that of the result, or a tuple of kinds. ``order`` counts signatures.
+    ``kind`` is that of the result, or a tuple of kinds. ``order`` counts signatures. ``parts`` are the signatures of
+    picking the results where there are several.
     """
 
-    __slots__ = ("attrs", "does", "kind", "order", "target")
+    __slots__ = ("attrs", "does", "kind", "order", "parts", "target")
 
     def __init__(
         self, does: Op | Block | int, attrs: dict[str, Any], kind: Any, order: int, target: str | None = None
     ) -> None:
         self.does, self.attrs, self.kind, self.order, self.target = does, attrs, kind, order, target
+        self.parts: tuple[Signature, ...] = ()
 
 
 class Group:
@@ -167,8 +170,16 @@ class Block:
                 for v in node.outputs:
                     numbers[v] = len(numbers)
         self.results = [numbers[v] for v in graph.outputs.values()]
-        self.specs = tuple(v.spec for v in graph.outputs.values())
-        self.variables, self.structure = tuple(variables), structure
+        specs = tuple(v.spec for v in graph.outputs.values())
+        self.specs: Any = specs if len(specs) > 1 else specs[0]
+        self.variables, self._structure = tuple(variables), structure
+        self._flat = type(structure) in (tuple, list) and not any(isinstance(x, (tuple, list, dict)) for x in structure)
+        self.signature: Any = None
+        self.shared: list[Shared] = []  # the variables as they were at the latest call
+
+    def pack(self, results: Sequence[Any]) -> Any:
+        """Results in their nesting."""
+        return type(self._structure)(results) if self._flat else pack_like(self._structure, results)
 
     def run(self, operands: Sequence[Any], stacked: Sequence[bool], count: int, recorder: Recorder) -> Any:
         """The results for ``count`` calls, stacked unless no operand is."""
@@ -238,6 +249,7 @@ class Recorder:
         self._blocks: dict[Any, Block | None] = {}
         self._forms: Counter[Any] = Counter()
         self._constants: dict[Block, list[Any]] = {}
+        self._orders = itertools.count()
         self._trace = TRACE.get()
         self.tracing = False
 
@@ -282,20 +294,22 @@ class Recorder:
             signature = self._signatures[tuple(key)] = self._sign(op, operands, attrs)
         call = Lazy(self, signature, operands, depth)
         self._pending.append(call)
-        return self._parts(call) if type(signature.kind) is tuple else call
+        return self._parts(call) if signature.parts else call
 
     def _parts(self, call: Lazy) -> tuple[Lazy, ...]:
         """The results of a call that has several: each a call that picks one."""
-        parts = []
-        for i, kind in enumerate(call.signature.kind):
-            key = (call.signature, i)
-            signature = self._signatures.get(key)
-            if signature is None:
-                signature = self._signatures[key] = Signature(i, {}, kind, len(self._signatures))
-            # At the depth of the call itself: signatures made later run later.
-            parts.append(Lazy(self, signature, (call,), call.depth))
+        # At the depth of the call itself: their signatures were made after its own, and run after it.
+        parts = tuple([Lazy(self, s, (call,), call.depth) for s in call.signature.parts])
         self._pending += parts
-        return tuple(parts)
+        return parts
+
+    def _new(self, does: Op | Block, attrs: dict[str, Any], specs: Any, target: str | None = None) -> Signature:
+        """A new signature of something with results of these specs."""
+        kind = tuple(map(self._kind, specs)) if isinstance(specs, tuple) else self._kind(specs)
+        signature = Signature(does, attrs, kind, next(self._orders), target)
+        if isinstance(kind, tuple):
+            signature.parts = tuple(Signature(i, {}, k, next(self._orders)) for i, k in enumerate(kind))
+        return signature
 
     def _sign(self, op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Signature:
         specs = [Spec(ops.shape_of(x), ops.dtype_of(x)) for x in map(_plain, operands)]
@@ -308,14 +322,19 @@ class Recorder:
                 result = op.infer(*specs, **attrs)
         except UnilayersError as error:
             raise error.inside(f"op '{op.name}'") from None
-        kind = tuple(map(self._kind, result)) if isinstance(result, tuple) else self._kind(result)
-        return Signature(op, attrs, kind, len(self._signatures), target)
+        return self._new(op, attrs, result, target)
 
     def _kind(self, spec: Any) -> Kind:
-        key = (tuple(spec.shape), dtype_name(spec.dtype))
-        if key not in self._kinds:
-            self._kinds[key] = Kind(*key)
-        return self._kinds[key]
+        plain = isinstance(spec, (np.ndarray, np.generic))
+        kind = self._kinds.get((spec.shape, spec.dtype)) if plain else None  # NumPy is slow to name a dtype
+        if kind is None:
+            key = (tuple(spec.shape), dtype_name(spec.dtype))
+            kind = self._kinds.get(key)
+            if kind is None:
+                kind = self._kinds[key] = Kind(*key)
+            if plain:
+                self._kinds[spec.shape, spec.dtype] = kind
+        return kind
 
     def _operand(self, x: Any) -> tuple[Any, Any]:
         """An operand as it is kept, and what of it belongs to the signature."""
@@ -323,6 +342,8 @@ class Recorder:
             return x, x.signature.kind
         if type(x) in NUMBERS:
             return x, type(x)
+        if isinstance(x, (np.ndarray, np.generic)):
+            return x, (type(x), self._kind(x))
         if isinstance(x, Lazy):
             x = x.as_operand(None, None)
         elif hasattr(x, "as_operand"):
@@ -376,7 +397,20 @@ class Recorder:
         block = self._blocks.get(key, NotImplemented)
         if block is NotImplemented:
             block = self._blocks[key] = self._plan(owner, args, kwargs, operands)
-        return NotImplemented if block is None else self._note_block(block, operands)
+        if block is None:
+            return NotImplemented
+        for shared in block.shared:
+            if shared.version is None or shared.version is not _version(shared.variable):
+                block.shared = [self._read(s.variable) for s in block.shared]
+                block.signature = self._new(block, {}, block.specs)
+                break
+        depth = 0
+        for x in operands:
+            if type(x) is Lazy and x.depth >= depth:
+                depth = x.depth + 1
+        call = Lazy(self, block.signature, operands + block.shared, depth)
+        self._pending.append(call)
+        return block.pack(self._parts(call) if block.signature.parts else (call,))
 
     def _form(self, x: Any, form: list[Any], operands: list[Any], outermost: bool = False) -> None:
         """Fill ``operands`` with the arrays in an argument, and ``form`` with its nesting, shapes and dtypes.
@@ -412,32 +446,13 @@ class Recorder:
         self.tracing = True
         try:
             with not_recording():
-                return block_of(owner, args, kwargs, [Spec(ops.shape_of(k), ops.dtype_of(k)) for k in kinds])
+                block = block_of(owner, args, kwargs, [Spec(ops.shape_of(k), ops.dtype_of(k)) for k in kinds])
         finally:
             self.tracing = False
-
-    def _note_block(self, block: Block, operands: list[Any]) -> Any:
-        key: list[Any] = [block]
-        depth = 0
-        for x in operands:
-            if type(x) is Lazy:
-                key.append(x.signature.kind)
-                if x.depth >= depth:
-                    depth = x.depth + 1
-            else:
-                key.append(x if type(x) is Shared else (type(x), self._kind(x)))
-        for variable in block.variables:
-            shared = self._read(variable)
-            operands.append(shared)
-            key.append(shared)
-        signature = self._signatures.get(tuple(key))
-        if signature is None:
-            kinds = tuple(map(self._kind, block.specs))
-            signature = Signature(block, {}, kinds if len(kinds) > 1 else kinds[0], len(self._signatures))
-            self._signatures[tuple(key)] = signature
-        call = Lazy(self, signature, operands, depth)
-        self._pending.append(call)
-        return pack_like(block.structure, self._parts(call) if len(block.specs) > 1 else (call,))
+        if block is not None:
+            block.shared = [self._read(v) for v in block.variables]
+            block.signature = self._new(block, {}, block.specs)
+        return block
 
     def constants(self, block: Block) -> list[Any]:
         """The constants of a block, where the other arrays are."""

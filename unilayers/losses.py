@@ -19,7 +19,7 @@ from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.hints import PositiveFloat, Probability
 from unilayers.ops import dtype_of, shape_of
-from unilayers.ops.define import TAPES, Box, boxed, put_beside, unboxed
+from unilayers.ops.define import TAPES, Box, boxed, mask_of, put_beside, unboxed
 from unilayers.registry import Configurable, arguments_of, parameters, resolve, snake_case
 from unilayers.spec import INTS, Dim, is_float, normalize_axis, promote, public_shape
 
@@ -84,18 +84,22 @@ class Loss(Configurable, family="loss"):
         """
         given = (y_true, y_pred, sample_weight)
         try:
-            result = self._on_boxes(*map(boxed, given))
+            result = self._on_boxes(*map(boxed, given), mask_of(y_pred))
         except UnilayersError as error:
             raise error.inside(repr(self)) from None
         return result if TAPES.get() or any(isinstance(x, Box) for x in given) else unboxed(result)
 
-    def _on_boxes(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """Operators in ``call`` are ops, also on an engine's arrays."""
+    def _on_boxes(self, y_true: Any, y_pred: Any, sample_weight: Any, steps: Any) -> Any:
+        """Operators in ``call`` are ops, also on an engine's arrays. ``steps`` is the mask that layers have put on the
+        predictions."""
         dtype = self.dtype or promote(dtype_of(y_pred), floatx())
         y_pred = cast(y_pred, dtype)
         y_true = beside(y_true if self.integer_labels else cast(y_true, dtype), y_pred)
         values = self.call(y_true, y_pred)
-        return weighted_reduction(values, sample_weight, self.mask(y_true, y_pred), self.reduction)
+        mask = self.mask(y_true, y_pred)
+        if steps is not None:
+            mask = steps if mask is None else ops.logical_and(mask, steps)
+        return weighted_reduction(values, sample_weight, mask, self.reduction)
 
 
 def get(identifier: Any, y_true: Any = None, y_pred: Any = None, *, where: str = "") -> Loss | None:

@@ -16,7 +16,7 @@ from unilayers import constraints, initializers, ops, random, regularizers
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.ops.define import DEFER, TAPES, Box, boxed, unboxed
+from unilayers.ops.define import DEFER, TAPES, Box, boxed, mask_of, unboxed, with_mask
 from unilayers.registry import Configurable, snake_case
 from unilayers.spec import is_float, normalize_axis, public_shape
 from unilayers.structure import leaves_of, map_structure
@@ -60,23 +60,6 @@ def is_tensor(x: Any) -> bool:
     return isinstance(x, (Value, Box, np.ndarray)) or (
         hasattr(x, "shape") and hasattr(x, "dtype") and not isinstance(x, Variable)
     )
-
-
-# ---- masks --------------------------------------------------------------------
-# A mask says which time steps of a (batch, time, ...) value count: bools of shape (batch, time). It travels on symbolic
-# values and on boxes, from layer to layer.
-
-
-def mask_of(x: Any) -> Any:
-    """The mask that a layer has put on a value, or None."""
-    return getattr(x, "mask", None) if isinstance(x, (Value, Box)) else None
-
-
-def with_mask(x: Any, mask: Any) -> Any:
-    """The value with a mask; a concrete array in a box."""
-    x = x if isinstance(x, (Value, Box)) else Box(x)
-    x.mask = mask
-    return x
 
 
 class Call:

@@ -234,6 +234,23 @@ def host_of(x: Any) -> Host | None:
     return found if found.__class__ is Host else None
 
 
+# ---- masks --------------------------------------------------------------------
+# A mask says which time steps of a (batch, time, ...) value count: bools of shape (batch, time). It travels on symbolic
+# values and on boxes, from layer to layer.
+
+
+def mask_of(x: Any) -> Any:
+    """The mask that a layer has put on a value, or None."""
+    return getattr(x, "mask", None) if isinstance(x, (Value, Box)) else None
+
+
+def with_mask(x: Any, mask: Any) -> Any:
+    """The value with a mask; a concrete array in a box."""
+    x = x if isinstance(x, (Value, Box)) else Box(x)
+    x.mask = mask
+    return x
+
+
 # ---- dispatch ---------------------------------------------------------------
 
 
@@ -392,10 +409,12 @@ def _gather(op: Op, operands: Sequence[Any], kinds: Sequence[Any]) -> Gathered |
         elif kind is OTHER:
             return None
     if READABLE in kinds:
-        first = operands[kinds.index(READABLE)].place()
-        place = first if host is None else (host.backend, host.device_of(sample))
-        if host is not None and host.guest and first != place:
-            return None
+        if host is None:
+            place = operands[kinds.index(READABLE)].place()
+        else:
+            place = (host.backend, host.device_of(sample))
+            if host.guest and operands[kinds.index(READABLE)].place() != place:
+                return None
         for i, kind in enumerate(kinds):
             if kind is READABLE:
                 readable[i] = x = operands[i].as_operand(*place)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class EagerProgram:
     """A step with the interface of a `Program` that is never traced.
 
-    What the model, its losses, metrics and optimizer create in the first step joins the state right after that step's
-    forward pass, so nothing has to be known of a model before it runs.
+    What the model, its losses, metrics and optimizer create in a step, mostly the first, joins the state right after
+    that step's forward pass, so nothing has to be known of a model before it runs.
 
     Args:
         model: The model.
@@ -40,8 +40,8 @@ class EagerProgram:
         self._model, self._objectives, self._form = model, objectives, (like.x, like.y, like.weight)
         self._dtypes = input_dtypes(model, like)
         self._step: Callable[[Batch], dict[str, Any]] = getattr(self, f"_{kind}")
-        self._place: tuple[Backend, str] | None = None  # of the first run, until what it creates has joined the state
-        self._started = False
+        self._place: tuple[Backend, str]
+        self._known = -1  # how many variables there were in the world when the state was last looked at
         self._trained: list[Variable] = []
         self.variables = state_of(model, objectives)
         self.structure: Any = None
@@ -57,14 +57,13 @@ class EagerProgram:
         given = iter(moved(cast, *place))
         # In boxes, so that operators are ops, as they are in a trace.
         x, y, weight = (map_structure(lambda a: None if a is None else Box(next(given)), part) for part in self._form)
-        self._place = None if self._started else place
+        self._place = place
         found = self._step(Batch(x, y, weight))
-        self._started = True
         return dict(zip(found, moved([unboxed(v) for v in found.values()], *place), strict=True))
 
     def _gather(self, batch: Batch, outputs: Any) -> None:
-        """After the first forward pass: create the rest of the state, and bring all of it together."""
-        if self._place is None:
+        """After a forward pass that may have created weights: create what goes with them, and bring all together."""
+        if self._known == Variable.made:
             return
         model, objectives = self._model, self._objectives
         if model.seen_inputs is None:
@@ -72,10 +71,13 @@ class EagerProgram:
         if self._step != self._predict:
             complete(model, objectives, batch.y, outputs)
         self._trained = model.trainable_weights
+        if self._step == self._train:
+            model.optimizer.extend(self._trained)
         self.variables = state_of(model, objectives)
         stores = {v.store for v in self.variables}
         if len(stores) > 1 or None in stores:
             place_together(self.variables, *self._place)
+        self._known = Variable.made
 
     # ---- the kinds of steps
 
@@ -96,9 +98,10 @@ class EagerProgram:
             outputs, terms = self._forward(batch, training=True)
             require_terms(self._model, terms)
             loss = total(terms)
+            scaled = self._model.optimizer.scale_loss(loss)
         trained = self._trained
         if trained:
-            found = tape.gradient(loss, trained)
+            found = tape.gradient(scaled, trained)
             grads = [ops.zeros_like(v) if g is None else unboxed(g) for g, v in zip(found, trained, strict=True)]
             self._model.optimizer.apply(grads, trained)
         self._objectives.update_metrics(batch, outputs, unboxed(loss))

@@ -279,7 +279,8 @@ def train_program(model: Model, objectives: Objectives, batch: Batch) -> Program
         require_terms(model, terms)
         loss = total(terms)
         if trained:
-            model.optimizer.apply(gradients(loss, [trace.leaf(v) for v in trained]), trained)
+            scaled = model.optimizer.scale_loss(loss)
+            model.optimizer.apply(gradients(scaled, [trace.leaf(v) for v in trained]), trained)
         objectives.update_metrics(inputs, outputs, loss)
         graph = trace.graph(inputs.leaves, {"loss": loss})
     return Program(graph, trace.variables)

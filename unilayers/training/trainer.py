@@ -253,6 +253,9 @@ class Trainer:
             hooks.call("on_epoch_end", epoch, logs)
             if self.stop_training:
                 break
+        if epochs > initial_epoch:
+            self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
+        self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
         hooks.call("on_train_end", logs)
         return self.history
 

@@ -129,11 +129,14 @@ def unbroadcast(g: Any, shape: Sequence[Any]) -> Any:
 # ---- the rule of one op at one signature ------------------------------------
 
 
+Pulled = Iterable[tuple[int, Any]]
+
+
 class Rule(Protocol):
     """How gradients flow back through a step."""
 
-    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
-        """Gradients of the wanted inputs, None for the others.
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Pulled:
+        """Gradients of the wanted inputs, with their positions.
 
         Args:
             kept: What the step keeps: boxes and arrays.
@@ -163,7 +166,7 @@ class Pullback:
         self.xs = [leaf("input", f"x{i}", spec_of(a)) for i, a in enumerate(inputs)]
         self.flows = [leaf("input", f"g{i}", y.spec) for i, y in enumerate(self.ys)]
         self._graphs: dict[tuple[bool, ...], list[Value | None]] = {}
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Any, tuple[Plan, list[int]]] = {}
         found = self._graph(tuple(is_float(y.dtype) for y in self.ys))
         self.none = all(g is None for g in found)
         read = {v for n in schedule((), [g for g in found if g is not None]) for v in (*n.inputs, *n.outputs)}
@@ -187,37 +190,43 @@ class Pullback:
         flows = [g for g, on in zip(self.flows, given, strict=True) if on]
         return [*flows, *(self.ys[i] for i in self.kept_outputs), *(self.xs[i] for i in self.kept_inputs)]
 
-    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Pulled:
         given = tuple([g is not None for g in flow])
-        graph = self._graph(given)
-        values = [g for g in flow if g is not None]
         if watched:
-            return self._pull_by_ops([*values, *kept], given, wanted)
-        values = [g if host_of(g) is self._host else self._moved(g) for g in values]
-        values += [x.array if x.__class__ is Box else x for x in kept]
-        key = (given, wanted)
-        if key not in self._plans:
-            outputs = [g for g, on in zip(graph, wanted, strict=True) if on and g is not None]
-            try:
-                plan = runnable(self._inputs(given), outputs, self.place)
-            except NotLasting:
-                plan = None
-            if plan is None:
-                return [unboxed(g) for g in self._pull_by_ops([boxed(x) for x in values], given, wanted)]
-            self._plans[key] = plan
-        found = iter(self._plans[key](values))
-        return [next(found) if on and g is not None else None for g, on in zip(graph, wanted, strict=True)]
+            return self._pull_by_ops([*(g for g in flow if g is not None), *kept], given, wanted)
+        plan = self._plans.get((given, wanted)) or self._plan(given, wanted)
+        if plan is None:
+            values = [boxed_again(x) for x in (*(g for g in flow if g is not None), *kept)]
+            return [(i, unboxed(g)) for i, g in self._pull_by_ops(values, given, wanted)]
+        host = self._host
+        values = [g if host_of(g) is host else self._moved(g) for g in flow if g is not None]
+        for x in kept:
+            values.append(x.array if x.__class__ is Box else x)
+        run, positions = plan
+        return zip(positions, run(values), strict=True)
+
+    def _plan(self, given: tuple[bool, ...], wanted: tuple[bool, ...]) -> tuple[Plan, list[int]] | None:
+        """The gradients of some inputs as a function of arrays, and which inputs; None if there can be none now."""
+        outputs = {i: g for i, g in enumerate(self._graph(given)) if g is not None and wanted[i]}
+        try:
+            run = runnable(self._inputs(given), list(outputs.values()), self.place)
+        except NotLasting:
+            return None
+        if run is None:
+            return None
+        self._plans[given, wanted] = run, list(outputs)
+        return run, list(outputs)
 
     def _moved(self, g: Any) -> Any:
         """A gradient that comes from another engine, to whose arrays a result went as a guest."""
         return self.place[0].put([ops.to_numpy(g)], self.place[1])[0]
 
-    def _pull_by_ops(self, values: Sequence[Any], given: tuple[bool, ...], wanted: Sequence[bool]) -> list[Any]:
+    def _pull_by_ops(self, values: Sequence[Any], given: tuple[bool, ...], wanted: Sequence[bool]) -> Pulled:
         """The graph op by op, so that tapes see it."""
         backend, device = self.place
         known: dict[Value, Any] = dict(zip(self._inputs(given), values, strict=True))
-        outputs = [g if on else None for g, on in zip(self._graph(given), wanted, strict=True)]
-        for node in schedule((), [g for g in outputs if g is not None]):
+        outputs = [(i, g) for i, g in enumerate(self._graph(given)) if g is not None and wanted[i]]
+        for node in schedule((), [g for _, g in outputs]):
             if node.op == "constant":
                 found: Any = boxed(backend.put([node.attrs["value"].array], device)[0])
             elif node.op == "input":
@@ -225,7 +234,7 @@ class Pullback:
             else:
                 found = bind(OPS[node.op], [known[v] for v in node.inputs], dict(node.attrs))
             known.update(zip(node.outputs, found if node.multiple else (found,), strict=True))
-        return [None if g is None else known[g] for g in outputs]
+        return [(i, known[g]) for i, g in outputs]
 
 
 _pullbacks = Plans()
@@ -424,11 +433,10 @@ def _backward(
         inputs, outputs, kept, rule = steps.pop() if free else steps[n]
         mask = wanted.pop()
         flow = [grads.get(s) if s in sources else grads.pop(s, None) for s in outputs]
-        if mask and any(g is not None for g in flow):
-            for s, g in zip(inputs, rule.pull(kept, flow, mask, watched), strict=True):
-                if g is not None:
-                    before = grads.get(s)
-                    grads[s] = g if before is None else ops.add(before, g)
+        if mask and any([g is not None for g in flow]):  # noqa: C419  (short lists: a generator costs more)
+            for i, g in rule.pull(kept, flow, mask, watched):
+                before = grads.get(inputs[i])
+                grads[inputs[i]] = g if before is None else ops.add(before, g)
         del kept, flow  # nothing of this step may outlive it
         g = before = None
 
@@ -567,7 +575,7 @@ class _Custom:
         self.function, self.args, self._pull = function, args, pull
         self.specs = [spec_of(y) for y in outputs]
 
-    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Pulled:
         # Other tapes must see how what ``pull`` closes over was computed, so they see the function run.
         pull = self.function(*pack_like(self.args, kept))[1] if watched else self._pull
         some = next(g for g in flow if g is not None)
@@ -578,7 +586,7 @@ class _Custom:
                 "the pullback does not fit the arguments", where="custom_gradient",
                 expected=f"{len(kept)} gradients, None where there is none", received=str(len(found)),
             )  # fmt: skip
-        return [(g if watched else unboxed(g)) if on else None for g, on in zip(found, wanted, strict=True)]
+        return [(i, g if watched else unboxed(g)) for i, g in enumerate(found) if wanted[i] and g is not None]
 
 
 def _flow(g: Any, some: Any, spec: Spec) -> Any:
@@ -683,7 +691,7 @@ class _Checkpoint:
     def __init__(self, function: Callable[..., Any], args: Any, variables: dict[int, Box]) -> None:
         self.function, self.args, self.variables = function, args, variables
 
-    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Sequence[Any]:
+    def pull(self, kept: Sequence[Any], flow: Sequence[Any], wanted: tuple[bool, ...], watched: bool) -> Pulled:
         with GradientTape() as tape:
             for box in kept:
                 tape.watch(box)
@@ -698,7 +706,8 @@ class _Checkpoint:
                 grads[y.serial] = ops.add(grads[y.serial], g) if y.serial in grads else g
         sources = {box.serial for box, on in zip(kept, wanted, strict=True) if on}
         _backward(tape._steps or [], grads, sources, watched, free=True)
-        return [grads.get(box.serial) if on else None for box, on in zip(kept, wanted, strict=True)]
+        found = [(i, grads.get(box.serial)) for i, box in enumerate(kept) if wanted[i]]
+        return [(i, g) for i, g in found if g is not None]
 
 
 def eager_checkpoint(function: Callable[..., Any], args: Sequence[Any]) -> Any:

@@ -258,6 +258,23 @@ def test_nested(run: Any, dtype: str) -> None:
     check(found, [np.int32(5), total, xs], "nested")
 
 
+def test_bodies_that_share_inputs(run: Any) -> None:
+    """A branch inside a loop has the very inputs of the loop's body, as what stands for the operands it is given."""
+    h, x = (leaf("input", n, Spec((2,), "float64")) for n in "hx")
+    with tracing():
+        swapped, mixed = Graph((h, x), (), {"0": x}), Graph((h, x), (), {"0": h * 2.0 - x})
+        index = ops.astype(ops.sum(h) > 0.0, "int32")
+        (new,) = make_node(OPS["switch"], (index, x, h), {"branches": (swapped, mixed)})
+    body = Graph((h, x), (), {"0": new, "1": h})
+    start, xs, ys = np.array([1.0, -0.5]), np.arange(6.0).reshape(3, 2) - 3, []
+    found = run("scan", start, xs, body=body, carried=1, scanned=1, reverse=False)
+    now = start
+    for row in xs:
+        ys.append(now)
+        now = row * 2 - now if now.sum() > 0 else now
+    check(found, [now, np.stack(ys)], "shared inputs")
+
+
 # ---- state around control flow --------------------------------------------------------------
 
 RATE = 0.5

@@ -12,8 +12,7 @@ from itertools import repeat
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from unilayers.graph import Graph, Node, Value, leaf
-from unilayers.graph.passes import rewrite
+from unilayers.graph import OPS, Graph, leaf, make_node
 
 from .kernels import FUSED, eager
 from .kernels.contract import Array, Calls, Pairs, dense, kernel
@@ -71,20 +70,22 @@ def planned(xp: Any, body: Graph, inputs: Collection[int] = (), carried: int = 0
 
 
 def _with_state(body: Graph, inputs: Collection[int], carried: int, results: bool) -> Graph:
-    state = {v: leaf("state", f"s{i}", v.spec) for i, v in enumerate(body.inputs) if i not in inputs}
-
-    def replace(node: Node, operands: tuple[Value, ...], attrs: Mapping[str, Any]) -> Sequence[Value] | None:
-        return (state[node.outputs[0]],) if node.op == "input" and node.outputs[0] in state else None
-
-    changed = rewrite(body, replace)
-    made = list(changed.outputs.values())
+    new = {v: leaf("state", f"s{i}", v.spec) for i, v in enumerate(body.inputs) if i not in inputs}
+    state = tuple(new.values())
+    for node in body.nodes:  # not ``rewrite``: bodies inside may have the very same inputs, which are theirs
+        if node.op == "input":
+            new.setdefault(node.outputs[0], node.outputs[0])
+        else:
+            new.update(
+                zip(node.outputs, make_node(OPS[node.op], (new[v] for v in node.inputs), node.attrs), strict=True)
+            )
+    made = [new[v] for v in body.outputs.values()]
     if results:
         into = [leaf("state", f"r{i}", v.spec) for i, v in enumerate(made)]
-        updates = {f"r{i}": v for i, v in enumerate(made)}
-        return Graph((), (*into, *state.values()), {}, updates)
+        return Graph((), (*into, *state), {}, {f"r{i}": v for i, v in enumerate(made)})
     updates = {f"s{i}": v for i, v in enumerate(made[:carried])}
     outputs = {str(i): v for i, v in enumerate(made[carried:])}
-    return Graph(tuple(changed.inputs[i] for i in inputs), tuple(state.values()), outputs, updates)
+    return Graph(tuple(body.inputs[i] for i in inputs), state, outputs, updates)
 
 
 # ---- kernels ------------------------------------------------------------------------

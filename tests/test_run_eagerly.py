@@ -254,6 +254,9 @@ def test_a_model_that_decides_by_values_trains(backend: str) -> None:
     history = model.fit(x, Y, batch_size=10, epochs=20, shuffle=False, verbose=0).history
     assert len(model.seen) == 40, "each batch runs once, the first one, too"
     assert history["loss"][-1] < 0.8 * history["loss"][0]
+    for v in model.trainable_weights:  # those, too, that the second batch created
+        start = np.zeros(v.shape, "float32") if v.name == "bias" else v._initial(v.path)
+        assert np.abs(v.numpy() - start).max() > 0.05, v
     assert all(v.store.backend.name == backend for v in [*model.variables, *model.optimizer.variables])
     weights = {v.path: v.numpy() for v in model.weights}
     expected = np.concatenate([by_hand(weights, part) for part in (x[:10], x[10:])])
@@ -297,6 +300,29 @@ def test_nothing_to_minimise_is_said() -> None:
     model.compile("adam", run_eagerly=True)
     with pytest.raises(UnilayersError, match="nothing to minimise"):
         model.fit(X, verbose=0)
+
+
+@MODES
+def test_the_optimizer_may_scale_the_loss_and_average_the_weights(run_eagerly: bool) -> None:
+    """Scaling by a power of two changes no bit; at the end of ``fit`` the averages are the weights."""
+    runs = []
+    for options in ({}, {"loss_scale_factor": 1024.0}, {"use_ema": True, "ema_momentum": 0.5}):
+        model, x, y, _ = plain(run_eagerly=run_eagerly)
+        model.compile(ul.optimizers.SGD(0.1, **options), LOGITS, run_eagerly=run_eagerly)
+        steps: list[list[np.ndarray]] = []
+        watch = ul.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, model=model, steps=steps: steps.append(model.get_weights())
+        )
+        model.fit(x, y, batch_size=10, epochs=2, verbose=0, callbacks=[watch])
+        runs.append((steps, model.get_weights()))
+    (steps, last), (_, scaled), (seen, averaged) = runs
+    for i, weights in enumerate(last):
+        np.testing.assert_array_equal(scaled[i], weights)
+        np.testing.assert_array_equal(seen[-1][i], weights)
+        mean = steps[0][i]
+        for step in steps[1:]:
+            mean = 0.5 * mean + 0.5 * step[i]
+        assert_close(averaged[i], mean, rtol=1e-5, atol=1e-6, what="average")
 
 
 # ---- where the state is -------------------------------------------------------------

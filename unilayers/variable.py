@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,8 @@ class Variable(Operators):
         array([1., 2.], dtype=float32)
     """
 
+    made: ClassVar[int] = 0  # how many there have been: what has come to be since can be seen by it
+
     def __init__(
         self,
         initial: Any,
@@ -70,6 +72,7 @@ class Variable(Operators):
         self.regularizer: Any = None
         self.constraint: Any = None
         self.is_weight = True  # counters and the like are kept and saved, but are no weights
+        Variable.made += 1
         trace = current_trace()
         if trace is not None:
             trace.created.append(self)

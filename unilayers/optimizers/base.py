@@ -139,17 +139,24 @@ class Optimizer(Configurable, family="optimizer"):
         if self.built:
             self._require_known(variables, len(self._index))
             return
-        self._index = {v: i for i, v in enumerate(variables)}
         dtype = promote("float32", *(v.dtype for v in variables)) if variables else floatx()
         rate = self._given_rate if self._schedule is None else 0.0
         self._rate = Variable(rate, (), dtype, False, "learning_rate", "optimizer/learning_rate")
         self._scalars = {
             name: Variable(value, (), dtype, False, name, f"optimizer/{name}") for name, value in self.scalars().items()
         }
-        self._slots = [[self._slot(v, name, value) for v in variables] for name, value in self.slots().items()]
-        self._averages = [_beside_weight(v, "average") for v in variables] if self.use_ema else []
-        self._sums = [_beside_weight(v, "gradient_sum") for v in variables] if self.gradient_accumulation_steps else []
+        self._slots = [[] for _ in self.slots()]
         self.built = True
+        self.extend(variables)
+
+    def extend(self, variables: Iterable[Variable]) -> None:
+        """Create the state for further variables: weights that came to be after ``build``."""
+        new = [v for v in variables if v not in self._index]
+        self._index |= {v: i for i, v in enumerate(new, len(self._index))}
+        for slots, (name, value) in zip(self._slots, self.slots().items(), strict=True):
+            slots += [self._slot(v, name, value) for v in new]
+        self._averages += [_beside_weight(v, "average") for v in new] if self.use_ema else []
+        self._sums += [_beside_weight(v, "gradient_sum") for v in new] if self.gradient_accumulation_steps else []
 
     def _slot(self, variable: Variable, name: str, value: float) -> Variable:
         shape = self.slot_shape(name, variable)

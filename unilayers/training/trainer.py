@@ -255,7 +255,6 @@ class Trainer:
                 break
         if epochs > initial_epoch:
             self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
-        self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
         hooks.call("on_train_end", logs)
         return self.history
 

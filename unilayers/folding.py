@@ -64,12 +64,13 @@ class Signature:
 
 
 class Group:
-    """Calls that ran together, and their results: stacked, or one for all if the operands were the same in all."""
+    """Results that are kept together: stacked, a row for each call in order and perhaps more that mean nothing, or one
+    for all calls if their operands were the same."""
 
-    __slots__ = ("members", "uniform", "value")
+    __slots__ = ("members", "rows", "uniform", "value")
 
-    def __init__(self, members: Sequence[Lazy], value: Any, uniform: bool) -> None:
-        self.members, self.value, self.uniform = members, value, uniform
+    def __init__(self, members: Sequence[Lazy], value: Any, rows: int, uniform: bool) -> None:
+        self.members, self.value, self.rows, self.uniform = members, value, rows, uniform
 
 
 class Shared:
@@ -85,12 +86,13 @@ class Lazy(Operators):
     """The result of an op that has not run yet. Its shape and dtype are known; asking for its numbers runs what it
     needs, so ``if value > 0`` works, at the price of smaller batches."""
 
-    __slots__ = ("depth", "group", "operands", "recorder", "row", "signature")
+    __slots__ = ("depth", "group", "operands", "recorder", "row", "signature", "uses")
 
     def __init__(self, recorder: Recorder, signature: Signature, operands: Sequence[Any], depth: int) -> None:
         self.recorder, self.signature, self.operands, self.depth = recorder, signature, operands, depth
         self.group: Group | None = None
         self.row = 0  # in the group
+        self.uses = 0  # by calls that are about to run
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -235,10 +237,12 @@ class Recorder:
     """Notes calls of ops while it is on, and runs them in groups.
 
     Attributes:
-        runs: How often each op ran so far, by name; ``calls`` how often it was called.
+        count: How many examples there are, if that is known.
+        runs: How often each op ran so far, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
         self.runs: Counter[str] = Counter()
         self._signatures: dict[Any, Signature] = {}
         self._kinds: dict[Any, Kind] = {}
@@ -508,70 +512,93 @@ class Recorder:
             )
         if any(type(x) is not Lazy or x.recorder is not self for x in column):
             return ops.stack([self.value(x) if type(x) is Lazy and x.recorder is self else x for x in column])
-        return spread(*self._results(column, None), len(column))
+        return spread(*self._results(column, None, len(column)), len(column))
 
     def run(self, calls: Sequence[Lazy]) -> None:
         """Run calls, level by level: those whose operands are there, by signature."""
+        for call in calls:
+            for x in call.operands:
+                if type(x) is Lazy:
+                    x.uses += 1
         with not_recording():
             for members in levels(calls):
                 self._run_group(members)
         self._gathered.clear()
 
     def _run_group(self, members: list[Lazy]) -> None:
-        columns = list(zip(*[m.operands for m in members], strict=True))
-        for column in columns:
-            pieces = _partition(members, column)
-            if pieces:
-                for piece in pieces:
-                    self._run_group(piece)
-                return
         signature = members[0].signature
         does = signature.does
-        given = [self._column(column, signature, i) for i, column in enumerate(columns)]
+        columns = list(zip(*[m.operands for m in members], strict=True))
+        for column in columns:
+            parts = _partition(members, column, isinstance(does, Block))
+            if parts:
+                for part in parts:
+                    self._run_group(part)
+                return
+        rows = self._rows(len(members))
+        given = [self._column(column, signature, i, rows) for i, column in enumerate(columns)]
         operands, stacked = [x for x, _ in given], [s for _, s in given]
         if isinstance(does, int):
             value = operands[0]
         elif isinstance(does, Block):
-            value = does.run(operands, stacked, len(members), self)
+            value = does.run(operands, stacked, rows, self)
         else:
-            value = self.apply(does, operands, stacked, signature.attrs, len(members))
-        group = Group(members, value, not any(stacked))
+            value = self.apply(does, operands, stacked, signature.attrs, rows)
+        group = Group(members, value, rows, not any(stacked))
+        for column in columns:
+            if type(column[0]) is Lazy:
+                for x in column:
+                    x.uses -= 1
         for row, call in enumerate(members):
             call.group, call.row, call.operands = group, row, ()
+
+    def _rows(self, count: int) -> int:
+        """How many rows so many calls get: one of a few sizes.
+
+        Backends and tapes keep plans for each shape they meet, and some compile for it. Groups have another size in
+        every minibatch, so they are filled up to a power of two or the middle between two, by copies of a row that
+        nobody reads.
+        """
+        if count <= 4 or count == self.count or self._trace is not None:
+            return count
+        power = 1 << (count - 1).bit_length()
+        return power * 3 // 4 if count <= power * 3 // 4 else power
 
     def apply(self, op: Op, operands: Sequence[Any], stacked: Sequence[bool], attrs: Any, count: int) -> Any:
         """One op for ``count`` calls: stacked if an operand is."""
         self.runs[op.name] += 1
         return run_stacked(op, operands, stacked, attrs, count) if True in stacked else bind(op, operands, attrs)
 
-    def _column(self, column: Sequence[Any], signature: Signature, position: int) -> tuple[Any, bool]:
+    def _column(self, column: Sequence[Any], signature: Signature, position: int, rows: int) -> tuple[Any, bool]:
         """One operand of all calls of a group, and whether it is stacked."""
         first, kind = column[0], type(column[0])
         if kind is Lazy:
-            return self._results(column, signature.does if isinstance(signature.does, int) else None)
+            return self._results(column, signature.does if isinstance(signature.does, int) else None, rows)
         if kind is Shared:
             return first.value, False
+        more = [first] * (rows - len(column))
         if kind in NUMBERS:
             if column.count(first) == len(column):
                 return first, False
             promotes = getattr(signature.does, "promotes", None)
             promoted = promotes is not None and position >= promotes
-            return np.array(column, signature.target if promoted else ops.dtype_of(first)), True
+            return np.array([*column, *more], signature.target if promoted else ops.dtype_of(first)), True
         if all(x is first for x in column):
             return first, False
-        return _stacked(column), True
+        return _stacked([*column, *more]), True
 
-    def _results(self, column: Sequence[Lazy], part: int | None) -> tuple[Any, bool]:
+    def _results(self, column: Sequence[Lazy], part: int | None, rows: int) -> tuple[Any, bool]:
         """Results of earlier calls, in the order of the column."""
         group = column[0].group
         assert group is not None
+        value = group.value if part is None else group.value[part]
         if group.uniform and all(x.group is group for x in column):
-            return _part(group, part), False
-        if len(column) == len(group.members) and list(column) == group.members:
-            return _part(group, part), True
-        key = (part, column)
+            return value, False
+        if rows == group.rows and len(column) == len(group.members) and list(column) == group.members:
+            return value, True
+        key = (part, column, rows)
         if key not in self._gathered:
-            self._gathered[key] = _gather(column, part)
+            self._gathered[key] = _gather(column, part, rows, self._rows)
         return self._gathered[key], True
 
 
@@ -620,18 +647,18 @@ def levels(calls: Sequence[Lazy]) -> Iterator[list[Lazy]]:
     return (groups[k] for k in sorted(groups))
 
 
-def _partition(members: list[Lazy], column: Sequence[Any]) -> list[list[Lazy]]:
+def _partition(members: list[Lazy], column: Sequence[Any], block: bool) -> list[list[Lazy]]:
     """The calls in parts that can use their operands as they are, where that is cheaper than to join all these.
 
-    That is so where the calls use all results of a few groups, or a few matrices which should not be copied for each.
-    Empty: one part is best.
+    That is so where the calls, if of a single op, use all results of a few groups, or a few matrices which should not
+    be copied for each. Empty: one part is best.
     """
     first = column[0]
     if type(first) is Lazy:
         sources: list[Any] = [x.group for x in column]
         if all(x is sources[0] for x in sources):
             return []
-        whole = all(n == len(g.members) and not g.uniform for g, n in Counter(sources).items())
+        whole = not block and all(n == len(g.members) and not g.uniform for g, n in Counter(sources).items())
         if not whole:
             kind = first.signature.kind
             if type(kind) is Kind and len(kind.shape) < 2:
@@ -652,42 +679,52 @@ def _partition(members: list[Lazy], column: Sequence[Any]) -> list[list[Lazy]]:
 # ---- moving rows ------------------------------------------------------------
 
 
-def _part(group: Group, part: int | None) -> Any:
-    return group.value if part is None else group.value[part]
-
-
-def _rows(value: Any, rows: np.ndarray) -> Any:
-    """Rows of a stacked value; a slice where they are neighbours."""
-    first, count = int(rows[0]), len(rows)
-    if int(rows[-1]) - first == count - 1 and (count < 3 or (np.diff(rows) == 1).all()):
-        return value if count == ops.shape_of(value)[0] else ops.slice_axis(value, 0, first, first + count)
-    return ops.take(value, rows)
-
-
-def _gather(column: Sequence[Lazy], part: int | None) -> Any:
-    """Results of several groups, one for each call of the column, stacked."""
-    places: dict[Any, list[int]] = {}  # by group
-    for i, x in enumerate(column):
-        places.setdefault(x.group, []).append(i)
-    index = np.array([x.row for x in column], np.int32)
-    if len(places) == 1:
-        return _rows(_part(next(iter(places)), part), index)
+def _gather(column: Sequence[Lazy], part: int | None, rows: int, size: Callable[[int], int]) -> Any:
+    """Results of any groups, one for each call of the column, stacked."""
+    groups: dict[Any, int] = dict.fromkeys([x.group for x in column], 0)
+    if len(groups) > 1 and part is None:
+        _merge(column, list(groups), size)
+        groups = {column[0].group: 0}
     pieces: list[Any] = []
     total: Any = 0
-    for group, at in places.items():
-        value = _part(group, part)
-        if group.uniform:
-            value = ops.expand_dims(value, 0)
-            index[at] = total
-        elif len(group.members) > 2 * len(at):
-            value = _rows(value, index[at])
-            index[at] = np.arange(total, total + len(at))
-        else:
-            index[at] += total
-        total += ops.shape_of(value)[0]
-        pieces.append(value)
-    joined = ops.concat(pieces)
-    return joined if np.array_equal(index, np.arange(total)) else ops.take(joined, index)
+    for group in groups:
+        value = group.value if part is None else group.value[part]
+        pieces.append(ops.expand_dims(value, 0) if group.uniform else value)
+        groups[group] = total
+        total += ops.shape_of(pieces[-1])[0]
+    index = [groups[x.group] + (0 if x.group.uniform else x.row) for x in column]  # type: ignore[index,union-attr]
+    return _taken(pieces, index, rows)
+
+
+def _taken(pieces: Sequence[Any], index: list[int], rows: int) -> Any:
+    """Rows of joined pieces, filled up to so many."""
+    joined = pieces[0] if len(pieces) == 1 else ops.concat(pieces)
+    if rows == ops.shape_of(joined)[0] and index == list(range(len(index))):
+        return joined
+    return ops.take(joined, np.array(index + index[:1] * (rows - len(index)), np.int32))
+
+
+def _merge(column: Sequence[Lazy], groups: Sequence[Group], size: Callable[[int], int]) -> None:
+    """Move the results that are still to be used from several groups into one, those of the column first.
+
+    So the next that needs one of them finds most in one place, however deep a tree is.
+    """
+    wanted = dict.fromkeys(column)
+    for group in groups:
+        wanted.update(dict.fromkeys([x for x in group.members if x.uses and x.group is group]))
+    pieces: list[Any] = []
+    starts: dict[Any, int] = {}
+    total: Any = 0
+    for group in groups:
+        pieces.append(ops.expand_dims(group.value, 0) if group.uniform else group.value)
+        starts[group] = total
+        total += ops.shape_of(pieces[-1])[0]
+    live = list(wanted)
+    index = [starts[x.group] + (0 if x.group.uniform else x.row) for x in live]  # type: ignore[union-attr]
+    rows = size(len(live))
+    merged = Group(live, _taken(pieces, index, rows), rows, False)
+    for row, x in enumerate(live):
+        x.group, x.row = merged, row
 
 
 def _stacked(column: Sequence[Any]) -> Any:
@@ -741,7 +778,8 @@ def fold(function: Callable[[Any], Any], examples: Iterable[Any], *, stack: bool
         >>> fold(total, [(1.0, (2.0, 3.0)), ((2.0, 2.0), 1.0)], stack=True)
         array([14.,  9.], dtype=float32)
     """
-    recorder = Recorder()
+    examples = list(examples)
+    recorder = Recorder(len(examples))
     token = DEFER.set(recorder)
     try:
         results = [function(x) for x in examples]

@@ -299,6 +299,8 @@ class Layer(Configurable, family="layer"):
         later = DEFER.get()
         if later is not None and (noted := later.call(self, args, kwargs)) is not NotImplemented:
             return noted
+        if len(args) == 1 and args[0].__class__ is Box and not kwargs:  # as in all layers of a model that runs op by op
+            return self._call_now(args, kwargs)
         symbolic = any(isinstance(x, Value) for x in leaves_of([list(args), kwargs]))
         if symbolic and current_trace() is None:
             return self._call_functional(args, kwargs)
@@ -318,17 +320,19 @@ class Layer(Configurable, family="layer"):
         if masked and kwargs.get("mask") is None and _takes("mask", type(self)):  # type: ignore[arg-type]
             kwargs["mask"] = masks
         args = tuple(map_structure(self._cast, a) for a in args)
+        token = _TRAINING.set(bool(training))
         try:
-            with training_phase(bool(training)):
-                if args:
-                    self.check_input(args[0])
-                self._build_once(args)
-                result = self.call(*args, **kwargs)
-                if masked or self.makes_masks:
-                    result = self._masked(result, args, masks)
-                return result
+            if args:
+                self.check_input(args[0])
+            self._build_once(args)
+            result = self.call(*args, **kwargs)
+            if masked or self.makes_masks:
+                result = self._masked(result, args, masks)
+            return result
         except UnilayersError as error:
             raise error.inside(self.where) from None
+        finally:
+            _TRAINING.reset(token)
 
     supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input
     makes_masks: ClassVar[bool] = False  # whether compute_mask is asked although the input has no mask
@@ -353,17 +357,21 @@ class Layer(Configurable, family="layer"):
     def _build_once(self, args: tuple[Any, ...]) -> None:
         if not self.built:
             object.__setattr__(self, "built", True)
-            shape = map_structure(lambda x: public_shape(ops.shape_of(x)), args[0]) if args else None
+            wanted = args[: _shapes_wanted(type(self))]  # type: ignore[arg-type]
+            shapes = [map_structure(lambda x: public_shape(ops.shape_of(x)), a) for a in wanted]
             try:
-                self.build(shape)
+                self.build(*(shapes or [None]))
             except BaseException:
                 object.__setattr__(self, "built", False)
                 raise
 
     def _cast(self, x: Any) -> Any:
         """Float data in this layer's dtype; other arguments as they are."""
-        if is_tensor(x) and is_float(ops.dtype_of(x)) and ops.dtype_of(x) != self.compute_dtype:
-            return ops.astype(x, self.compute_dtype)
+        dtype = ops.dtype_of(x) if is_tensor(x) else ""
+        if is_float(dtype) and dtype != self.compute_dtype:
+            mask = mask_of(x)
+            cast = ops.astype(x, self.compute_dtype)
+            return cast if mask is None else with_mask(cast, mask)
         return x
 
     def _call_functional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -475,6 +483,12 @@ class Layer(Configurable, family="layer"):
 
 def _of(layer: Layer, trainable: bool) -> list[Variable]:
     return [v for v in layer._variables if v.trainable is trainable]
+
+
+@cache
+def _shapes_wanted(cls: type[Layer]) -> int:
+    """Of how many inputs ``build`` takes the shapes: a layer may be called with several, as attention is."""
+    return len(inspect.signature(cls.build).parameters) - 1
 
 
 @cache

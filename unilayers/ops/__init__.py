@@ -9,6 +9,7 @@ from unilayers.graph import OPS, Value, constant
 
 from unilayers.ops.define import Box, dtype_of, shape_of, to_numpy  # isort: skip
 from unilayers.ops.activation import *
+from unilayers.ops.attention import *
 from unilayers.ops.control import *
 from unilayers.ops.conv import *
 from unilayers.ops.create import *

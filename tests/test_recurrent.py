@@ -1,0 +1,239 @@
+"""Recurrent layers against Keras: outputs, states, gradients, masks; the same on every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unilayers as ul
+from tests.compare import assert_close
+from tests.conftest import BACKENDS, require_backend
+from unilayers import layers, ops
+from unilayers.autodiff import GradientTape
+from unilayers.errors import ShapeError, UnilayersError
+from unilayers.graph import OPS
+from unilayers.graph.passes import every_node
+from unilayers.layers import recurrent
+from unilayers.structure import leaves_of
+
+keras = pytest.importorskip("keras")
+torch = pytest.importorskip("torch")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3, 5, 4)).astype("float32")
+MASK = np.array([[1, 1, 1, 0, 0], [1, 0, 1, 1, 1], [0, 1, 1, 1, 1]], bool)
+
+ARGUMENTS: list[tuple[str, dict[str, Any]]] = [
+    ("SimpleRNN", {}),
+    ("SimpleRNN", {"activation": "relu", "use_bias": False, "return_state": True}),
+    ("LSTM", {}),
+    ("LSTM", {"return_sequences": True, "return_state": True}),
+    ("LSTM", {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True}),
+    ("LSTM", {"unroll": True, "use_bias": False, "recurrent_activation": "hard_sigmoid"}),
+    ("GRU", {}),
+    ("GRU", {"reset_after": False, "return_state": True}),
+    ("GRU", {"reset_after": False, "use_bias": False}),
+    ("GRU", {"return_sequences": True, "go_backwards": True}),
+]
+cases = pytest.mark.parametrize(("name", "kwargs"), ARGUMENTS)
+
+
+def pair(name: str, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """Ours and Keras's layer with the same weights."""
+    ours, theirs = getattr(recurrent, name)(6, **kwargs), getattr(keras.layers, name)(6, **kwargs)
+    ours(X), theirs(X)
+    weights = [RNG.normal(size=w.shape).astype("float32") * 0.5 for w in theirs.get_weights()]
+    ours.set_weights(weights), theirs.set_weights(weights)
+    return ours, theirs
+
+
+def outputs_and_gradients(layer: Any, x: Any, mask: Any) -> list[np.ndarray]:
+    """Ours: all outputs, then the gradients of their summed squares by x and the weights."""
+    with GradientTape() as tape:
+        watched = tape.watch(x)
+        y = leaves_of(layer(watched, mask=mask))
+        total = sum((ops.sum(v * v) for v in y), start=0.0)
+    return [np.asarray(ops.to_numpy(v)) for v in (*y, *tape.gradient(total, [watched, *layer.trainable_weights]))]
+
+
+def by_keras(layer: Any, mask: Any) -> list[np.ndarray]:
+    x = torch.tensor(X, requires_grad=True)
+    y = leaves_of(layer(x, mask=mask))
+    sum((v * v).sum() for v in y).backward()
+    grads = [x.grad, *(w.value.grad for w in layer.trainable_weights)]
+    found = [v.detach().numpy().copy() for v in (*y, *grads)]
+    for w in layer.trainable_weights:
+        w.value.grad = None
+    return found
+
+
+@cases
+@pytest.mark.parametrize("masked", [False, True])
+def test_equals_keras(name: str, kwargs: dict[str, Any], masked: bool) -> None:
+    ours, theirs = pair(name, kwargs)
+    mask = MASK if masked else None
+    for i, (a, e) in enumerate(zip(outputs_and_gradients(ours, X, mask), by_keras(theirs, mask), strict=True)):
+        assert_close(a, e, rtol=1e-4, atol=1e-5, what=f"result {i}")
+
+
+@cases
+def test_constructor_and_config(name: str, kwargs: dict[str, Any]) -> None:
+    ours, theirs = pair(name, kwargs)
+    again = type(ours).from_config(ours.get_config())
+    again(X)
+    assert [w.shape for w in again.weights] == [tuple(w.shape) for w in theirs.weights]
+    assert [w.name for w in again.weights] == [w.name for w in theirs.weights]
+    usual = {k: v for k, v in theirs.get_config().items() if isinstance(v, (bool, int, float, str, type(None)))}
+    mine = ours.get_config()
+    assert {k: mine[k] for k in usual.keys() & mine.keys() - {"name"}} == {
+        k: v for k, v in usual.items() if k in mine and k != "name"
+    }
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stack_with_masks_trains_as_in_keras(backend: str) -> None:
+    """Embedding, LSTM, two directions, a layer for each step: masks travel through, and the loss leaves out what they
+    do; three epochs."""
+    require_backend(backend)
+    rng = np.random.default_rng(1)
+    ids = rng.integers(1, 6, (8, 7)).astype("int32")
+    ids[:, 5:], ids[0, 2:] = 0, 0
+    y = rng.normal(size=(8, 7, 2)).astype("float32")
+
+    def build(module: Any, rnn: Any) -> Any:
+        return module.Sequential(
+            [
+                module.Input((7,), dtype="int32"),
+                module.layers.Embedding(6, 4, mask_zero=True),
+                rnn.LSTM(5, return_sequences=True),
+                rnn.Bidirectional(rnn.GRU(3, return_sequences=True)),
+                rnn.TimeDistributed(module.layers.Dense(2)),
+            ]
+        )
+
+    ours, theirs = build(ul, recurrent), build(keras, keras.layers)
+    ours.set_weights(theirs.get_weights())
+    losses = []
+    for model, module, place in ((ours, ul, {"backend": backend}), (theirs, keras, {})):
+        model.compile(optimizer=module.optimizers.SGD(0.1), loss="mse")
+        history = model.fit(ids, y, epochs=3, batch_size=4, shuffle=False, verbose=0, **place).history
+        losses.append(np.array(history["loss"]))
+    assert_close(*losses, rtol=1e-5, atol=0, what="losses")
+    for a, e in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        assert_close(a, e, rtol=1e-4, atol=1e-5, what="weights")
+
+
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])
+def test_dropped_inputs_and_states_are_equal_everywhere(backend: str) -> None:
+    require_backend(backend)
+    y = RNG.normal(size=(6, 2)).astype("float32")
+    x = RNG.normal(size=(6, 4, 3)).astype("float32")
+
+    def losses(name: str) -> np.ndarray:
+        model = ul.Sequential(
+            [
+                ul.Input((None, 3)),
+                recurrent.LSTM(4, dropout=0.3, recurrent_dropout=0.4, return_sequences=True),
+                recurrent.RNN([recurrent.GRUCell(3, dropout=0.2), recurrent.SimpleRNNCell(2)]),
+            ],
+            seed=3,
+        )
+        model.compile("sgd", "mse")
+        return np.array(model.fit(x, y, epochs=4, batch_size=3, verbose=0, backend=name).history["loss"])
+
+    assert_close(losses(backend), losses("numpy"), rtol=1e-5, atol=0, what="losses")
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave", None])
+@pytest.mark.parametrize("kwargs", [{}, {"return_sequences": True, "return_state": True}])
+def test_both_directions_equal_keras(mode: str | None, kwargs: dict[str, Any]) -> None:
+    ours = recurrent.Bidirectional(recurrent.LSTM(3, **kwargs), merge_mode=mode)
+    theirs = keras.layers.Bidirectional(keras.layers.LSTM(3, **kwargs), merge_mode=mode)
+    ours(X), theirs(X)
+    ours.set_weights(theirs.get_weights())
+    for mask in (None, MASK):
+        expected = leaves_of(theirs(X, mask=mask))
+        for a, e in zip(leaves_of(ours(X, mask=mask)), expected, strict=True):
+            assert_close(a, e.detach().numpy(), rtol=1e-5, atol=1e-6, what=f"{mode}")
+    again = type(ours).from_config(ours.get_config())
+    assert leaves_of(again(X))[0].shape == leaves_of(ours(X))[0].shape
+
+
+def test_states_given_and_returned() -> None:
+    ours, theirs = pair("LSTM", {"return_state": True, "return_sequences": True})
+    states = [RNG.normal(size=(3, 6)).astype("float32") for _ in range(2)]
+    expected = theirs(X, initial_state=[torch.tensor(s) for s in states])
+    for a, e in zip(ours(X, initial_state=states), expected, strict=True):
+        assert_close(a, e.detach().numpy(), rtol=1e-5, atol=1e-6, what="with given states")
+    inputs = ul.Input((5, 4))
+    y, h, c = recurrent.LSTM(6, return_state=True)(inputs)
+    z = recurrent.LSTM(6)(inputs, initial_state=[h, c])
+    assert ul.Model(inputs, [y, z]).predict(X, verbose=0)[1].shape == (3, 6)
+
+
+def test_cells_of_ones_own() -> None:
+    class Leaky(layers.Layer):
+        def __init__(self, units: int, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.units = self.state_size = units
+
+        def build(self, input_shape: Any) -> None:
+            self.kernel = self.add_weight((input_shape[-1], self.units), name="kernel")
+
+        def call(self, inputs: Any, states: Any) -> Any:
+            h = states[0] * 0.5 + ops.matmul(inputs, self.kernel)
+            return ops.tanh(h), [h]
+
+    layer = recurrent.RNN([Leaky(3), recurrent.LSTMCell(2)], return_sequences=True)
+    y = layer(X)
+    kernel = layer.cell.cells[0].kernel.numpy()
+    state, seen = np.zeros((3, 3), "float32"), []
+    for t in range(5):
+        state = state * 0.5 + X[:, t] @ kernel
+        seen.append(np.tanh(state))
+    top = recurrent.RNN(recurrent.LSTMCell(2), return_sequences=True)
+    below = np.stack(seen, 1)
+    top(below)
+    top.set_weights([w.numpy() for w in layer.cell.cells[1].weights])
+    assert_close(y, top(below), rtol=1e-5, atol=1e-6, what="stack")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_stateful_layer_goes_on_where_it_was(backend: str) -> None:
+    require_backend(backend)
+    whole, theirs = pair("GRU", {})
+    inputs = ul.Input(batch_shape=(3, None, 4))
+    model = ul.Model(inputs, recurrent.GRU(6, stateful=True, name="gru")(inputs))
+    model.set_weights(theirs.get_weights())
+    expected = whole(X)
+    for _ in range(2):
+        model.predict(X[:, :2], verbose=0, backend=backend)
+        y = model.predict(X[:, 2:], verbose=0, backend=backend)
+        assert_close(y, expected, rtol=1e-5, atol=1e-6, what="in two parts")
+        model.get_layer("gru").reset_state()
+    assert len(model.weights) == 3
+    with pytest.raises(ShapeError, match="must know the size of its batches"):
+        ul.Sequential([ul.Input((5, 4)), recurrent.GRU(2, stateful=True)]).predict(X, verbose=0)
+
+
+def test_inputs_are_multiplied_once_and_not_in_the_loop() -> None:
+    model = ul.Sequential([ul.Input((5, 4)), recurrent.LSTM(6)])
+    model.compile("sgd", "mse")
+    program = model._program("train", ul.training.steps.Batch(X, np.zeros((3, 6), "float32")))
+    loops = [n for n in program.graph.nodes if n.op == "scan"]
+    inside = {id(n) for loop in loops for b in OPS["scan"].bodies for n in every_node(loop.attrs[b])}
+    products = [n for n in every_node(program.graph) if n.op == "matmul" and n.inputs[-1].shape == (4, 24)]
+    assert loops and products and not any(id(n) in inside for n in products)
+
+
+def test_errors() -> None:
+    with pytest.raises(UnilayersError, match="not a cell"):
+        recurrent.RNN(layers.Dense(3))
+    with pytest.raises(ShapeError, match="at least 3 axes"):
+        recurrent.LSTM(3)(np.ones((2, 3), "float32"))
+    with pytest.raises(UnilayersError, match="both layers go the same way"):
+        recurrent.Bidirectional(recurrent.GRU(2), backward_layer=recurrent.GRU(2))
+    with pytest.raises(ShapeError, match="cannot be unrolled"):
+        ul.Sequential([ul.Input((None, 4)), recurrent.GRU(2, unroll=True)]).predict(X, verbose=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from unilayers import ops
 from unilayers.autodiff import GradientTape
 from unilayers.backend import Array, Backend
@@ -43,6 +45,8 @@ class EagerProgram:
         self._place: tuple[Backend, str]
         self._known = -1  # how many variables there were in the world when the state was last looked at
         self._trained: list[Variable] = []
+        self._penalised: list[Variable] = []
+        self._sizes: dict[Any, Array] = {}
         self.variables = state_of(model, objectives)
         self.structure: Any = None
 
@@ -71,6 +75,7 @@ class EagerProgram:
         if self._step != self._predict:
             complete(model, objectives, batch.y, outputs)
         self._trained = model.trainable_weights
+        self._penalised = [v for v in self._trained if v.regularizer is not None]
         if self._step == self._train:
             model.optimizer.extend(self._trained)
         self.variables = state_of(model, objectives)
@@ -90,7 +95,7 @@ class EagerProgram:
     def _test(self, batch: Batch) -> dict[str, Any]:
         outputs, terms = self._forward(batch, training=False)
         loss = unboxed(total(terms))
-        self._objectives.update_metrics(batch, outputs, loss)
+        self._update_metrics(batch, outputs, loss)
         return {"loss": loss}
 
     def _train(self, batch: Batch) -> dict[str, Any]:
@@ -104,7 +109,7 @@ class EagerProgram:
             found = tape.gradient(scaled, trained)
             grads = [ops.zeros_like(v) if g is None else unboxed(g) for g, v in zip(found, trained, strict=True)]
             self._model.optimizer.apply(grads, trained)
-        self._objectives.update_metrics(batch, outputs, unboxed(loss))
+        self._update_metrics(batch, outputs, unboxed(loss))
         return {"loss": loss}
 
     def _forward(self, batch: Batch, *, training: bool) -> tuple[list[Any], list[Any]]:
@@ -113,5 +118,13 @@ class EagerProgram:
             made = self._model(batch.x, training=training)
         self._gather(batch, made)
         outputs = leaves_of(made)
-        regularization = self._model.all_regularization_losses()
-        return outputs, [*self._objectives.total_loss(batch, outputs), *added, *regularization]
+        penalties = [v.regularizer(v) for v in self._penalised]
+        return outputs, [*self._objectives.total_loss(batch, outputs), *added, *penalties]
+
+    def _update_metrics(self, batch: Batch, outputs: Sequence[Any], loss: Any) -> None:
+        size = len(batch.leaves[0])
+        key = (size, *self._place)
+        if key not in self._sizes:
+            backend, device = self._place
+            self._sizes[key] = backend.put([np.asarray(size, self._objectives.loss_tracker.total.dtype)], device)[0]
+        self._objectives.update_metrics(batch, outputs, loss, self._sizes[key])

@@ -160,11 +160,13 @@ class Objectives:
             terms.append(value * self.weights[i] if self.weights[i] != 1.0 else value)
         return terms
 
-    def update_metrics(self, batch: Batch, outputs: Sequence[Any], loss: Any) -> None:
-        """Take one batch into the running values."""
+    def update_metrics(self, batch: Batch, outputs: Sequence[Any], loss: Any, size: Any = None) -> None:
+        """Take one batch into the running values; ``size`` is its size as a scalar, if there is one at hand."""
         targets, weights = _aligned(batch.y, self.names), _aligned(batch.weight, self.names)
-        size = ops.size(batch.leaves[0], (0,), ops.dtype_of(loss))
-        self.loss_tracker.update_state(loss, sample_weight=size if isinstance(size, Value) else float(size))
+        if size is None:
+            size = ops.size(batch.leaves[0], (0,), ops.dtype_of(loss))
+            size = size if isinstance(size, Value) else float(size)
+        self.loss_tracker.update_state(loss, sample_weight=size)
         for group, y_true, y_pred, w in zip(self.resolved_metrics, targets, outputs, weights, strict=True):
             for metric, takes_weights in group:
                 metric.update_state(y_true, y_pred, sample_weight=w if takes_weights else None)

@@ -86,7 +86,7 @@ class Lazy(Operators):
     """The result of an op that has not run yet. Its shape and dtype are known; asking for its numbers runs what it
     needs, so ``if value > 0`` works, at the price of smaller batches."""
 
-    __slots__ = ("depth", "group", "operands", "recorder", "row", "signature", "uses")
+    __slots__ = ("__weakref__", "depth", "group", "operands", "recorder", "row", "signature", "uses")
 
     def __init__(self, recorder: Recorder, signature: Signature, operands: Sequence[Any], depth: int) -> None:
         self.recorder, self.signature, self.operands, self.depth = recorder, signature, operands, depth
@@ -222,8 +222,11 @@ def block_of(owner: Callable[..., Any], args: Any, kwargs: Any, specs: Sequence[
     outputs = leaves_of(result)
     if trace.current or trace.losses or not outputs or not all(isinstance(y, Value) for y in outputs):
         return None
-    names = {f"y{i}": y for i, y in enumerate(outputs)}
-    return Block(trace.graph(inputs, names), trace.variables, map_structure(lambda _: None, result))
+    graph = trace.graph(inputs, {f"y{i}": y for i, y in enumerate(outputs)})
+    own = {v.node for v in (*graph.inputs, *graph.state)}
+    if any(n.op in ("input", "state") and n not in own for n in graph.nodes):  # a value of a trace around this one
+        return None
+    return Block(graph, trace.variables, map_structure(lambda _: None, result))
 
 
 def _is_data(x: Any) -> bool:
@@ -249,6 +252,7 @@ class Recorder:
         self._shared: dict[int, Shared] = {}
         self._pending: list[Lazy] = []
         self._gathered: dict[Any, Any] = {}
+        self._groups: list[Group] = []
         self._place: Any = None
         self._blocks: dict[Any, Block | None] = {}
         self._forms: Counter[Any] = Counter()
@@ -489,10 +493,19 @@ class Recorder:
         pending, self._pending = self._pending, []
         self.run(pending)
 
+    def _release(self) -> None:
+        """Forget which calls ran together: calls and groups refer to each other, and groups hold large arrays."""
+        for group in self._groups:
+            group.members = ()
+        self._groups.clear()
+        self._gathered.clear()
+
     def finished(self, results: Any) -> Any:
         """Run all that is left; then results with arrays in place of lazy values."""
         self._finish()
-        return map_structure(lambda x: self.value(x) if type(x) is Lazy and x.recorder is self else x, results)
+        found = map_structure(lambda x: self.value(x) if type(x) is Lazy and x.recorder is self else x, results)
+        self._release()
+        return found
 
     def stacked(self, results: Sequence[Any]) -> Any:
         """Run all that is left; then the results stacked."""
@@ -500,7 +513,9 @@ class Recorder:
         if len({str(map_structure(lambda _: None, r)) for r in results}) != 1:
             raise ShapeError("results differ in nesting", where="ul.fold", expected="one or more, all nested alike")
         with not_recording():
-            return pack_like(results[0], map(self._stack, zip(*map(leaves_of, results), strict=True)))
+            found = pack_like(results[0], map(self._stack, zip(*map(leaves_of, results), strict=True)))
+        self._release()
+        return found
 
     def _stack(self, column: tuple[Any, ...]) -> Any:
         if len({ops.shape_of(x) for x in column}) != 1:
@@ -545,6 +560,7 @@ class Recorder:
         else:
             value = self.apply(does, operands, stacked, signature.attrs, rows)
         group = Group(members, value, rows, not any(stacked))
+        self._groups.append(group)
         for column in columns:
             if type(column[0]) is Lazy:
                 for x in column:
@@ -598,8 +614,31 @@ class Recorder:
             return value, True
         key = (part, column, rows)
         if key not in self._gathered:
-            self._gathered[key] = _gather(column, part, rows, self._rows)
+            self._gathered[key] = self._gather(column, part, rows)
         return self._gathered[key], True
+
+    def _gather(self, column: Sequence[Lazy], part: int | None, rows: int) -> Any:
+        """Results of any groups, one for each call of the column, stacked."""
+        groups = list(dict.fromkeys([x.group for x in column]))
+        if len(groups) > 1 and part is None:
+            groups = [self._merge(column, groups)]
+        return _taken(groups, column, part, rows)
+
+    def _merge(self, column: Sequence[Lazy], groups: Sequence[Any]) -> Group:
+        """Move the results that are still to be used from several groups into one, those of the column first.
+
+        So the next that needs one of them finds most in one place, however deep a tree is.
+        """
+        wanted = dict.fromkeys(column)
+        for group in groups:
+            wanted.update(dict.fromkeys([x for x in group.members if x.uses and x.group is group]))
+        live = list(wanted)
+        rows = self._rows(len(live))
+        merged = Group(live, _taken(groups, live, None, rows), rows, False)
+        self._groups.append(merged)
+        for row, x in enumerate(live):
+            x.group, x.row = merged, row
+        return merged
 
 
 class not_recording:
@@ -679,52 +718,21 @@ def _partition(members: list[Lazy], column: Sequence[Any], block: bool) -> list[
 # ---- moving rows ------------------------------------------------------------
 
 
-def _gather(column: Sequence[Lazy], part: int | None, rows: int, size: Callable[[int], int]) -> Any:
-    """Results of any groups, one for each call of the column, stacked."""
-    groups: dict[Any, int] = dict.fromkeys([x.group for x in column], 0)
-    if len(groups) > 1 and part is None:
-        _merge(column, list(groups), size)
-        groups = {column[0].group: 0}
-    pieces: list[Any] = []
-    total: Any = 0
-    for group in groups:
-        value = group.value if part is None else group.value[part]
-        pieces.append(ops.expand_dims(value, 0) if group.uniform else value)
-        groups[group] = total
-        total += ops.shape_of(pieces[-1])[0]
-    index = [groups[x.group] + (0 if x.group.uniform else x.row) for x in column]  # type: ignore[index,union-attr]
-    return _taken(pieces, index, rows)
-
-
-def _taken(pieces: Sequence[Any], index: list[int], rows: int) -> Any:
-    """Rows of joined pieces, filled up to so many."""
-    joined = pieces[0] if len(pieces) == 1 else ops.concat(pieces)
-    if rows == ops.shape_of(joined)[0] and index == list(range(len(index))):
-        return joined
-    return ops.take(joined, np.array(index + index[:1] * (rows - len(index)), np.int32))
-
-
-def _merge(column: Sequence[Lazy], groups: Sequence[Group], size: Callable[[int], int]) -> None:
-    """Move the results that are still to be used from several groups into one, those of the column first.
-
-    So the next that needs one of them finds most in one place, however deep a tree is.
-    """
-    wanted = dict.fromkeys(column)
-    for group in groups:
-        wanted.update(dict.fromkeys([x for x in group.members if x.uses and x.group is group]))
+def _taken(groups: Sequence[Any], calls: Sequence[Lazy], part: int | None, rows: int) -> Any:
+    """The results of calls that are in these groups, stacked and filled up to so many rows."""
     pieces: list[Any] = []
     starts: dict[Any, int] = {}
     total: Any = 0
     for group in groups:
-        pieces.append(ops.expand_dims(group.value, 0) if group.uniform else group.value)
+        value = group.value if part is None else group.value[part]
+        pieces.append(ops.expand_dims(value, 0) if group.uniform else value)
         starts[group] = total
         total += ops.shape_of(pieces[-1])[0]
-    live = list(wanted)
-    index = [starts[x.group] + (0 if x.group.uniform else x.row) for x in live]  # type: ignore[union-attr]
-    rows = size(len(live))
-    merged = Group(live, _taken(pieces, index, rows), rows, False)
-    for row, x in enumerate(live):
-        x.group, x.row = merged, row
+    index = [starts[x.group] + (0 if x.group.uniform else x.row) for x in calls]  # type: ignore[union-attr]
+    joined = pieces[0] if len(pieces) == 1 else ops.concat(pieces)
+    if rows == total and index == list(range(len(index))):
+        return joined
+    return ops.take(joined, np.array(index + index[:1] * (rows - len(index)), np.int32))
 
 
 def _stacked(column: Sequence[Any]) -> Any:
@@ -757,7 +765,8 @@ def fold(function: Callable[[Any], Any], examples: Iterable[Any], *, stack: bool
 
     Args:
         function: From one example to arrays, nested as it likes. Numbers and arrays in the example are data; a
-            variable, and a matrix that several calls use, is the same for all.
+            variable, and a matrix that several calls use, is the same for all. Arrays must keep their numbers until the
+            call returns, since they are read late.
         examples: Anything the function takes.
         stack: Whether to give one nesting of arrays with the examples as their first axis, in place of a list. All
             results must have the same nesting and shapes. It saves the backward pass from taking the list apart.

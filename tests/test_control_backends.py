@@ -153,6 +153,26 @@ def test_scan_over_strides(run: Any) -> None:
     check(run("switch", np.int32(0), np.zeros((4, 2)), x, branches=(branch,)), [total, np.stack(ys)], "strides")
 
 
+def test_constants_over_strides(backend: Backend) -> None:
+    """A constant that is a view of something else, seen in another shape by the body; with other values every run."""
+    a, xs = leaf("input", "a", Spec((2, 3), "float64")), leaf("input", "xs", Spec((4, 6), "float64"))
+    row, turned = Spec((6,), "float64"), Spec((3, 2), "float64")
+    body = as_body(lambda h, x, c: (h + x * ops.reshape(c, (6,)),), row, row, turned)
+    branch = as_body(lambda c, h: (ops.reshape(c, (6,)) + h,), turned, row)
+    with tracing():
+        flat, view = ops.reshape(a, (6,)), ops.transpose(a)
+        attrs = {"body": body, "carried": 1, "scanned": 1, "reverse": False}
+        (total,) = make_node(OPS["scan"], (flat, xs, view), attrs)
+        (after,) = make_node(OPS["switch"], (ops.constant(0), view, total), {"branches": (branch,)})
+    function = compile_graph(Graph((a, xs), (), {"total": total, "after": after}), backend, "cpu")
+    for seed in range(3):
+        values = [np.random.default_rng(seed).normal(size=v.shape) for v in (a, xs)]
+        _, outputs = function([], backend.put(values, "cpu"))
+        wanted = values[0].reshape(6) + (values[1] * values[0].T.reshape(6)).sum(0)
+        found = [backend.get(outputs[name]) for name in ("total", "after")]
+        check(found, [wanted, values[0].T.reshape(6) + wanted], f"run {seed}")
+
+
 # ---- while_loop -----------------------------------------------------------------------
 
 

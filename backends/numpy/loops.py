@@ -41,13 +41,14 @@ class Part:
     """
 
     def __init__(self, plan: Plan, xp: Any) -> None:
-        self._linker, self._step, self._to = Linker(plan, xp, filling=True), None, None
+        self._plan, self._xp = plan, xp
+        self._linked: tuple[list[Array], Callable[..., Any]] | None = None
 
     def step(self, memory: Array, arrays: list[Array]) -> Callable[..., Any]:
         """The step for these arrays; the same list stands for the same arrays."""
-        if self._to is not arrays:
-            self._step, self._to = self._linker.link(memory, arrays), arrays  # type: ignore[assignment]
-        return self._step  # type: ignore[return-value]
+        if self._linked is None or self._linked[0] is not arrays:
+            self._linked = arrays, Linker(self._plan, self._xp, filling=True).link(memory, arrays)
+        return self._linked[1]
 
 
 _plans: WeakKeyDictionary[Graph, dict[Any, Plan]] = WeakKeyDictionary()

@@ -423,6 +423,23 @@ def test_barrier(run: Any, backend: Backend) -> None:
     check([backend.get(outputs[name]) for name in graph.outputs], wanted, "compiled")
 
 
+def test_what_a_barrier_waits_for_is_not_joined() -> None:
+    """A convolution with its bias is one action, unless a barrier waits for the convolution."""
+    x, kernel, bias = (
+        leaf("input", "x", Spec((1, 5, 2))),
+        leaf("input", "k", Spec((3, 2, 2))),
+        leaf("input", "b", Spec((2,))),
+    )
+    for waits in (False, True):
+        with tracing():
+            filtered = ops.conv(x, kernel)
+            later = make_node(OPS["barrier"], (bias, filtered) if waits else (bias,), {})[0]
+            graph = Graph((x, kernel, bias), (), {"y": filtered + bias, "z": ops.sin(later)})
+        order = [a.op for a in require_backend("numpy").compile(graph, "cpu").plan.actions]
+        assert ("conv_bias" in order) is not waits
+        assert not waits or order.index("conv") < order.index("sin")
+
+
 # ---- memory ---------------------------------------------------------------------------------
 
 

@@ -161,7 +161,7 @@ NETWORKS = {
     ),
     "recursive": Network(
         recursive, weights(letter=(2, 3), both=(6, 3), either=(6, 3), answer=(3,)),
-        [True, ("both", True, False), ("either", ("both", False, True), ("either", True, True)), ("either", True, True)],
+        [True, ("both", True, False), ("either", ("both", False, True), ("either", True, True)), ("both", True, True)],
     ),
     "modular": Network(
         modular, weights(bend=(3, 3), turn=(3, 3), stretch=(3, 3)),

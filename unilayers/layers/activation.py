@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from typing import Any
 
 from unilayers import activations, ops
-from unilayers.hints import NonNegativeFloat
-from unilayers.layers.affine import Activated, ActivationLike
+from unilayers.hints import NonNegativeFloat, PositiveInt
+from unilayers.initializers import InitializerLike
+from unilayers.layers.affine import Activated, ActivationLike, RegularizerLike
 from unilayers.layers.base import Layer
 
 
@@ -90,8 +92,53 @@ class ELU(Layer):
         return ops.elu(x, alpha=self.alpha)
 
 
+class PReLU(Layer):
+    """x above 0, else ``alpha * x`` with a slope that is learned for each place of a sample.
+
+    Shapes: x ``(batch, ...)`` -> the same; alpha as x without the batch, with size 1 on the shared axes.
+
+    Args:
+        alpha_initializer: Initial values of ``alpha``.
+        alpha_regularizer: Penalty on ``alpha``.
+        shared_axes: Axes along which all places have one slope, such as ``(1, 2)`` for images; the batch is axis 0.
+
+    Reference:
+        He et al., Delving Deep into Rectifiers, 2015, arXiv 1502.01852.
+
+    Example:
+        >>> import numpy as np
+        >>> PReLU("ones")(np.array([[-3.0, 2.0]], "float32"))
+        array([[-3.,  2.]], dtype=float32)
+    """
+
+    alpha_initializer: InitializerLike = "Zeros"
+    alpha_regularizer: RegularizerLike = None
+    _: KW_ONLY
+    shared_axes: PositiveInt | Sequence[PositiveInt] | None = None
+
+    def build(self, input_shape: Any) -> None:
+        shared = [self.shared_axes] if isinstance(self.shared_axes, int) else self.shared_axes or ()
+        axes = range(1, len(input_shape))
+        self.alpha = self.add_weight(
+            [1 if axis in shared else self.known_size(input_shape, axis) for axis in axes],
+            self.alpha_initializer,
+            regularizer=self.alpha_regularizer,
+            name="alpha",
+        )
+
+    def call(self, x: Any) -> Any:
+        self.require_ndim(x, exactly=len(self.alpha.shape) + 1)
+        for axis, size in enumerate(self.alpha.shape, 1):
+            if size > 1:
+                self.require_size(x, axis, size)
+        return ops.where(ops.greater(x, 0.0), x, ops.multiply(x, self.alpha))
+
+
 class Softmax(Layer):
     """``exp(x)`` over its sum along an axis: positive numbers that add up to 1.
+
+    Called with ``mask``, which broadcasts to x, the elements where it is False count as absent: they become 0, and
+    the others add up to 1.
 
     Args:
         axis: The axis, or several that are taken together.
@@ -100,11 +147,22 @@ class Softmax(Layer):
         >>> import numpy as np
         >>> Softmax()(np.zeros((1, 4), "float32"))
         array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+        >>> Softmax()(np.zeros((1, 4), "float32"), mask=np.array([True, True, False, False]))
+        array([[0.5, 0.5, 0. , 0. ]], dtype=float32)
     """
 
     axis: int | Sequence[int] = -1
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return self.normalised(x)
+        mask = mask if ops.dtype_of(mask) == "bool" else ops.greater(mask, 0.5)
+        lowest = -3e4 if self.compute_dtype == "float16" else -1e9
+        # The second where is for rows that are masked as a whole.
+        return ops.where(mask, self.normalised(ops.where(mask, x, lowest)), 0.0)
+
+    def normalised(self, x: Any) -> Any:
+        """The softmax of x over ``axis``."""
         if isinstance(self.axis, int):
             return ops.softmax(x, self.axis)
         return ops.exp(ops.subtract(x, ops.logsumexp(x, tuple(self.axis), keepdims=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from unilayers import activations, ops
+from unilayers import activations, ops, regularizers
 from unilayers.initializers import Initializer
 from unilayers.layers.base import Layer
 from unilayers.registry import resolve
@@ -37,16 +37,21 @@ class Activated(Layer, abstract=True):
 class Affine(Activated, abstract=True):
     """Base of layers that multiply by a kernel and add a bias: creates both, and adds the bias.
 
-    The subclass declares ``use_bias`` and an initializer and a regularizer each for ``kernel`` and ``bias``.
+    The subclass declares ``use_bias``, an initializer and a regularizer each for ``kernel`` and ``bias``, and
+    ``activity_regularizer``.
     """
 
-    def add_kernel_and_bias(self: Any, kernel_shape: tuple[int, ...]) -> None:
-        """Create ``kernel`` and, if wanted, ``bias``, one per output channel (the kernel's last axis)."""
+    def add_kernel_and_bias(self: Any, kernel_shape: tuple[int, ...], units: int | None = None) -> None:
+        """Create ``kernel`` and, if wanted, ``bias``: one per output channel, the kernel's last axis unless given."""
         self.kernel = self.add_weight(
             kernel_shape, self.kernel_initializer, regularizer=self.kernel_regularizer, name="kernel"
         )
+        self.create_bias((kernel_shape[-1] if units is None else units,))
+
+    def create_bias(self: Any, shape: tuple[int, ...]) -> None:
+        """Create ``bias`` if it is wanted, else set it to None."""
         self.bias = (
-            self.add_weight(kernel_shape[-1:], self.bias_initializer, regularizer=self.bias_regularizer, name="bias")
+            self.add_weight(shape, self.bias_initializer, regularizer=self.bias_regularizer, name="bias")
             if self.use_bias
             else None
         )
@@ -54,6 +59,14 @@ class Affine(Activated, abstract=True):
     def add_bias(self: Any, y: Any) -> Any:
         """y plus the bias, if there is one; channels last."""
         return y if self.bias is None else ops.add(y, self.bias)
+
+    def activate(self: Any, y: Any) -> Any:
+        """The activation of y; the penalty on it is added to the loss."""
+        y = super().activate(y)
+        penalty = regularizers.get(self.activity_regularizer, where=f"{type(self).__name__}.activity_regularizer")
+        if penalty is not None:
+            self.add_loss(penalty(y))
+        return y
 
 
 __all__ = ["Activated", "ActivationLike", "Affine", "Initializer", "RegularizerLike"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any
 
-from unilayers import ops
+import numpy as np
+
+from unilayers import initializers, ops
 from unilayers.config import floatx
-from unilayers.errors import UnilayersError
+from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.hints import PositiveInt
 from unilayers.initializers import InitializerLike
@@ -109,6 +113,7 @@ class Dense(Affine):
         bias_initializer: Initial values of the bias.
         kernel_regularizer: Penalty on the kernel.
         bias_regularizer: Penalty on the bias.
+        activity_regularizer: Penalty on the output.
 
     Raises:
         ShapeError: if x has fewer than two axes, or another last size than at the first call.
@@ -126,6 +131,7 @@ class Dense(Affine):
     bias_initializer: InitializerLike = "zeros"
     kernel_regularizer: RegularizerLike = None
     bias_regularizer: RegularizerLike = None
+    activity_regularizer: RegularizerLike = None
 
     def check_input(self, x: Any) -> None:
         self.require_ndim(x, at_least=2)
@@ -136,6 +142,135 @@ class Dense(Affine):
     def call(self, x: Any) -> Any:
         self.require_size(x, -1, self.kernel.shape[0])
         return self.activate(self.add_bias(ops.matmul(x, self.kernel)))
+
+
+EQUATION = re.compile(r"(\.\.\.|)([a-zA-Z]+)(\.\.\.|),([a-zA-Z]+)->(\.\.\.|)([a-zA-Z]+)(\.\.\.|)")
+
+
+class EinsumDense(Affine):
+    """A dense layer over any axes: ``activation(einsum(equation, x, kernel) + bias)``.
+
+    In the equation, letters name the axes of x, of the kernel, and of the output: "abc,cd->abd" is ``Dense`` for
+    samples of two axes, and "abc,cde->abde" gives each place a matrix. ``...`` at the same end of x and the output
+    stands for any axes that stay.
+
+    Shapes: as the equation says; the kernel's sizes follow from x and ``output_shape``; the bias has the sizes of
+    ``bias_axes``, and 1 on the axes between and after them.
+
+    Args:
+        equation: ``x,kernel->output``.
+        output_shape: Sizes of the output without the batch, or without what ``...`` stands for; None for those that
+            x has.
+        activation: A name, a function or a layer; None is linear.
+        bias_axes: Letters of the output's axes that the bias has; None for no bias.
+        kernel_initializer: Initial values of the kernel; its fans are the sizes that are summed over, and the others.
+        bias_initializer: Initial values of the bias.
+        kernel_regularizer: Penalty on the kernel.
+        bias_regularizer: Penalty on the bias.
+        activity_regularizer: Penalty on the output.
+
+    Raises:
+        UnilayersError: if the equation or ``bias_axes`` cannot be read.
+        ShapeError: if x or ``output_shape`` does not fit the equation.
+
+    Example:
+        >>> import numpy as np
+        >>> EinsumDense("abc,cde->abde", (None, 4, 5), bias_axes="de")(np.ones((2, 7, 3), "float32")).shape
+        (2, 7, 4, 5)
+    """
+
+    equation: str
+    output_shape: PositiveInt | Sequence[PositiveInt | None]
+    activation: ActivationLike = None
+    bias_axes: str | None = None
+    kernel_initializer: InitializerLike = "glorot_uniform"
+    bias_initializer: InitializerLike = "zeros"
+    kernel_regularizer: RegularizerLike = None
+    bias_regularizer: RegularizerLike = None
+    _: KW_ONLY
+    activity_regularizer: RegularizerLike = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        found = EQUATION.fullmatch(self.equation.replace(" ", ""))
+        if found is None or found[1] != found[5] or found[3] != found[7] or (found[1] and found[3]):
+            raise UnilayersError(
+                "not an equation of a dense layer", where="EinsumDense.equation", expected="x,kernel->output in "
+                "letters, with ... at the same end of x and output if at all", received=repr(self.equation),
+            )  # fmt: skip
+        self._before, self._x, self._after, self._kernel, _, self._output, _ = found.groups()
+        wrong = {
+            "an axis of the kernel is in neither x nor the output": set(self._kernel) - {*self._x, *self._output},
+            "an axis of the output is in neither x nor the kernel": set(self._output) - {*self._x, *self._kernel},
+            "an axis of the bias is not in the output": set(self.bias_axes or "") - set(self._output),
+        }
+        for problem, letters in wrong.items():
+            if letters:
+                raise UnilayersError(problem, where=repr(self), received=", ".join(sorted(letters)))
+
+    @property
+    def use_bias(self) -> bool:
+        """Whether there is a bias."""
+        return self.bias_axes is not None
+
+    def check_input(self, x: Any) -> None:
+        least = len(self._x)
+        self.require_ndim(x, at_least=least, exactly=None if self._before or self._after else least)
+
+    def build(self, input_shape: Any) -> None:
+        sizes = self._sizes(input_shape)
+        unknown = [c for c in {*self._kernel, *(self.bias_axes or "")} if sizes.get(c) is None]
+        if unknown:
+            raise ShapeError(
+                "the weights need a size that is not known",
+                expected=f"a number for {', '.join(sorted(unknown))}",
+                received=f"x {tuple(input_shape)}, output_shape {self.output_shape}",
+            )
+        summed = [i for i, c in enumerate(self._kernel) if c not in self._output]
+        self.kernel = self.add_weight(
+            [sizes[c] for c in self._kernel],
+            _fanned(initializers.get(self.kernel_initializer, where="initializer of 'kernel'"), summed),
+            regularizer=self.kernel_regularizer,
+            name="kernel",
+        )
+        letters = self.bias_axes or ""
+        first = min((self._output.index(c) for c in letters), default=0)
+        hidden = len(input_shape) - len(self._x) if self._after else 0
+        self.create_bias((*(sizes[c] if c in letters else 1 for c in self._output[first:]), *(1,) * hidden))
+
+    def _sizes(self, input_shape: Sequence[int | None]) -> dict[str, Any]:
+        """The size of each letter; None where it is not known."""
+        hidden = len(input_shape) - len(self._x)
+        sizes = dict(zip(self._x, input_shape[hidden if self._before else 0 :], strict=False))
+        given = (self.output_shape,) if isinstance(self.output_shape, int) else tuple(self.output_shape)
+        named = self._output if self._before else self._output[1:]
+        if len(given) != len(named):
+            raise ShapeError("output_shape does not fit", expected=f"a size for each of {named}", received=str(given))
+        for letter, size in zip(named, given, strict=True):
+            if size is not None and sizes.setdefault(letter, size) not in (size, None):
+                raise ShapeError(
+                    "output_shape does not fit x", expected=f"{sizes[letter]} for {letter}", received=str(size)
+                )
+            sizes[letter] = sizes.get(letter) or size
+        return sizes
+
+    def call(self, x: Any) -> Any:
+        return self.activate(self.add_bias(ops.einsum(self.equation, x, self.kernel)))
+
+
+def _fanned(initializer: Any, summed: Sequence[int]) -> Any:
+    """The initializer, for a kernel whose inputs are the ``summed`` axes and whose outputs are the others."""
+    if not isinstance(getattr(initializer, "scaling", initializer), initializers.VarianceScaling):
+        return initializer
+
+    def draw(shape: Sequence[int], dtype: str, generator: Any) -> Any:
+        others = [i for i in range(len(shape)) if i not in summed]
+        fans = [math.prod(shape[i] for i in axes) for axes in (summed, others)]
+        values = initializer(fans, dtype, generator=generator)
+        order = [*summed, *others]
+        return np.transpose(values.reshape([shape[i] for i in order]), np.argsort(order))
+
+    return draw
 
 
 class Embedding(Layer):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from string import ascii_letters
 from typing import Any, ClassVar
 
 from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.layers.base import Layer
-from unilayers.spec import public_shape
+from unilayers.spec import normalize_axis, public_shape
 
 
 class Merge(Layer, abstract=True):
@@ -44,6 +45,11 @@ def _aligned(inputs: Sequence[Any]) -> list[Any]:
         x if len(s) == axes else ops.reshape(x, (s[0], *(1,) * (axes - len(s)), *s[1:]))
         for x, s in zip(inputs, shapes, strict=True)
     ]
+
+
+def _require_two(x: Sequence[Any]) -> None:
+    if len(x) != 2:
+        raise ShapeError("needs two inputs", received=str(len(x)))
 
 
 class Add(Merge):
@@ -125,8 +131,7 @@ class Subtract(Merge):
 
     def check_input(self, x: Any) -> None:
         super().check_input(x)
-        if len(x) != 2:
-            raise ShapeError("needs two inputs", received=str(len(x)))
+        _require_two(x)
 
 
 class Concatenate(Merge):
@@ -158,6 +163,52 @@ class Concatenate(Merge):
         return ops.concat(inputs, self.axis)
 
 
+class Dot(Merge):
+    """The sums of the products of two inputs along an axis of each, sample by sample.
+
+    Shapes: x ``(batch, ...)`` and y ``(batch, ...)`` -> ``(batch, *rest of x, *rest of y)``, the axes that are summed
+    left out; ``(batch, 1)`` if nothing else is left.
+
+    Args:
+        axes: The axis of both, or one each; the batch is axis 0 and stays.
+        normalize: Whether to bring vectors along the axes to length 1 first: the result is then their cosine.
+
+    Raises:
+        ShapeError: if there are not two inputs, or the sizes along the axes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> Dot(axes=1)([np.float32([[1, 2], [3, 4]]), np.float32([[10, 20], [30, 40]])])
+        array([[ 50.],
+               [250.]], dtype=float32)
+    """
+
+    axes: int | tuple[int, int]
+    normalize: bool = False
+
+    def check_input(self, x: Any) -> None:
+        super().check_input(x)
+        _require_two(x)
+        for axis, value in zip(self._axes(x), x, strict=True):
+            if axis == 0:
+                raise ShapeError("the batch cannot be summed over", expected="axes from 1", received=str(self.axes))
+            self.require_ndim(value, at_least=2)
+
+    def _axes(self, inputs: Sequence[Any]) -> list[int]:
+        axes = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        return [normalize_axis(a, len(ops.shape_of(x))) for a, x in zip(axes, inputs, strict=True)]
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        axes, counts = self._axes(inputs), [len(ops.shape_of(x)) for x in inputs]
+        a, b = [ops.unit_norm(x, axis) for x, axis in zip(inputs, axes, strict=True)] if self.normalize else inputs
+        letters = iter(ascii_letters)
+        terms = [[next(letters) for _ in range(n)] for n in counts]
+        terms[1][0], terms[1][axes[1]] = terms[0][0], terms[0][axes[0]]
+        rest = [c for term, axis in zip(terms, axes, strict=True) for i, c in enumerate(term) if i not in (0, axis)]
+        y = ops.einsum(f"{''.join(terms[0])},{''.join(terms[1])}->{''.join([terms[0][0], *rest])}", a, b)
+        return y if rest else ops.expand_dims(y, 1)
+
+
 # ---- functional forms -------------------------------------------------------
 
 
@@ -179,3 +230,8 @@ average = _function(Average, "average")
 maximum = _function(Maximum, "maximum")
 minimum = _function(Minimum, "minimum")
 concatenate = _function(Concatenate, "concatenate")
+
+
+def dot(inputs: Sequence[Any], axes: int | tuple[int, int] = -1, **kwargs: Any) -> Any:
+    """``Dot(axes, ...)(inputs)``; further arguments are the layer's."""
+    return Dot(axes, **kwargs)(inputs)

@@ -1,18 +1,21 @@
-"""Normalization over the batch and over each sample."""
+"""Normalization over the batch, over each sample, and of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from unilayers import ops
-from unilayers.hints import PositiveFloat, Probability
-from unilayers.initializers import InitializerLike
+from unilayers.errors import ShapeError, UnilayersError
+from unilayers.hints import PositiveFloat, PositiveInt, Probability
+from unilayers.initializers import InitializerLike, TruncatedNormal
 from unilayers.layers.affine import RegularizerLike
 from unilayers.layers.base import Layer
+from unilayers.layers.wrapper import Wrapper
 from unilayers.spec import normalize_axes, normalize_axis
+from unilayers.variable import Variable
 
 
 class Normalization(Layer, abstract=True):
@@ -164,3 +167,166 @@ class LayerNormalization(Normalization):
         for axis, size in zip(axes, self._sizes, strict=True):
             self.require_size(x, axis, size)
         return ops.layer_norm(x, *self.gamma_and_beta(self._sizes), axes=axes, epsilon=self.epsilon)
+
+
+class GroupNormalization(Normalization):
+    """Each group of channels of each sample with mean 0 and variance 1 (divisor N), times ``gamma`` plus ``beta``.
+
+    Shapes: x ``(batch, ...)`` -> the same; gamma and beta ``(x.shape[axis],)``.
+
+    Args:
+        groups: The channels are cut into so many groups; -1: each channel is a group (instance normalization).
+        axis: The channels' axis.
+        epsilon: Added to the variance.
+        center: Whether ``beta`` is added.
+        scale: Whether to multiply by ``gamma``.
+        beta_initializer: Initial values of ``beta``.
+        gamma_initializer: Initial values of ``gamma``.
+        beta_regularizer: Penalty on ``beta``.
+        gamma_regularizer: Penalty on ``gamma``.
+
+    Raises:
+        ShapeError: if x has no such axis, another size there than at the first call, or one that is no multiple of
+            ``groups``.
+
+    Reference:
+        Wu, He, Group Normalization, 2018, arXiv 1803.08494.
+
+    Example:
+        >>> GroupNormalization(2, epsilon=1e-7)(np.array([[1.0, 3.0, 10.0, 30.0]], "float32"))
+        array([[-1.,  1., -1.,  1.]], dtype=float32)
+    """
+
+    groups: PositiveInt | Literal[-1] = 32
+    axis: int = -1
+    epsilon: PositiveFloat = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: InitializerLike = "zeros"
+    gamma_initializer: InitializerLike = "ones"
+    beta_regularizer: RegularizerLike = None
+    gamma_regularizer: RegularizerLike = None
+
+    def build(self, input_shape: Any) -> None:
+        self._size = self.known_size(input_shape, self.axis)
+        self._groups = self._size if self.groups == -1 else self.groups
+        if self._size % self._groups:
+            raise ShapeError(
+                "the channels cannot be cut into groups",
+                expected=f"a multiple of groups={self.groups}",
+                received=f"{self._size} channels in {tuple(input_shape)}",
+            )
+        self.add_gamma_and_beta((self._size,))
+
+    def call(self, x: Any) -> Any:
+        self.require_size(x, self.axis, self._size)
+        gamma, beta = self.gamma_and_beta((self._size,))
+        return ops.group_norm(x, gamma, beta, groups=self._groups, axis=self.axis, epsilon=self.epsilon)
+
+
+class RMSNormalization(Layer):
+    """Each sample with a mean square of 1 over some axes, times the learned ``scale``.
+
+    Shapes: x any shape -> the same; scale has the sizes of x along ``axis``.
+
+    Args:
+        axis: The axis or axes to take the mean over.
+        epsilon: Added to the mean square.
+
+    Raises:
+        ShapeError: if x has no such axis, or another size there than at the first call.
+
+    Reference:
+        Zhang, Sennrich, Root Mean Square Layer Normalization, 2019, arXiv 1910.07467.
+
+    Example:
+        >>> RMSNormalization()(np.array([[3.0, -3.0]], "float32")).round(3)
+        array([[ 1., -1.]], dtype=float32)
+    """
+
+    axis: int | Sequence[int] = -1
+    epsilon: PositiveFloat = 1e-6
+
+    def build(self, input_shape: Any) -> None:
+        axes = normalize_axes(self.axis, len(input_shape))
+        self.scale = self.add_weight([self.known_size(input_shape, a) for a in axes], "ones", name="scale")
+
+    def call(self, x: Any) -> Any:
+        axes = normalize_axes(self.axis, len(ops.shape_of(x)))
+        for axis, size in zip(axes, self.scale.shape, strict=True):
+            self.require_size(x, axis, size)
+        return ops.rms_norm(x, self.scale, axes=axes, epsilon=self.epsilon)
+
+
+class UnitNormalization(Layer):
+    """Each sample with a Euclidean length of 1 along some axes; zeros stay zeros.
+
+    Args:
+        axis: The axis or axes along which the length is taken.
+
+    Example:
+        >>> UnitNormalization()(np.array([[3.0, 4.0]], "float32"))
+        array([[0.6, 0.8]], dtype=float32)
+    """
+
+    axis: int | Sequence[int] = -1
+
+    def call(self, x: Any) -> Any:
+        return ops.unit_norm(x, normalize_axes(self.axis, len(ops.shape_of(x))))
+
+
+class SpectralNormalization(Wrapper):
+    """Divides the kernel of a layer by its largest singular value, at each call in training.
+
+    The kernel counts as a matrix of one column per output channel. The value is found by power iteration, which goes on
+    from call to call; the gradient is that of the layer with the divided kernel. A kernel of zeros stays.
+
+    Shapes: as the layer has them; ``vector_u`` ``(1, kernel.shape[-1])``.
+
+    Args:
+        layer: A layer with a ``kernel``, or an ``Embedding``.
+        power_iterations: Steps of the iteration per call.
+
+    Raises:
+        UnilayersError: if the layer has no kernel.
+
+    Reference:
+        Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018, arXiv 1802.05957.
+
+    Example:
+        >>> from unilayers.layers import Dense
+        >>> layer = SpectralNormalization(Dense(3), power_iterations=30)
+        >>> _ = layer(np.ones((1, 4), "float32"), training=True)
+        >>> round(float(np.linalg.norm(layer.layer.kernel.numpy(), 2)), 4)
+        1.0
+    """
+
+    power_iterations: PositiveInt = 1
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
+        if not isinstance(self.kernel, Variable):
+            raise UnilayersError("needs a layer with a kernel or embeddings")
+        shape = (1, self.kernel.shape[-1])
+        self.vector_u = self.add_weight(shape, TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training:
+            kernel = ops.stop_gradient(self.kernel)
+            u, divided = self._divided(kernel, ops.identity(self.vector_u))
+            self.vector_u.assign(u)
+            # The value is the divided kernel; for gradients, the weight itself.
+            self.kernel.assign(ops.add(self.kernel, ops.subtract(divided, kernel)))
+        return self.layer(x)  # type: ignore[operator]
+
+    def _divided(self, kernel: Any, u: Any) -> tuple[Any, Any]:
+        """The next u, and the kernel over its largest singular value."""
+        matrix = ops.reshape(kernel, (-1, ops.shape_of(kernel)[-1]))
+        empty = ops.logical_not(ops.any(ops.not_equal(matrix, 0.0)))
+        found = u
+        for _ in range(self.power_iterations):
+            v = ops.unit_norm(ops.matmul(found, ops.matrix_transpose(matrix)))
+            found = ops.unit_norm(ops.matmul(v, matrix))
+        largest = ops.sum(ops.multiply(ops.matmul(v, matrix), found))
+        return ops.where(empty, u, found), ops.divide(kernel, ops.where(empty, 1.0, largest))

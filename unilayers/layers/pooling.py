@@ -120,6 +120,97 @@ class AveragePooling3D(_Average, aliases=("AvgPool3D",)):
     rank = 3
 
 
+# ---- over a given number of windows -----------------------------------------
+
+
+class AdaptivePooling(Spatial, abstract=True):
+    """Base of the poolings to a given size: of n elements, window i of k reaches from ``floor(i n / k)`` to
+    ``ceil((i + 1) n / k)``.
+
+    Shapes: x ``(batch, *spatial, channels)`` -> ``(batch, *output_size, channels)``; with "channels_first" the
+    channels follow the batch.
+
+    Args:
+        output_size: How many windows: one int, or one per spatial axis.
+        data_format: "channels_last" (also None) or "channels_first".
+
+    Raises:
+        ShapeError: if x has the wrong number of axes, or a spatial size that is not known.
+    """
+
+    pool: ClassVar[Callable[..., Any]]
+
+    output_size: Sizes
+    data_format: DataFormat = None
+
+    def __post_init__(self) -> None:
+        self.check_sizes("output_size")
+
+    def compute(self, x: Any) -> Any:
+        return type(self).pool(x, self.output_size)
+
+
+class _AdaptiveMax(AdaptivePooling):
+    """The largest element of each window."""
+
+    pool = ops.adaptive_max_pool
+
+
+class _AdaptiveAverage(AdaptivePooling):
+    """The mean of each window."""
+
+    pool = ops.adaptive_avg_pool
+
+
+class AdaptiveMaxPooling1D(_AdaptiveMax):
+    """The maximum over so many windows of one spatial axis. Arguments, shapes and errors as of ``AdaptivePooling``.
+
+    Example:
+        >>> import numpy as np
+        >>> AdaptiveMaxPooling1D(2)(np.array([1.0, 3.0, 2.0, 5.0, 4.0]).reshape(1, 5, 1)).ravel()
+        array([3., 5.], dtype=float32)
+    """
+
+    rank = 1
+
+
+class AdaptiveMaxPooling2D(_AdaptiveMax):
+    """The maximum over so many windows of two spatial axes. Arguments, shapes and errors as of ``AdaptivePooling``."""
+
+    rank = 2
+
+
+class AdaptiveMaxPooling3D(_AdaptiveMax):
+    """The maximum over so many windows of three spatial axes. Arguments, shapes and errors as of
+    ``AdaptivePooling``."""
+
+    rank = 3
+
+
+class AdaptiveAveragePooling1D(_AdaptiveAverage):
+    """The mean over so many windows of one spatial axis. Arguments, shapes and errors as of ``AdaptivePooling``."""
+
+    rank = 1
+
+
+class AdaptiveAveragePooling2D(_AdaptiveAverage):
+    """The mean over so many windows of two spatial axes. Arguments, shapes and errors as of ``AdaptivePooling``.
+
+    Example:
+        >>> import numpy as np
+        >>> AdaptiveAveragePooling2D((2, 3))(np.ones((2, 8, 7, 4), "float32")).shape
+        (2, 2, 3, 4)
+    """
+
+    rank = 2
+
+
+class AdaptiveAveragePooling3D(_AdaptiveAverage):
+    """The mean over so many windows of three spatial axes. Arguments, shapes and errors as of ``AdaptivePooling``."""
+
+    rank = 3
+
+
 # ---- over everything --------------------------------------------------------
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from unilayers import ops
-from unilayers.errors import UnilayersError
-from unilayers.hints import NonNegativeInt, PositiveInt
+from unilayers.errors import ShapeError, UnilayersError
+from unilayers.hints import PositiveInt
 from unilayers.layers.base import Layer
-from unilayers.layers.spatial import DataFormat, Spatial, per_axis
+from unilayers.layers.spatial import DataFormat, Sides, Sizes, Spatial, per_axis, sides
 
 # ---- shapes -----------------------------------------------------------------
 
@@ -100,7 +100,31 @@ class Permute(Layer):
         return ops.permute_dims(x, (0, *self.dims))
 
 
-# ---- padding ----------------------------------------------------------------
+class RepeatVector(Layer):
+    """A vector again and again, as many steps in time.
+
+    Shapes: x ``(batch, features)`` -> ``(batch, n, features)``.
+
+    Args:
+        n: How many times.
+
+    Example:
+        >>> import numpy as np
+        >>> RepeatVector(3)(np.array([[1.0, 2.0]], "float32")).shape
+        (1, 3, 2)
+    """
+
+    n: PositiveInt
+
+    def check_input(self, x: Any) -> None:
+        self.require_ndim(x, exactly=2)
+
+    def call(self, x: Any) -> Any:
+        batch, features = ops.shape_of(x)
+        return ops.broadcast_to(ops.expand_dims(x, 1), (batch, self.n, features))
+
+
+# ---- padding and cropping -----------------------------------------------------
 
 
 class ZeroPadding(Spatial, abstract=True):
@@ -115,21 +139,14 @@ class ZeroPadding(Spatial, abstract=True):
         data_format: "channels_last" (also None) or "channels_first".
     """
 
-    padding: NonNegativeInt | Sequence[NonNegativeInt | tuple[NonNegativeInt, NonNegativeInt]] = 1
+    padding: Sides = 1
     data_format: DataFormat = None
 
     def __post_init__(self) -> None:
-        sides = 2 if self.rank == 1 else self.rank
-        if isinstance(self.padding, Sequence) and len(self.padding) != sides:
-            raise UnilayersError(
-                "a value that does not fit", where=f"{type(self).__name__}.padding",
-                expected=f"an int or {sides} entries", received=repr(self.padding),
-            )  # fmt: skip
+        self.check_sides("padding")
 
     def compute(self, x: Any) -> Any:
-        sides: Sequence[Any] = [self.padding] if self.rank == 1 else per_axis(self.padding, self.rank)  # type: ignore[arg-type]
-        pairs = [tuple(s) if isinstance(s, Sequence) else (s, s) for s in sides]
-        return ops.pad(x, [(0, 0), *pairs, (0, 0)])
+        return ops.pad(x, [(0, 0), *sides(self.padding, self.rank), (0, 0)])
 
 
 class ZeroPadding1D(ZeroPadding):
@@ -160,3 +177,135 @@ class ZeroPadding3D(ZeroPadding):
     """Zeros around three spatial axes. Arguments and shapes as of ``ZeroPadding``."""
 
     rank = 3
+
+
+class Cropping(Spatial, abstract=True):
+    """Base of the croppings: cuts elements from both ends of each spatial axis.
+
+    Shapes: x ``(batch, *spatial, channels)`` -> ``(batch, *smaller, channels)``; with "channels_first" the channels
+    follow the batch.
+
+    Args:
+        cropping: How many: one int for all sides, or per spatial axis an int or a pair (before, after). For one
+            spatial axis: an int or a pair.
+        data_format: "channels_last" (also None) or "channels_first"; not for one spatial axis.
+
+    Raises:
+        ShapeError: if nothing is left.
+    """
+
+    cropping: Sides = 1
+
+    def __post_init__(self) -> None:
+        self.check_sides("cropping")
+
+    def compute(self, x: Any) -> Any:
+        start, stop = [0] * len(ops.shape_of(x)), list(ops.shape_of(x))
+        for axis, (before, after) in enumerate(sides(self.cropping, self.rank), 1):
+            size = stop[axis]
+            if isinstance(size, int) and before + after >= size:
+                raise ShapeError(
+                    "nothing is left",
+                    expected=f"more than {before + after} elements on spatial axis {axis - 1}",
+                    received=str(size),
+                )
+            start[axis], stop[axis] = before, size - after
+        return ops.slice_(x, start=start, stop=stop, step=[1] * len(start))
+
+
+class Cropping1D(Cropping):
+    """Cuts both ends of one spatial axis. Arguments, shapes and errors as of ``Cropping``.
+
+    Example:
+        >>> import numpy as np
+        >>> Cropping1D((2, 0))(np.arange(4.0).reshape(1, 4, 1)).ravel()
+        array([2., 3.], dtype=float32)
+    """
+
+    rank = 1
+    channels_first = False
+
+
+class Cropping2D(Cropping):
+    """Cuts a border from two spatial axes. Arguments, shapes and errors as of ``Cropping``.
+
+    Example:
+        >>> import numpy as np
+        >>> Cropping2D(((0, 1), (2, 2)))(np.ones((1, 5, 8, 3), "float32")).shape
+        (1, 4, 4, 3)
+    """
+
+    rank = 2
+    cropping: Sides = 0
+    data_format: DataFormat = None
+
+
+class Cropping3D(Cropping):
+    """Cuts a border from three spatial axes. Arguments, shapes and errors as of ``Cropping``."""
+
+    rank = 3
+    data_format: DataFormat = None
+
+
+# ---- upsampling -----------------------------------------------------------------
+
+
+class UpSampling(Spatial, abstract=True):
+    """Base of the upsamplings: each element again and again along each spatial axis.
+
+    Shapes: x ``(batch, *spatial, channels)`` -> ``(batch, *(spatial * size), channels)``; with "channels_first" the
+    channels follow the batch.
+
+    Args:
+        size: How many times: one int, or one per spatial axis.
+        data_format: "channels_last" (also None) or "channels_first"; not for one spatial axis.
+    """
+
+    size: Sizes = 2
+
+    def __post_init__(self) -> None:
+        self.check_sizes("size")
+
+    def compute(self, x: Any) -> Any:
+        return ops.upsample(x, per_axis(self.size, self.rank))
+
+
+class UpSampling1D(UpSampling):
+    """Each element of one spatial axis again and again. Arguments and shapes as of ``UpSampling``.
+
+    Example:
+        >>> import numpy as np
+        >>> UpSampling1D()(np.array([1.0, 2.0]).reshape(1, 2, 1)).ravel()
+        array([1., 1., 2., 2.], dtype=float32)
+    """
+
+    rank = 1
+    channels_first = False
+
+
+class UpSampling2D(UpSampling):
+    """Larger images. Arguments and shapes as of ``UpSampling``.
+
+    Args:
+        interpolation: "nearest" repeats each element; "bilinear" draws straight lines between the centres of
+            neighbours, and goes on evenly beyond the outermost.
+
+    Example:
+        >>> import numpy as np
+        >>> UpSampling2D((1, 2), interpolation="bilinear")(np.array([0.0, 4.0]).reshape(1, 1, 2, 1)).ravel()
+        array([0., 1., 3., 4.], dtype=float32)
+    """
+
+    rank = 2
+    data_format: DataFormat = None
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+
+    def compute(self, x: Any) -> Any:
+        return ops.upsample(x, per_axis(self.size, self.rank), linear=self.interpolation == "bilinear")
+
+
+class UpSampling3D(UpSampling):
+    """Larger volumes. Arguments and shapes as of ``UpSampling``."""
+
+    rank = 3
+    data_format: DataFormat = None

@@ -471,7 +471,8 @@ def depthwise_conv(
         >>> ops.depthwise_conv(np.ones((1, 4, 2)), np.array([[[1.0, 2.0], [3.0, 4.0]]]))[0, 0]
         array([1., 2., 3., 4.])
     """
-    *window, channels, multiplier = shape_of(kernel)
+    sizes: Any = shape_of(kernel)
+    *window, channels, multiplier = sizes
     kernel = ops.reshape(kernel, (*window, 1, channels * multiplier))
     return ops.conv(x, kernel, strides, padding, dilation, groups=channels)
 

@@ -10,7 +10,7 @@ import numpy as np
 from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.graph import Sample
-from unilayers.ops.define import primitive, shape_of
+from unilayers.ops.define import composite, primitive, shape_of
 from unilayers.spec import Dim, DimLike, Shape, Spec, broadcast_shapes, normalize_axes, normalize_axis
 
 
@@ -211,7 +211,7 @@ def slice_(x: Any, *, start: Any, stop: Any, step: Any) -> Any:
 def slice_axis(x: Any, axis: int, start: DimLike, stop: DimLike, step: int = 1) -> Any:
     """x[start:stop:step] along one axis."""
     shape = shape_of(x)
-    ends = {axis: (start, stop, step)}
+    ends = {normalize_axis(axis, len(shape)): (start, stop, step)}
     picks = [ends.get(a, (0, d, 1)) for a, d in enumerate(shape)]
     return slice_(x, start=[p[0] for p in picks], stop=[p[1] for p in picks], step=[p[2] for p in picks])
 
@@ -296,6 +296,61 @@ def tile(x: Any, repeats: Sequence[int]) -> Any:
     for axis, n in enumerate(repeats):
         x = concat([x] * n, axis) if n > 1 else x
     return x
+
+
+def _stretched(x: Any, axis: int, factor: int) -> Any:
+    """x ``factor`` times as long: values on the straight lines between the centres of neighbours."""
+    size = shape_of(x)[axis]
+    before = concat([slice_axis(x, axis, 0, 1), slice_axis(x, axis, 0, size - 1)], axis)
+    after = concat([slice_axis(x, axis, 1, size), slice_axis(x, axis, size - 1, size)], axis)
+    phases = []
+    for i in range(factor):
+        offset = (i + 0.5) / factor - 0.5  # from the centre of the element it falls into
+        share, neighbour = abs(offset), before if offset < 0 else after
+        phases.append(x if offset == 0 else x * (1.0 - share) + neighbour * share)
+    return reshape(stack(phases, axis + 1), (*shape_of(x)[:axis], size * factor, *shape_of(x)[axis + 1 :]))
+
+
+def _upsample_reference(x: np.ndarray, factors: Sequence[int], linear: bool) -> np.ndarray:
+    for axis, factor in enumerate(factors, 1):
+        centres = (np.arange(x.shape[axis] * factor) + 0.5) / factor - 0.5
+        lines = np.moveaxis(x, axis, -1)
+        drawn = [np.interp(centres, np.arange(x.shape[axis]), lines[at]) for at in np.ndindex(lines.shape[:-1])]
+        straight = np.moveaxis(np.reshape(drawn, (*lines.shape[:-1], len(centres))), -1, axis)
+        x = straight if linear else np.repeat(x, factor, axis)
+    return x
+
+
+@composite(
+    reference=_upsample_reference,
+    samples=lambda rng: [
+        *_one(rng, (2, 3, 2, 2), {"factors": (2, 3), "linear": True}, {"factors": (3, 1), "linear": False}),
+        *_one(rng, (1, 1, 2), {"factors": (4,), "linear": True}),
+    ],
+)  # fmt: skip
+def upsample_(x: Any, *, factors: tuple[int, ...], linear: bool) -> Any:
+    """x ``(batch, *spatial, channels)`` with each spatial axis longer by a factor: repeated, or interpolated."""
+    for axis, factor in enumerate(factors, 1):
+        if factor > 1:
+            x = _stretched(x, axis, factor) if linear else repeat(x, factor, axis)
+    return x
+
+
+def upsample(x: Any, factors: Sequence[int], linear: bool = False) -> Any:
+    """x with each spatial axis longer by a factor.
+
+    Args:
+        x: ``(batch, *spatial, channels)``.
+        factors: One per spatial axis.
+        linear: Whether the new elements lie on straight lines between the centres of neighbours (and beyond the
+            outermost are as these), not just repeat the nearest.
+
+    Example:
+        >>> x = np.array([0.0, 4.0]).reshape(1, 2, 1)
+        >>> upsample(x, [2]).ravel(), upsample(x, [2], linear=True).ravel()
+        (array([0., 0., 4., 4.]), array([0., 1., 3., 4.]))
+    """
+    return upsample_(x, factors=tuple(int(f) for f in factors), linear=bool(linear))
 
 
 def getitem(x: Any, key: Any) -> Any:

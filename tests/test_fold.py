@@ -436,11 +436,16 @@ def test_layers_with_a_state(layer: Any) -> None:
 def test_a_variable_is_read_when_it_is_used() -> None:
     count = Variable(0.0, (), "float64", False)
 
-    def numbered(x: Any) -> Any:
-        count.assign_add(1.0)
+    @ul.function
+    def counted(x: Any) -> Any:
         return count * x
 
-    assert [float(y) for y in ul.fold(numbered, [1.0, 1.0, 10.0])] == [1.0, 2.0, 30.0]
+    def numbered(x: Any) -> Any:
+        count.assign_add(1.0)
+        return count * x, counted(ops.square(x))
+
+    found = ul.fold(numbered, [1.0, 1.0, 10.0])
+    assert [[float(y) for y in pair] for pair in found] == [[1.0, 1.0], [2.0, 2.0], [30.0, 300.0]]
     assert float(count) == 3.0
 
 
@@ -517,14 +522,20 @@ def test_a_cell_that_uses_a_value_around_it() -> None:
         share = ul.function(lambda x: x / total)
         return [share(x) for x in xs]
 
-    found = ul.fold(scaled, [np.array([1.0, 3.0]), np.array([2.0, 2.0])])
-    assert [[float(y) for y in ys] for ys in found] == [[0.25, 0.75], [0.5, 0.5]]
-
     class Plus(layers.Layer):
         def call(self, x: Any) -> Any:
             return x + self.offset
 
     layer = Plus()
+
+    def moved(x: Any) -> Any:
+        layer.offset = ops.exp(x)
+        return layer(x)
+
+    found = ul.fold(scaled, [np.array([1.0, 3.0]), np.array([2.0, 2.0])])
+    assert [[float(y) for y in ys] for ys in found] == [[0.25, 0.75], [0.5, 0.5]]
+    x = np.arange(2.0, dtype="float32")
+    assert_close(ul.fold(moved, list(x), stack=True), np.exp(x) + x, rtol=1e-6, atol=0, what="moved")
 
     def shifted(x: Any, offset: Any) -> Any:
         layer.offset = offset * 2.0

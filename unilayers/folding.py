@@ -307,7 +307,8 @@ class Recorder:
     def _parts(self, call: Lazy) -> tuple[Lazy, ...]:
         """The results of a call that has several: each a call that picks one."""
         # At the depth of the call itself: their signatures were made after its own, and run after it.
-        parts = tuple([Lazy(self, s, (call,), call.depth) for s in call.signature.parts])
+        whole = (call,)
+        parts = tuple([Lazy(self, s, whole, call.depth) for s in call.signature.parts])
         self._pending += parts
         return parts
 

@@ -338,6 +338,13 @@ class Optimizer(Configurable, family="optimizer"):
             if v in self._index:
                 v.assign(self._averages[self._index[v]].numpy())
 
+    def swap_averages(self) -> None:
+        """Exchange the weights and their averages."""
+        for v, average in zip(self._index, self._averages, strict=True) if self._averages else ():
+            now, mean = v.numpy(), average.numpy()
+            v.assign(mean)
+            average.assign(now)
+
     def scale_loss(self, loss: Any) -> Any:
         """The loss to be differentiated: times ``loss_scale_factor``, if there is one."""
         return ops.multiply(loss, self.loss_scale_factor) if self.loss_scale_factor else loss

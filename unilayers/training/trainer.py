@@ -41,6 +41,7 @@ class Trainer:
     def _init_training(self) -> None:
         self.optimizer: Any = None
         self.stop_training = False
+        self.start_epoch = 0
         self.history: History | None = None
         self.position = Position()
         self._objectives = Objectives()
@@ -239,10 +240,10 @@ class Trainer:
         hooks = CallbackList(
             [self.history, *(callbacks or ()), *bar], self, {"epochs": epochs, "steps": math.ceil(count / batch_size)}
         )
-        self.stop_training = False
+        self.stop_training, self.start_epoch = False, initial_epoch
         hooks.call("on_train_begin", {})
         logs: dict[str, Any] = {}
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(self.start_epoch, epochs):  # a callback may have set it
             hooks.call("on_epoch_begin", epoch, {})
             self._train_epoch(program, data, (engine, where), batch_size, shuffle, hooks)
             self.position.epoch += 1

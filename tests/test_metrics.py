@@ -22,7 +22,7 @@ from unilayers.registry import parameters, resolve, serialize, snake_case
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
 
-CLASSES = [cls for cls in Metric.registry if cls.__module__ == metrics.__name__]
+CLASSES = [cls for cls in Metric.registry if cls.__module__.startswith(metrics.__name__)]
 RNG = np.random.default_rng(8)
 K, T = 6, 3
 Batch = tuple[np.ndarray, ...]
@@ -56,6 +56,7 @@ class Case:
     cls: type[Metric]
     draws: tuple[tuple[Draw, tuple[int, ...]], ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
+    weighted: tuple[tuple[int, ...], ...] | None = None  # shapes of a sample's weights; those of all metrics if None
 
     def ours(self, **more: Any) -> Metric:
         return self.cls(**self.kwargs, **more)
@@ -69,7 +70,7 @@ class Case:
     def weights(self) -> list[Draw]:
         """Weights per sample; the same with a last axis; per position where there are several."""
         rank = max(len(shape) for _, shape in self.draws)
-        shapes = {(): (), (1,): (1,)} if rank < 2 else {(): (), (T,): (T,)}
+        shapes = self.weighted or ([(), (1,)] if rank < 2 else [(), (T,)])
         return [lambda n, s=s: RNG.uniform(0, 2, (n, *s)) for s in shapes]
 
     def __str__(self) -> str:
@@ -77,8 +78,40 @@ class Case:
         return f"{self.cls.__name__}({settings}){[shape for _, shape in self.draws]}".replace(" ", "")
 
 
-def pair(cls: type[Metric], true: Draw, pred: Draw, *shapes: tuple[int, ...], **kwargs: Any) -> Case:
-    return Case(cls, ((true, shapes[0]), (pred, shapes[-1])), kwargs)
+def pair(
+    cls: type[Metric], true: Draw, pred: Draw, *shapes: tuple[int, ...], weighted: Any = None, **kwargs: Any
+) -> Case:
+    return Case(cls, ((true, shapes[0]), (pred, shapes[-1])), kwargs, weighted)
+
+
+def tenths(*shape: int) -> np.ndarray:
+    """Predictions that hit thresholds exactly, and leave 0 to 1."""
+    return RNG.integers(-1, 12, shape) / 10
+
+
+def rows(*shape: int) -> np.ndarray:
+    """A prediction for each class, with ties."""
+    return RNG.integers(0, 4, shape) / 4
+
+
+def sorted_ids(*shape: int) -> np.ndarray:
+    return RNG.permuted(np.broadcast_to(np.arange(K), shape), axis=-1).astype("int32")
+
+
+def beyond(*shape: int) -> np.ndarray:
+    """Class numbers, and numbers that are none."""
+    return RNG.integers(-2, 6, shape).astype("int32")
+
+
+COUNTS = [metrics.TruePositives, metrics.TrueNegatives, metrics.FalsePositives, metrics.FalseNegatives]
+SHARES = [metrics.Precision, metrics.Recall]
+BEST = {
+    metrics.SensitivityAtSpecificity: "specificity",
+    metrics.SpecificityAtSensitivity: "sensitivity",
+    metrics.PrecisionAtRecall: "recall",
+    metrics.RecallAtPrecision: "precision",
+}
+PER_SAMPLE = ((),)
 
 
 CASES = [
@@ -117,9 +150,97 @@ CASES = [
         for logits, pred in ((False, uniform), (True, normal))
     ),
     pair(metrics.SparseCategoricalCrossentropy, numbers, normal, (T,), (K, T), from_logits=True, axis=1),
+    pair(
+        metrics.SparseTopKCategoricalAccuracy, numbers, sorted_ids, (), (K,), k=2, from_sorted_ids=True,
+        weighted=PER_SAMPLE,
+    ),
+    *(
+        pair(cls, bits, tenths, shape, thresholds=thresholds, weighted=((), shape))
+        for cls in (*COUNTS, *SHARES)
+        for shape in ((), (4,))
+        for thresholds in (None, 0.3, [0.8, 0.2, 0.5], [0.0, 0.25, 0.5, 0.75, 1.0])
+    ),
+    *(pair(cls, bits, uniform, (1,)) for cls in (*COUNTS, *SHARES)),
+    *(
+        pair(cls, bits, uniform, (K,), weighted=PER_SAMPLE, **kwargs)
+        for cls in SHARES
+        for kwargs in ({"top_k": 2}, {"class_id": 1}, {"top_k": 3, "class_id": 4, "thresholds": 0.6}, {"top_k": 9 - K})
+    ),
+    pair(metrics.Recall, bits, uniform, (T, K), top_k=2, class_id=3, weighted=((T,),)),
+    *(
+        pair(cls, bits, pred, shape, weighted=((), shape), **{at: value}, num_thresholds=number)
+        for cls, at in BEST.items()
+        for value, number, shape, pred in (
+            (0.5, 200, (), uniform), (0.7, 11, (4,), tenths), (0.3, 1, (), uniform), (0.0, 2, (), tenths)
+        )
+    ),
+    *(pair(cls, bits, uniform, (K,), weighted=PER_SAMPLE, **{at: 0.4}, class_id=2) for cls, at in BEST.items()),
+    *(
+        pair(metrics.AUC, bits, pred, shape, weighted=((), shape), curve=curve, summation_method=method, **kwargs)
+        for curve in ("ROC", "PR", "PRGAIN")
+        for method in ("interpolation", "minoring", "majoring")
+        for pred, shape, kwargs in (
+            (uniform, (), {}),
+            (tenths, (1,), {"num_thresholds": 11}),
+            (tenths, (4,), {"thresholds": [0.9, 0.1, 0.35]}),
+            (tenths, (4,), {"num_thresholds": 6, "multi_label": True}),
+        )
+    ),
+    pair(metrics.AUC, bits, tenths, (4,), thresholds=[0.25, 0.5, 0.75], label_weights=[1.0, 0.0, 2.0, 0.5]),
+    pair(metrics.AUC, bits, normal, (4,), from_logits=True, curve="pr", num_thresholds=2),
+    *(
+        pair(
+            metrics.AUC, bits, uniform, (3,), curve=curve, thresholds=thresholds,
+            multi_label=True, num_labels=3, label_weights=[1.0, 0.0, 2.0],
+        )
+        for curve in ("ROC", "PR")
+        for thresholds in (None, [0.4, 0.5, 0.95])
+    ),
+    *(
+        pair(cls, bits, pred, (K,), average=average, threshold=threshold, weighted=PER_SAMPLE, **kwargs)
+        for cls, kwargs in ((metrics.F1Score, {}), (metrics.FBetaScore, {"beta": 0.5}))
+        for average in (None, "micro", "macro", "weighted")
+        for pred, threshold in ((rows, None), (uniform, 0.4), (tenths, 1.0))
+    ),
+    *(
+        pair(cls, bits, uniform, shape, **kwargs, weighted=(shape,))
+        for cls, kwargs in ((metrics.BinaryIoU, {}), (metrics.BinaryIoU, {"target_class_ids": [1], "threshold": 0.3}))
+        for shape in ((), (T,))
+    ),
+    *(
+        pair(cls, numbers, numbers, shape, num_classes=K, weighted=(shape,), **kwargs)
+        for cls, kwargs in (
+            (metrics.IoU, {"target_class_ids": [0, 2]}),
+            (metrics.IoU, {"target_class_ids": [1], "ignore_class": 2}),
+            (metrics.MeanIoU, {}),
+            (metrics.MeanIoU, {"ignore_class": 0}),
+        )
+        for shape in ((), (T,), (T, 2))
+    ),
+    pair(metrics.MeanIoU, beyond, beyond, (), num_classes=4, weighted=PER_SAMPLE),
+    pair(
+        metrics.IoU, numbers, normal, (T,), (T, K), num_classes=K, target_class_ids=[1, 5], sparse_y_pred=False,
+        weighted=((T,),),
+    ),
+    *(
+        pair(cls, one_hot, pred, (T, K), shape, num_classes=K, sparse_y_pred=sparse, weighted=((T,),), **kwargs)
+        for cls, kwargs in ((metrics.OneHotIoU, {"target_class_ids": [0, 3]}), (metrics.OneHotMeanIoU, {}))
+        for pred, shape, sparse in ((normal, (T, K), False), (numbers, (T,), True))
+    ),
+    *(
+        pair(cls, normal, normal, (4,), (4,), **kwargs)
+        for cls in (metrics.PearsonCorrelation, metrics.ConcordanceCorrelation)
+        for kwargs in ({}, {"axis": -1})
+    ),
+    *(
+        pair(metrics.R2Score, normal, normal, (3,), class_aggregation=how, num_regressors=p, weighted=((), (1,), (3,)))
+        for how in ("uniform_average", "variance_weighted_average", None)
+        for p in (0, 2)
+    ),
 ]  # fmt: skip
 cases = pytest.mark.parametrize("case", CASES, ids=str)
-distinct_cases = pytest.mark.parametrize("case", {(c.cls, len(c.draws[-1][1])): c for c in CASES}.values(), ids=str)
+# One of each form: what a class does depends on which arguments are given.
+DISTINCT = list({(c.cls, *(() if c.cls in (*COUNTS, *BEST) else c.kwargs)): c for c in CASES}.values())
 
 
 def result(metric: Any) -> np.ndarray:
@@ -146,39 +267,69 @@ def test_results_equal_keras(case: Case) -> None:
             theirs.update_state(*torch_like(batch), sample_weight=weights)
             expected = np.asarray(theirs.result(), "float64")
             what = f"weights {np.shape(weights)}"
-            assert_close(result(ours), expected, rtol=1e-6, atol=1e-7, what=what)
+            # Keras counts in float32, whatever the dtype; what it subtracts may leave a rounding error.
+            assert_close(result(ours), expected, rtol=2e-6, atol=1e-6, what=what)
 
 
 @cases
 def test_an_unused_metric_and_one_that_was_reset_are_zero(case: Case) -> None:
     metric = case.ours()
-    assert float(metric.result()) == 0.0
+    assert not np.any(metric.result())
     first, second, _ = case.batches()
     metric.update_state(*first)
     metric.reset_state()
-    assert float(metric.result()) == 0.0
+    assert not any(np.any(v.numpy()) for v in metric.variables)
+    if case.cls is not metrics.R2Score:  # without data there is no variance
+        assert not np.any(metric.result())
     fresh = case.ours()
     assert_close(metric(*second), fresh(*second), rtol=0, atol=0, what="after a reset")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@distinct_cases
-def test_traced_equals_eager_on_every_backend(backend: str, case: Case) -> None:
-    draw = case.weights()[0]
-    eager, traced = case.ours(), case.ours()
-    batches = [(*batch, draw(len(batch[0]))) for batch in case.batches()]
-    batches = [tuple(x.astype("float32") if x.dtype == "float64" else x for x in batch) for batch in batches]
-    step = Step(lambda *batch: traced(*batch[:-1], sample_weight=batch[-1]), batches[0], backend)
-    assert step.program.variables == traced.variables
-    for batch in batches:
-        expected = np.asarray(eager(*batch[:-1], sample_weight=batch[-1]))
-        assert_close(step(*batch), expected, rtol=2e-6, atol=2e-6, what="traced")  # a sum may cancel
-    assert_close(step.engine.get(traced.result()), expected, rtol=2e-6, atol=2e-6, what="read after the program ran")
-    traced.reset_state()
-    assert float(traced.result()) == 0.0
-    eager.reset_state()
-    expected = np.asarray(eager(*batches[1][:-1], sample_weight=batches[1][-1]))
-    assert_close(step(*batches[1]), expected, rtol=2e-6, atol=2e-6, what="traced, after a reset")
+def test_traced_equals_eager_on_every_backend(backend: str) -> None:
+    """All forms of metrics in one program."""
+    eager, traced = ([case.ours() for case in DISTINCT] for _ in range(2))
+    batches = [[_batch(case, n) for case in DISTINCT] for n in (6, 6, 6)]
+
+    def together(*flat: Any) -> dict[str, Any]:
+        given = iter(flat)
+        found = {}
+        for i, (metric, case) in enumerate(zip(traced, DISTINCT, strict=True)):
+            *batch, weights = (next(given) for _ in range(len(case.draws) + 1))
+            found[str(i)] = metric(*batch, sample_weight=weights)
+        return found
+
+    step = Step(together, _flat(batches[0]), backend)
+    assert set(step.program.variables) == {v for metric in traced for v in metric.variables}
+
+    def check(batch: list[list[np.ndarray]], what: str) -> None:
+        found = step(*_flat(batch))
+        for i, (metric, case) in enumerate(zip(eager, DISTINCT, strict=True)):
+            expected = np.asarray(metric(*batch[i][:-1], sample_weight=batch[i][-1]))
+            assert_close(found[str(i)], expected, rtol=3e-6, atol=2e-6, what=f"{case} {what}")  # a sum may cancel
+            assert found[str(i)].dtype == "float32"
+
+    for number, batch in enumerate(batches):
+        check(batch, f"batch {number}")
+    for ours, theirs, case in list(zip(traced, eager, DISTINCT, strict=True))[::12]:
+        read, expected = step.engine.get(ours.result()), np.asarray(theirs.result())
+        assert_close(read, expected, rtol=3e-6, atol=2e-6, what=f"{case} read after the program ran")
+    for metric in (*traced, *eager):
+        metric.reset_state()
+    check(batches[0], "after a reset")
+
+
+def _flat(batch: list[list[np.ndarray]]) -> list[np.ndarray]:
+    return [x for part in batch for x in part]
+
+
+def _batch(case: Case, size: int) -> list[np.ndarray]:
+    """Data and weights as a training step gets them."""
+    weights = case.weights()[0](size)
+    if "IoU" in case.cls.__name__:  # which counts in whole numbers
+        weights = RNG.integers(0, 3, weights.shape)
+    arrays = [*(draw(size, *shape) for draw, shape in case.draws), weights]
+    return [x.astype({"float64": "float32", "int64": "int32"}.get(x.dtype.name, x.dtype)) for x in arrays]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -267,22 +418,29 @@ def test_names_that_fit_the_shapes(true: tuple[int, ...], pred: tuple[int, ...],
 def test_every_name_of_a_class(cls: type[Metric]) -> None:
     if cls in (metrics.Accuracy, metrics.MeanMetricWrapper):
         return
-    name = snake_case(cls.__name__)
-    for identifier in (cls.__name__, name):
+    required = {n: p.default for n, p in parameters(cls).items() if p.default is p.empty}
+    kwargs = {n: next(c for c in CASES if c.cls is cls).kwargs[n] for n in required}
+    usual = parameters(cls)["name"].default or snake_case(cls.__name__)
+    for identifier in (cls.__name__, snake_case(cls.__name__)) if not required else ():
         metric = metrics.get(identifier)
         assert type(metric) is cls
         assert metric.name == identifier
-    for other in (cls, {cls.__name__: None}, {"class_name": cls.__name__, "config": {}}):
+    others: list[Any] = [{cls.__name__: kwargs}, {"class_name": cls.__name__, "config": kwargs}]
+    for other in others if required else [cls, *others]:
         metric = metrics.get(other)
-        assert (type(metric), metric.name) == (cls, name)
-        assert repr(metric) == f"{cls.__name__}()"
+        assert (type(metric), metric.name) == (cls, usual)
+        assert repr(metric) == f"{cls.__name__}({', '.join(f'{n}={v!r}' for n, v in kwargs.items())})"
 
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_arguments_and_defaults_are_those_of_keras(cls: type[Metric]) -> None:
     theirs, ours = (inspect.signature(c).parameters for c in (getattr(keras.metrics, cls.__name__), cls))
-    assert ours.keys() == theirs.keys() - {"from_sorted_ids"}
-    assert all(p.default == theirs[n].default for n, p in ours.items() if n != "name")
+    assert ours.keys() == theirs.keys()
+    assert {n: p.default for n, p in ours.items() if n != "name"} == {
+        n: p.default for n, p in theirs.items() if n != "name"
+    }
+    first = [n for n in ours if n not in ("name", "dtype")]  # in Keras's order, by position, too
+    assert first == [n for n in theirs if n not in ("name", "dtype")]
 
 
 @cases

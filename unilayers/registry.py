@@ -204,10 +204,15 @@ class Configurable:
             raise UnilayersError(str(error), where=cls.__name__) from error  # a name that **kwargs handed on
 
     def __repr__(self) -> str:
-        usual = {n: [d] for n, d in defaults_of(type(self)).items()}
-        usual.setdefault("name", []).append(snake_case(type(self).__name__))  # what an object without a name is called
+        usual = self._usual()
         shown = [f"{n}={v!r}" for n, v in arguments_of(self).items() if not any(_same(v, d) for d in usual.get(n, ()))]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _usual(self) -> dict[str, list[Any]]:
+        """The values of arguments that ``repr`` leaves out."""
+        usual = {n: [d] for n, d in defaults_of(type(self)).items()}
+        usual.setdefault("name", []).append(snake_case(type(self).__name__))  # what an object without a name is called
+        return usual
 
     def __eq__(self, other: object) -> bool:
         if not self._immutable or type(self) is not type(other):

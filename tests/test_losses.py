@@ -16,7 +16,7 @@ from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from tests.traced import Step
 from unilayers import losses, ops
-from unilayers.autodiff import value_and_grad
+from unilayers.autodiff import gradients, value_and_grad
 from unilayers.config import dtype_scope
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.losses import Loss
@@ -50,6 +50,23 @@ def one_hot(*shape: int) -> np.ndarray:
     return np.eye(K)[numbers(*shape)]
 
 
+def area(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 2, shape)
+
+
+def chances(*shape: int) -> np.ndarray:
+    """Numbers between 0 and 1 that do not add up to 1."""
+    return RNG.uniform(0.05, 0.95, shape)
+
+
+def directions(*shape: int) -> np.ndarray:
+    x = normal(*shape)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+SPELLINGS = np.array([[1, 2, 3], [2, 2, 0], [3, 0, 0], [0, 0, 0], [1, 3, 1], [3, 3, 3]])
+
+
 class SumSquaredErrorInKeras(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return keras.ops.sum(keras.ops.square(y_pred - y_true), axis=-1)
@@ -57,12 +74,13 @@ class SumSquaredErrorInKeras(keras.losses.Loss):
 
 @dataclass(frozen=True)
 class Case:
-    """A loss with arguments on data; ``keras_kwargs`` where Keras needs others."""
+    """A loss with arguments on data, and the tolerance of a comparison with Keras."""
 
     cls: type[Loss]
     y_true: np.ndarray
     y_pred: np.ndarray
     kwargs: dict[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-6
 
     def ours(self, **more: Any) -> Loss:
         return self.cls(**self.kwargs, **more)
@@ -76,7 +94,7 @@ class Case:
 
     def weights(self) -> list[np.ndarray | None]:
         """None, and weights of every shape that fits."""
-        shape = self.values().shape
+        shape = self.values().shape or (N,)  # samples may share one value
         shapes = {shape, (shape[0], *[1] * (len(shape) - 1)), (*shape, 1) if len(shape) == 1 else shape}
         if "ignore_class" in self.kwargs:  # Keras multiplies the mask into the weights in place
             shapes = {shape}
@@ -126,6 +144,45 @@ CASES = [
     Case(losses.SparseCategoricalCrossentropy, numbers(N, T), normal(N, K, T), {"from_logits": True, "axis": 1}),
     Case(losses.SparseCategoricalCrossentropy, numbers(N, T), probabilities(N, K, T, axis=1), {"axis": 1}),
     Case(losses.SparseCategoricalCrossentropy, np.full(N, 2), normal(N, K), {"from_logits": True, "ignore_class": 2}),
+    Case(losses.MeanAbsolutePercentageError, normal(N, K), normal(N, K)),
+    Case(losses.MeanAbsolutePercentageError, numbers(N), normal(N, 1)),
+    Case(losses.MeanSquaredLogarithmicError, RNG.uniform(-0.5, 3, (N, K)), RNG.uniform(-0.5, 3, (N, K))),
+    Case(losses.LogCosh, normal(N, T, K), 5 * normal(N, T, K)),
+    Case(losses.CosineSimilarity, normal(N, K), normal(N, K)),
+    Case(losses.CosineSimilarity, normal(N, T, K), normal(N, T, K), {"axis": 1}),
+    *(
+        Case(cls, true, pred)
+        for cls in (losses.Hinge, losses.SquaredHinge)
+        for true, pred in [(2 * area(N, K) - 1, normal(N, K)), (area(N), normal(N, 1)), (normal(N, K), normal(N, K))]
+    ),
+    Case(losses.CategoricalHinge, one_hot(N), normal(N, K)),
+    Case(losses.CategoricalHinge, one_hot(N, T), normal(N, T, K)),
+    Case(losses.KLDivergence, probabilities(N, K), probabilities(N, K)),
+    Case(losses.KLDivergence, one_hot(N, T), chances(N, T, K)),
+    Case(losses.Poisson, numbers(N, K), 3 * chances(N, K)),
+    *(
+        Case(losses.BinaryFocalCrossentropy, true, pred, {"from_logits": logits, **more})
+        for more in ({}, {"apply_class_balancing": True, "alpha": 0.3, "gamma": 1.5, "label_smoothing": 0.2})
+        for logits, true, pred in ((False, area(N, K), chances(N, K)), (True, chances(N, K), normal(N, K)))
+    ),
+    Case(losses.BinaryFocalCrossentropy, area(N, T, K), chances(N, T, K), {"axis": 1, "gamma": 0.0}),
+    *(
+        Case(losses.CategoricalFocalCrossentropy, true, pred, {"from_logits": logits, **more})
+        for more in ({}, {"alpha": [0.1, 0.2, 0.3, 0.4], "gamma": 1.5, "label_smoothing": 0.2})
+        for logits, true, pred in ((False, one_hot(N), chances(N, K)), (True, probabilities(N, K), normal(N, K)))
+    ),
+    Case(losses.CategoricalFocalCrossentropy, one_hot(N, T), normal(N, T, K), {"axis": 1, "from_logits": True}),
+    Case(losses.CategoricalGeneralizedCrossEntropy, numbers(N), probabilities(N, K), {"q": 0.5}),
+    Case(losses.CategoricalGeneralizedCrossEntropy, numbers(N, T), chances(N, T, K), {"q": 0.2}),
+    Case(losses.Dice, area(N, T, K), chances(N, T, K)),
+    Case(losses.Dice, area(N, T, K), chances(N, T, K), {"axis": (1, 2)}),
+    Case(losses.Dice, area(N), chances(N, 1)),
+    Case(losses.Tversky, area(N, T, K), chances(N, T, K), {"alpha": 0.2, "beta": 0.9}),
+    Case(losses.Tversky, area(N, T, K), chances(N, T, K), {"alpha": 0.8, "axis": [1, -1]}),
+    Case(losses.Circle, np.array([0, 1, 0, 2, 1, 1]), directions(N, 3), tolerance=1e-5),
+    Case(losses.Circle, np.array([[0], [1], [0], [2], [1], [1]]), directions(N, 3), {"gamma": 3.0, "margin": 0.1}),
+    Case(losses.Circle, numbers(N) // 2, directions(N, 3), {"remove_diagonal": False}, tolerance=1e-5),
+    Case(losses.CTC, SPELLINGS, normal(N, 7, K)),
 ]  # fmt: skip
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 # One for each class and setting.
@@ -159,8 +216,9 @@ def test_value_and_gradient_equal_keras(case: Case) -> None:
             run(case, weights, reduction=reduction) for run in (by_us, by_keras)
         )
         what = f"{reduction}, weights {np.shape(weights)}"
-        assert_close(value, expected.astype("float64"), rtol=1e-6, atol=1e-6, what=what)
-        assert_close(grad, expected_grad.astype("float64"), rtol=1e-6, atol=1e-6, what=f"gradient, {what}")
+        close = {"rtol": case.tolerance, "atol": case.tolerance}
+        assert_close(value, expected.astype("float64"), what=what, **close)
+        assert_close(grad, expected_grad.astype("float64"), what=f"gradient, {what}", **close)
 
 
 @cases
@@ -201,6 +259,14 @@ BY_TORCH: list[tuple[Loss, np.ndarray, np.ndarray, Any]] = [
     (
         losses.CategoricalCrossentropy(), h, np.exp(c), F.cross_entropy(moved(c), moved(h)),
     ),
+    (losses.LogCosh(), a, b, torch.log(torch.cosh(torch.tensor(b - a))).mean()),
+    (losses.CosineSimilarity(), a, b, -F.cosine_similarity(torch.tensor(a), torch.tensor(b)).mean()),
+    (
+        losses.KLDivergence(), u := probabilities(N, K), v := probabilities(N, K),
+        F.kl_div(torch.tensor(v).log(), torch.tensor(u), reduction="batchmean"),
+    ),
+    (losses.Poisson(), p, q, F.poisson_nll_loss(torch.tensor(q), torch.tensor(p), log_input=False, eps=1e-7)),
+    (losses.Hinge(), k := 2 * area(N, K) - 1, b, torch.relu(1 - torch.tensor(k * b)).mean()),
     (
         losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=1), n := numbers(N, T), c,
         F.cross_entropy(moved(c), torch.tensor(n).long(), ignore_index=1),
@@ -231,20 +297,21 @@ def test_traced_equals_eager(case: Case, reduction: str) -> None:
 @pytest.mark.parametrize("backend", OTHERS)
 @distinct_cases
 def test_backends_agree_with_numpy(backend: str, case: Case) -> None:
+    """At once in float32; traced, with the gradient, in float64."""
     engine, loss = require_backend(backend), case.ours()
+    given = case.y_true, case.y_pred, case.weights()[1]
 
-    def with_grad(y_true: np.ndarray, y_pred: Any, weights: np.ndarray) -> Any:
-        return value_and_grad(lambda p: loss(y_true, p, weights))(y_pred)
+    def with_grad(y_true: Any, y_pred: Any, weights: Any) -> dict[str, Any]:
+        value = loss(y_true, y_pred, weights)
+        return {"value": value, "grad": gradients(value, [y_pred])[0]}
 
-    for dtype, tolerance in (("float32", 3e-6), ("float64", 1e-13)):
-        given = case.y_true, case.y_pred, case.weights()[1]
-        y_true, y_pred, weights = (x.astype(dtype) if x.dtype.kind == "f" else x for x in given)
-        [there] = engine.put([y_pred], engine.device("cpu"))
-        expected = with_grad(y_true, y_pred, weights)
-        for mine, theirs in zip(with_grad(y_true, there, weights), expected, strict=True):
-            assert_close(engine.get(mine), theirs, rtol=tolerance, atol=tolerance / 10, what=dtype)
-    found = Step(loss, (y_true, y_pred, weights), backend)(y_true, y_pred, weights)
-    assert_close(found, expected[0], rtol=tolerance, atol=tolerance / 10, what="traced")
+    found = Step(with_grad, given, backend)(*given)
+    value, grad = by_us(case, given[2])
+    assert_close(found["value"], value, rtol=1e-13, atol=1e-14, what="value")
+    assert_close(found["grad"], grad, rtol=1e-12, atol=1e-14, what="gradient")
+    given = tuple(x.astype("float32") if x.dtype.kind == "f" else x for x in given)
+    [there] = engine.put([given[1]], engine.device("cpu"))
+    assert_close(engine.get(loss(given[0], there, given[2])), loss(*given), rtol=3e-6, atol=3e-7, what="float32")
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
@@ -260,6 +327,111 @@ def test_extreme_predictions_equal_keras(from_logits: bool) -> None:
         (value, grad), (expected, expected_grad) = by_us(case, None), by_keras(case, None)
         assert_close(value, expected.astype("float64"), rtol=1e-6, atol=1e-6, what="value")
         assert_close(grad, expected_grad, rtol=1e-6, atol=1e-6, what="gradient")
+
+
+@pytest.mark.parametrize("cls", [losses.BinaryFocalCrossentropy, losses.CategoricalFocalCrossentropy])
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_focal_losses_of_extreme_predictions_equal_keras(cls: type[Loss], from_logits: bool) -> None:
+    sure = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    case = Case(cls, np.array([[0, 1, 0], [0, 1, 0]]), 2000.0 * (sure - 0.5) if from_logits else sure)
+    (value, grad), (expected, expected_grad) = (run(case, None) for run in (by_us, by_keras))
+    assert_close(value, expected.astype("float64"), rtol=1e-6, atol=1e-6, what="value")
+    assert_close(grad, expected_grad, rtol=1e-6, atol=1e-6, what="gradient")
+
+
+def test_where_keras_has_no_gradient_ours_is_finite() -> None:
+    """Zeros as directions, samples without a pair, classes that are impossible."""
+    zeros, alone = normal(N, 3), directions(N, 3)
+    zeros[1] = 0
+    for case in (
+        Case(losses.CosineSimilarity, normal(N, 3), zeros),
+        Case(losses.Circle, np.arange(N), alone),
+        Case(losses.Circle, np.zeros(N, "int32"), alone),
+        Case(losses.CategoricalGeneralizedCrossEntropy, np.zeros(N, "int32"), np.eye(3)[[0, 1, 2, 0, 1, 2]]),
+    ):
+        (value, grad), (expected, expected_grad) = (run(case, None) for run in (by_us, by_keras))
+        assert_close(value, expected.astype("float64"), rtol=1e-6, atol=1e-6, what="value")
+        assert np.isfinite(grad).all()
+        known = np.isfinite(expected_grad)
+        assert_close(grad[known], expected_grad[known], rtol=1e-6, atol=1e-6, what="gradient")
+
+
+def test_circle_with_references_equals_keras() -> None:
+    labels, embeddings, others, references = numbers(N), directions(N, 3), numbers(5), directions(5, 3)
+    expected = keras.losses.circle(*map(torch.tensor, (labels, embeddings, others, references)), False, 5.0, 0.3)
+    found = losses.circle(labels, embeddings, others, references, False, 5.0, 0.3)
+    assert_close(found, expected.numpy().astype("float64"), rtol=1e-5, atol=1e-6, what="values")
+
+
+def test_circle_is_the_paper_s_formula() -> None:
+    """Equation 6, by similarities, with m = 0.25 and a scale of 8."""
+    labels, x, m = [0, 0, 0, 1, 1], directions(5, 3), 0.25
+    found = losses.circle(np.array(labels), x, gamma=8.0, margin=m)
+    for i, value in enumerate(found):
+        terms = {True: 0.0, False: 0.0}
+        for j in set(range(5)) - {i}:
+            s, same = x[i] @ x[j], labels[i] == labels[j]
+            weight = max(1 + m - s, 0) if same else max(s + m, 0)
+            terms[same] += np.exp(8 * weight * ((1 - m - s) if same else (s - m)))
+        np.testing.assert_allclose(value, np.log1p(terms[True] * terms[False]), rtol=1e-12)
+
+
+# ---- connectionist temporal classification ------------------------------------------------------------------------
+
+
+def spelled(path: tuple[int, ...]) -> tuple[int, ...]:
+    """What the classes of frames spell."""
+    return tuple(label for label, _ in itertools.groupby(path) if label)
+
+
+def test_ctc_adds_up_all_ways_to_spell() -> None:
+    logits = normal(len(SPELLINGS), 5, K)
+    probability = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for labels, given, value in zip(SPELLINGS, probability, losses.ctc(SPELLINGS, logits), strict=True):
+        ways = [path for path in itertools.product(range(K), repeat=5) if spelled(path) == tuple(labels[labels > 0])]
+        total = sum(np.prod([given[t, label] for t, label in enumerate(path)]) for path in ways)
+        np.testing.assert_allclose(np.exp(-value), total, rtol=1e-12)
+
+
+def test_ctc_of_given_lengths_equals_torch() -> None:
+    logits, blank = torch.tensor(normal(N, 8, K), requires_grad=True), K - 1
+    target, frames, lengths = numbers(N, 3) % blank, np.array([8, 7, 6, 5, 8, 6]), np.array([3, 2, 1, 0, 3, 2])
+    chance = torch.log_softmax(logits, -1).permute(1, 0, 2)
+    expected = F.ctc_loss(chance, *map(torch.tensor, (target, frames, lengths)), blank=blank, reduction="none")
+    expected.sum().backward()
+
+    def total(x: Any) -> Any:
+        return ops.sum(ops.ctc_loss(target, x, lengths, frames, mask_index=blank))
+
+    value, grad = value_and_grad(total)(logits.detach().numpy())
+    assert_close(value, expected.detach().numpy().sum(), rtol=1e-12, atol=0, what="value")
+    assert_close(grad, logits.grad.numpy(), rtol=1e-11, atol=1e-14, what="gradient")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_labels_too_long_for_their_frames_cost_infinity_and_move_nothing(backend: str) -> None:
+    labels, logits = np.array([[1, 1, 0], [1, 2, 0]]), normal(2, 2, K)
+    expected = -np.sum(logits[1, [0, 1], [1, 2]] - np.log(np.exp(logits[1]).sum(-1)))
+
+    def both(y_true: Any, y_pred: Any) -> dict[str, Any]:
+        values = losses.CTC(reduction="none")(y_true, y_pred)
+        return {"values": values, "grad": gradients(ops.sum(values), [y_pred])[0]}
+
+    found = Step(both, (labels, logits), backend)(labels, logits)
+    np.testing.assert_allclose(found["values"], [np.inf, expected], rtol=1e-13)
+    assert (found["grad"][0] == 0).all() and np.isfinite(found["grad"]).all() and (found["grad"][1] != 0).all()
+
+
+def test_ctc_of_impossible_classes_and_of_no_labels() -> None:
+    logits = np.zeros((1, 3, K))
+    logits[:, :, 3] = -np.inf
+    value, grad = value_and_grad(lambda x: ops.sum(losses.ctc(np.array([[1, 0]]), x)))(logits)
+    np.testing.assert_allclose(np.exp(-value), 6 / 27, rtol=1e-12)  # 100, 010, 001, 110, 011, 111
+    assert np.isfinite(grad).all()
+    np.testing.assert_allclose(np.exp(-losses.ctc(np.zeros((1, 0), "int32"), logits)), [1 / 27], rtol=1e-12)
+
+
+# ---- other edges --------------------------------------------------------------------------------------------------
 
 
 def test_a_weight_per_sample_also_weights_many_values_per_sample() -> None:
@@ -335,6 +507,9 @@ def test_every_name_of_a_class(cls: type[Loss]) -> None:
         ("MSE", losses.MeanSquaredError),
         ("mae", losses.MeanAbsoluteError),
         ("bce", losses.BinaryCrossentropy),
+        ("mape", losses.MeanAbsolutePercentageError),
+        ("MSLE", losses.MeanSquaredLogarithmicError),
+        ("kld", losses.KLDivergence),
     ],
 )
 def test_aliases(alias: str, cls: type[Loss]) -> None:
@@ -435,6 +610,15 @@ def test_names_of_functions_and_configs_of_ones_own() -> None:
             "sample. Received (5,).",
         ),
         (
+            losses.Circle(), (N,), (N, 3, 2), None,
+            "Circle(): not embeddings. Expected shape (batch, features). Received (6, 3, 2).",
+        ),
+        (
+            losses.CTC(), (N, 3), (N, 4), None,
+            "CTC() > ops.ctc_loss: labels and logits do not fit. Expected labels (batch, labels) and logits (batch, "
+            "frames, classes). Received (6, 3) and (6, 4).",
+        ),
+        (
             losses.MeanSquaredError(), (), (), None,
             "MeanSquaredError(): y_true and y_pred do not fit. Expected equal shapes (batch, ...). Received () and ().",
         ),
@@ -453,6 +637,11 @@ def test_shape_errors(loss: Loss, true: Any, pred: Any, weights: Any, message: s
         (
             {"Huber": {"delta": 0}},
             "Huber.delta: a value that does not fit. Expected a number greater than 0. Received 0",
+        ),
+        (
+            {"CategoricalGeneralizedCrossEntropy": {"q": 1}},
+            "CategoricalGeneralizedCrossEntropy.q: a value that does not fit. Expected a number greater than 0 and "
+            "less than 1. Received 1",
         ),
         (
             {"MeanSquaredError": {"reduction": "avg"}},

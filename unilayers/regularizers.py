@@ -115,12 +115,10 @@ class OrthogonalRegularizer(Regularizer):
         if len(shape) != 2:
             raise ShapeError("not a matrix", where=repr(self), expected="two axes", received=str(tuple(shape)))
         axis = 1 if self.mode == "rows" else 0
-        # The root is taken of what is at least EPSILON**2, so that its gradient is finite for zeros, too.
-        squares = ops.sum(ops.square(x), axis, keepdims=True)
-        unit = ops.multiply(x, ops.rsqrt(ops.maximum(squares, EPSILON**2)))
+        unit = ops.unit_norm(x, axis, EPSILON)
         turned = ops.permute_dims(unit, (1, 0))
         cosines = ops.matmul(unit, turned) if axis else ops.matmul(turned, unit)
-        size = int(shape[1 - axis])
+        size = int(shape[1 - axis])  # type: ignore[arg-type]  # weights have no symbolic sizes
         others = (1 - np.eye(size)).astype(dtype_of(x))
         return ops.multiply(ops.sum(ops.multiply(ops.abs(cosines), others)), self.factor / max(size * (size - 1), 1))
 

@@ -1,4 +1,4 @@
-"""Cross-entropies straight from logits: stable, and with the short gradient probabilities minus labels."""
+"""Losses straight from logits: cross-entropies with the short gradient probabilities minus labels, and CTC."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from unilayers import ops
 from unilayers.errors import DTypeError, ShapeError
 from unilayers.graph import Sample
 from unilayers.ops.define import broadcast_spec, composite, dtype_of, per_element, require_float, shape_of
-from unilayers.spec import INTS, Spec, normalize_axis
+from unilayers.spec import INTS, Spec, normalize_axis, promote, public_shape
 
 __all__ = [
-    "sigmoid_cross_entropy", "softmax_cross_entropy", "softmax_cross_entropy_", "sparse_softmax_cross_entropy",
+    "ctc_loss", "sigmoid_cross_entropy", "softmax_cross_entropy", "softmax_cross_entropy_",
+    "sparse_softmax_cross_entropy",
 ]  # fmt: skip
 
 # ---- labels as probabilities ----------------------------------------------------
@@ -151,3 +152,84 @@ def _sigmoid_samples(rng: np.random.Generator) -> list[Sample]:
 def sigmoid_cross_entropy(logits: Any, labels: Any) -> Any:
     """Cross-entropy of sigmoid(logits) with labels between 0 and 1, elementwise and without overflow."""
     return ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(ops.negative(ops.abs(logits))))
+
+
+# ---- connectionist temporal classification ------------------------------------------
+
+NEVER = -1e30  # the logarithm of the probability 0: a number, so that differences of two are numbers, too
+
+
+def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any = None, mask_index: int = 0) -> Any:
+    """Connectionist temporal classification: -log of the probability that frames of logits spell a sequence of labels.
+
+    A frame gives a label or a blank; equal neighbours count once, and blanks are left out. The forward algorithm, with
+    logarithms, adds up the probabilities of all ways to spell the labels.
+
+    Args:
+        target: Labels, ``(batch, labels)``.
+        output: Logits, ``(batch, frames, classes)``. The loss is computed in float32 at least.
+        target_length: How many labels each sample has, ``(batch,)``; 0 is allowed.
+        output_length: How many frames each sample has, ``(batch,)``; None: all.
+        mask_index: The class that is the blank.
+
+    Returns:
+        A loss per sample. Labels that the frames are too few for, of which engines disagree (infinity and a gradient
+        of NaN in PyTorch, about 1e5 in Keras on JAX and NumPy), cost infinity, and their gradient is 0.
+
+    Raises:
+        ShapeError: if the shapes do not fit.
+
+    Reference:
+        Graves, Fernandez, Gomez, Schmidhuber, Connectionist Temporal Classification, 2006.
+
+    Example:
+        >>> import numpy as np
+        >>> logits = np.log([[[0.25, 0.75], [0.5, 0.5]]])  # "1" is spelled by 01, 10 and 11
+        >>> np.exp(-ctc_loss(np.array([[1]]), logits, np.array([1]))).round(4)  # 1/8 + 3/8 + 3/8
+        array([0.875])
+    """
+    if len(shape_of(target)) != 2 or len(shape_of(output)) != 3:
+        raise ShapeError(
+            "labels and logits do not fit", where="ops.ctc_loss",
+            expected="labels (batch, labels) and logits (batch, frames, classes)",
+            received=f"{public_shape(shape_of(target))} and {public_shape(shape_of(output))}",
+        )  # fmt: skip
+    output = ops.astype(output, promote(dtype_of(output), "float32"))
+    batch, _, classes = shape_of(output)
+    # The states of a spelling: a blank before, between and after the labels.
+    labels = ops.expand_dims(ops.astype(target, "int32"), 2)
+    count = 2 * shape_of(target)[1] + 1
+    pairs = ops.concat([ops.full_like(labels, mask_index), labels], 2)
+    states = ops.pad(ops.reshape(pairs, (batch, count - 1)), [(0, 0), (0, 1)], mask_index)
+    # A blank may be skipped between two labels that differ.
+    skips = ops.logical_and(ops.not_equal(states, mask_index), ops.not_equal(states, _shifted(states, 2, mask_index)))
+    chances = ops.maximum(ops.log_softmax(output), NEVER)
+    chosen = ops.matmul(chances, ops.one_hot(states, classes, axis=1, dtype=dtype_of(chances)))
+    frames = ops.permute_dims(chosen, (1, 0, 2))
+    places = ops.arange(count, like=frames)
+    first = ops.astype(ops.where(ops.equal(places, 0), 0.0, NEVER), dtype_of(frames))
+
+    def step(state: Any, given: tuple[Any, ...]) -> tuple[Any, None]:
+        chosen, *counts = given
+        ways = [state, _shifted(state, 1, NEVER), ops.where(skips, _shifted(state, 2, NEVER), NEVER)]
+        new = ops.logsumexp(ops.stack(ways, 2), 2) + chosen
+        return (ops.where(counts[0], new, state) if counts else new), None
+
+    given = (frames,) if output_length is None else (frames, _inside(output_length, frames))
+    last, _ = ops.scan(step, ops.broadcast_to(first, (batch, count)), given)
+    # A spelling ends in the last label or in the blank after it.
+    end = 2 * ops.expand_dims(ops.astype(target_length, "int32"), 1)
+    ends = ops.logical_or(ops.equal(places, end), ops.equal(places, end - 1))
+    total = ops.logsumexp(ops.where(ends, last, NEVER), 1)
+    return ops.where(ops.less(total, NEVER / 2), math.inf, ops.negative(total))
+
+
+def _shifted(x: Any, by: int, value: float) -> Any:
+    """Rows moved to the right, with ``value`` at their beginning."""
+    return ops.slice_axis(ops.pad(x, [(0, 0), (by, 0)], value), 1, 0, shape_of(x)[1])
+
+
+def _inside(length: Any, frames: Any) -> Any:
+    """Which frames count, as (frames, batch, 1)."""
+    at = ops.reshape(ops.arange(shape_of(frames)[0], like=frames), (-1, 1, 1))
+    return ops.less(at, ops.reshape(ops.astype(length, "int32"), (1, -1, 1)))

@@ -351,6 +351,17 @@ def test_a_loop_with_masks_trains_alike(backend: str) -> None:
     assert_close(np.array(found), np.array(expected_losses()), rtol=1e-10, atol=0, what="losses")
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loop_with_masks_trains_alike_op_by_op(backend: str) -> None:
+    require_backend(backend)
+    some = BATCHES[0], BATCHES[2], BATCHES[4]
+    model, compiled = make("scan"), make("scan")
+    model.run_eagerly = True
+    found = [model.train_on_batch(*b, backend=backend) for b in some]
+    expected = [compiled.train_on_batch(*b, backend="numpy") for b in some]
+    assert_close(np.array(found), np.array(expected), rtol=1e-10, atol=0, what="losses")
+
+
 # ---- saved, and trained where nothing of it is known ---------------------------------------------
 
 GO_ON = """

@@ -85,12 +85,12 @@ class Loss(Configurable, family="loss"):
         """
         given = (y_true, y_pred, sample_weight)
         try:
-            result = self._on_boxes(*map(boxed, given), steps=mask_of(y_pred))
+            result = self._on_boxes(mask_of(y_pred), *map(boxed, given))
         except UnilayersError as error:
             raise error.inside(repr(self)) from None
         return result if TAPES.get() or any(isinstance(x, Box) for x in given) else unboxed(result)
 
-    def _on_boxes(self, y_true: Any, y_pred: Any, sample_weight: Any, steps: Any) -> Any:
+    def _on_boxes(self, steps: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
         """Operators in ``call`` are ops, also on an engine's arrays. ``steps`` is the mask that layers have put on the
         predictions."""
         dtype = self.dtype or promote(dtype_of(y_pred), floatx())

@@ -23,6 +23,7 @@ from unilayers.errors import BackendError, DTypeError, GraphError, UnilayersErro
 from unilayers.functions import KEPT, MANY
 from unilayers.graph.serialize import to_json
 from unilayers.graph.verify import verify
+from unilayers.variable import Variable, place_together
 
 ROOT = Path(__file__).parents[1]
 X = np.random.default_rng(0).normal(size=(4, 3))
@@ -527,3 +528,28 @@ def test_a_saved_graph_runs_in_a_process_that_never_saw_the_function(name: str, 
     for key in ("loss", "weight"):
         assert_close(found[key], host(backend, expected[key]), rtol=1e-15, atol=0, what=key)
     assert_close(found["state"], weight.numpy(), rtol=1e-15, atol=0, what="state")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_assigned_array_is_not_overwritten_by_a_compiled_update(backend: str) -> None:
+    """Two variables that were given views of one array, and the array itself, stay apart."""
+    engine = require_backend(backend)
+    device = engine.device("cpu")
+    array = engine.put([np.arange(4.0)], device)[0]
+    a, b = Variable(np.zeros(4), dtype="float64", name="a"), Variable(np.zeros((2, 2)), dtype="float64", name="b")
+    place_together([a, b], engine, device)
+    a.assign(array)
+    b.assign(ops.reshape(array, (2, 2)))
+    optimizer = ul.optimizers.SGD(1.0)
+
+    @ul.function(backend=engine)
+    def step() -> Any:
+        optimizer.build([a])
+        optimizer.apply([ops.ones_like(a)])
+        return ops.identity(a)
+
+    for _ in range(2):
+        step()
+    found = {"a": a.numpy(), "b": b.numpy().ravel(), "array": engine.get(array)}
+    for name, value in (("a", np.arange(4.0) - 2), ("b", np.arange(4.0)), ("array", np.arange(4.0))):
+        np.testing.assert_array_equal(found[name], value)

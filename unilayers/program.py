@@ -91,6 +91,8 @@ class Program:
             inputs: NumPy arrays, or arrays of the backend on the store's device.
         """
         backend = store.backend
+        if store.foreign:
+            store.own()
         host = [
             i
             for i, x in enumerate(inputs)
@@ -124,6 +126,8 @@ class Program:
         one = stores[0] if stores else Store(backend, device, [])
         if one.backend is backend and one.device == device and all(s is one for s in stores):
             return self.run(one, inputs)
+        for store in stores:
+            store.own()
         away = [v for v in self.variables if v.place() != (backend, device)]
         copies = dict(zip(away, backend.put([v.numpy() for v in away], device), strict=True))
         state = [copies.get(v, s.arrays[v.index]) for v, s in zip(self.variables, stores, strict=True)]

@@ -22,12 +22,24 @@ class Store:
     """State on one device: the arrays of a group of variables, put there together.
 
     Variables read through their store, so a training loop can replace the arrays at every step without telling them.
-    ``packed`` is false once an array was replaced from outside and the group no longer is as ``put`` laid it out.
+    ``packed`` is false once an array was replaced from outside and the group no longer is as ``put`` laid it out;
+    ``foreign`` are the numbers of such arrays, which may share memory with others.
     """
 
     def __init__(self, backend: Backend, device: str, arrays: list[Array]) -> None:
         self.backend, self.device, self.arrays = backend, device, arrays
         self.packed = True
+        self.foreign: set[int] = set()
+
+    def own(self) -> None:
+        """Copy foreign arrays, before a compiled step overwrites its state."""
+        for i in self.foreign:
+            given = self.arrays[i]
+            copied = self.backend.table["identity"](given)
+            if copied is given:
+                copied = self.backend.put([self.backend.get(given)], self.device)[0]
+            self.arrays[i] = copied
+        self.foreign.clear()
 
 
 class Variable(Operators):
@@ -184,6 +196,7 @@ class Variable(Operators):
         else:
             self.store.arrays[self.index] = self._converted(value, self.store)
             self.store.packed = False
+            self.store.foreign.add(self.index)
 
     def _keep(self, value: Any) -> None:
         """Take a value without a store: an engine's array stays where it is until somebody wants it elsewhere."""

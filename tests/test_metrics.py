@@ -155,6 +155,26 @@ CASES = [
         weighted=PER_SAMPLE,
     ),
     *(
+        pair(cls, true, uniform, s)
+        for cls, true in (
+            (metrics.MeanAbsolutePercentageError, normal),
+            (metrics.MeanSquaredLogarithmicError, uniform),
+            (metrics.LogCoshError, normal),
+            (metrics.CosineSimilarity, normal),
+            (metrics.Hinge, bits),
+            (metrics.SquaredHinge, bits),
+            (metrics.CategoricalHinge, one_hot),
+            (metrics.KLDivergence, uniform),
+            (metrics.Poisson, uniform),
+        )
+        for s in ((K,), (T, K))
+    ),
+    *(
+        pair(cls, normal, normal, (T, K), axis=axis, weighted=PER_SAMPLE)
+        for cls in (metrics.CosineSimilarity, metrics.PearsonCorrelation, metrics.ConcordanceCorrelation)
+        for axis in (1, -1)
+    ),
+    *(
         pair(cls, bits, tenths, shape, thresholds=thresholds, weighted=((), shape))
         for cls in (*COUNTS, *SHARES)
         for shape in ((), (4,))
@@ -441,6 +461,11 @@ def test_arguments_and_defaults_are_those_of_keras(cls: type[Metric]) -> None:
     }
     first = [n for n in ours if n not in ("name", "dtype")]  # in Keras's order, by position, too
     assert first == [n for n in theirs if n not in ("name", "dtype")]
+
+
+def test_every_metric_and_function_of_keras_is_here() -> None:
+    theirs = {n for n in dir(keras.metrics) if not n.startswith("_")}
+    assert theirs - set(dir(metrics)) == set()
 
 
 @cases

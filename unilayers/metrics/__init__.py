@@ -8,16 +8,27 @@ and the sums stay on the device; on arrays it runs at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from unilayers.losses import (
     binary_crossentropy,
+    binary_focal_crossentropy,
     categorical_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_hinge,
     fitting_kind,
+    hinge,
     huber,
+    kl_divergence,
+    log_cosh,
     mean_absolute_error,
+    mean_absolute_percentage_error,
     mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
     sparse_categorical_crossentropy,
+    squared_hinge,
 )
 from unilayers.metrics.accuracy import (
     Accuracy,
@@ -33,7 +44,7 @@ from unilayers.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
-from unilayers.metrics.base import Metric
+from unilayers.metrics.base import Metric, named
 from unilayers.metrics.confusion import (
     AUC,
     FalseNegatives,
@@ -48,21 +59,29 @@ from unilayers.metrics.confusion import (
     TruePositives,
 )
 from unilayers.metrics.fscore import F1Score, FBetaScore
+from unilayers.metrics.hinge import CategoricalHinge, Hinge, SquaredHinge
 from unilayers.metrics.iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
 from unilayers.metrics.probabilistic import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
+    KLDivergence,
+    Poisson,
     SparseCategoricalCrossentropy,
 )
 from unilayers.metrics.reduction import Mean, MeanMetricWrapper, Sum
 from unilayers.metrics.regression import (
     ConcordanceCorrelation,
+    CosineSimilarity,
+    LogCoshError,
     MeanAbsoluteError,
+    MeanAbsolutePercentageError,
     MeanSquaredError,
+    MeanSquaredLogarithmicError,
     PearsonCorrelation,
     R2Score,
     RootMeanSquaredError,
     concordance_correlation,
+    cosine_similarity,
     pearson_correlation,
     squared_error,
 )
@@ -96,8 +115,26 @@ def get(identifier: Any, y_true: Any = None, y_pred: Any = None, *, where: str =
     else:
         metric = resolve(Metric.registry, identifier, where=where, wrap=MeanMetricWrapper)
     if metric is not None and y_pred is not None:
-        metric.create_for(y_true, y_pred)
+        with named(metric):
+            metric.create_for(y_true, y_pred)
     return metric
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Metric | None:
+    """The metric of a config that ``serialize`` gave.
+
+    Args:
+        config: ``{name: arguments}`` or ``{"class_name": name, "config": arguments}``.
+        custom_objects: Classes by name that come before those of the registry.
+
+    Example:
+        >>> deserialize(serialize(TopKCategoricalAccuracy(k=2)))
+        TopKCategoricalAccuracy(k=2)
+    """
+    if custom_objects and "class_name" in config and config["class_name"] in custom_objects:
+        found: Metric = custom_objects[config["class_name"]].from_config(config.get("config") or {})
+        return found
+    return get(config)
 
 
 _KINDS = {"accuracy": "accuracy", "acc": "accuracy", "crossentropy": "crossentropy", "ce": "crossentropy"}

@@ -9,6 +9,7 @@ from unilayers import losses, ops
 from unilayers.config import floatx
 from unilayers.hints import PositiveInt, Probability
 from unilayers.losses import cast, same_shape
+from unilayers.metrics.base import last_size
 from unilayers.metrics.reduction import SampleMean
 from unilayers.ops import dtype_of, shape_of
 
@@ -55,8 +56,7 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5, from
     """
     if from_sorted_ids:
         labels = cast(ops.expand_dims(losses.class_numbers(y_true, y_pred), -1), dtype_of(y_pred))
-        size = shape_of(y_pred)[-1]
-        first = y_pred if size <= k else ops.slice_axis(y_pred, len(shape_of(y_pred)) - 1, 0, k)
+        first = y_pred if last_size(y_pred) <= k else ops.slice_axis(y_pred, len(shape_of(y_pred)) - 1, 0, k)
         return _hits(ops.any(ops.equal(labels, first), axis=-1))
     labels = losses.class_numbers(y_true, y_pred)
     own = ops.take_along_axis(y_pred, ops.expand_dims(labels, -1), -1)

@@ -47,6 +47,10 @@ class Metric(Configurable, family="metric"):
     name: str | None = None
     dtype: str | None = None
 
+    @property
+    def _dtype(self) -> str:
+        return self.dtype or floatx()
+
     def __post_init__(self) -> None:
         self.name = self.name or snake_case(type(self).__name__)
         self.dtype = self.dtype or floatx()
@@ -147,15 +151,32 @@ def named(metric: Metric) -> Iterator[None]:
         raise error.inside(repr(metric)) from None
 
 
-def require_rank_2(y_pred: Any) -> None:
-    """Raise a ``ShapeError`` unless the predictions are of shape ``(batch, outputs)``."""
-    shape = np.shape(y_pred) if isinstance(y_pred, (list, tuple)) else shape_of(y_pred)
+def outputs_of(y_pred: Any) -> int:
+    """How many outputs predictions of shape ``(batch, outputs)`` have.
+
+    Raises:
+        ShapeError: if they have another shape.
+    """
+    shape = shape_of(y_pred)
     if len(shape) != 2:
         raise ShapeError(
             "predictions of another shape",
             expected="y_pred of shape (batch, outputs)",
             received=str(public_shape(shape)),
         )
+    return last_size(y_pred)
+
+
+def last_size(x: Any) -> int:
+    """The size of the last axis.
+
+    Raises:
+        ShapeError: if it is not known.
+    """
+    size = shape_of(x)[-1]
+    if not isinstance(size, int):
+        raise ShapeError("the last axis has no known size", received=str(public_shape(shape_of(x))))
+    return size
 
 
 def weights_like(x: Any, sample_weight: Any, dtype: str) -> Any:

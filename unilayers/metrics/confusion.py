@@ -12,9 +12,10 @@ from unilayers import losses, ops
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.hints import PositiveInt, Probability
 from unilayers.losses import EPSILON, cast, same_shape
-from unilayers.metrics.base import Metric, as_array, named, ratio, require_rank_2, weights_like
+from unilayers.metrics.base import Metric, as_array, last_size, named, outputs_of, ratio, weights_like
 from unilayers.ops import shape_of
 from unilayers.spec import normalize_axis, public_shape
+from unilayers.variable import Variable
 
 # Below any prediction that is in use: what is not among the k largest gets it, and what is shall exceed the threshold.
 LOWEST = -1e10
@@ -42,7 +43,7 @@ class _Counts(Metric):
         self._counts = {kind: self.add_variable((len(self._thresholds),), name=kind) for kind in self.kinds}
         vars(self).update(self._counts)  # by name, too: self.true_positives
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch.
 
         Args:
@@ -54,9 +55,9 @@ class _Counts(Metric):
             ShapeError: naming the metric, if shapes do not fit.
         """
         with named(self):
-            labels, y_pred, weights = _decisions(y_true, y_pred, sample_weight, self.dtype, self.top_k, self.class_id)
+            labels, y_pred, weights = _decisions(y_true, y_pred, sample_weight, self._dtype, self.top_k, self.class_id)
             labels, y_pred, weights = (ops.reshape(x, (-1,)) for x in (labels, y_pred, weights))
-            decided = _exceeds(y_pred, self._thresholds, self.dtype)
+            decided = _exceeds(y_pred, self._thresholds, self._dtype)
             for kind, count in self._counts.items():
                 of_kind = ops.where(labels, *((weights, 0.0) if kind in _OF_POSITIVES else (0.0, weights)))
                 hits = (of_kind, 0.0) if kind in _POSITIVE_DECISIONS else (0.0, of_kind)
@@ -185,7 +186,10 @@ class _Curve(Metric):
     """
 
     class_id = None  # not annotated; see _Counts
-    _bins: ClassVar[Any] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._bins: Any = None
 
     def _start(self, thresholds: np.ndarray, even: bool) -> None:
         """Set the thresholds, in ascending order; ``even`` if they are equal steps from 0 to 1, give or take."""
@@ -194,7 +198,7 @@ class _Curve(Metric):
     def _create(self, *labels: int) -> None:
         self._bins = self.add_variable((2, len(self._thresholds) + 1, *labels), name="bins")
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch.
 
         Args:
@@ -207,7 +211,7 @@ class _Curve(Metric):
         """
         with named(self):
             self.create_for(y_true, y_pred)
-            self._count(*_decisions(y_true, y_pred, sample_weight, self.dtype, None, self.class_id))
+            self._count(*_decisions(y_true, y_pred, sample_weight, self._dtype, None, self.class_id))
 
     def _count(self, labels: Any, y_pred: Any, weights: Any) -> None:
         bins = self._bins
@@ -223,7 +227,7 @@ class _Curve(Metric):
         """How many thresholds each prediction exceeds; NaN none."""
         if not self._even:
             column = ops.expand_dims(y_pred, -1)
-            return ops.sum(ops.astype(ops.greater(column, self._thresholds.astype(self.dtype)), "int32"), axis=-1)
+            return ops.sum(ops.astype(ops.greater(column, self._thresholds.astype(self._dtype)), "int32"), axis=-1)
         steps = ops.astype(_steps_above(y_pred, len(self._thresholds)), "int32")
         return ops.maximum(steps, 1) if self._thresholds[0] < 0 else steps
 
@@ -404,8 +408,7 @@ class AUC(_Curve):
 
     def create_for(self, y_true: Any, y_pred: Any) -> None:
         if self._bins is None:
-            require_rank_2(y_pred)
-            self._create(shape_of(as_array(y_pred))[1])
+            self._create(outputs_of(as_array(y_pred)))
 
     def _count(self, labels: Any, y_pred: Any, weights: Any) -> None:
         if self.from_logits:
@@ -480,14 +483,14 @@ def _interpolated_pr_areas(tp: Any, fp: Any, tn: Any, fn: Any) -> Any:
     return ratio(area, _neighbours(ops.add(tp, fn))[1])
 
 
-def _from_each_on(bins: Any) -> Any:
+def _from_each_on(bins: Variable) -> Any:
     """For each place on axis 1 the sum from there to the end: of blocks first, then of whole blocks. By additions only,
     which are exact for whole numbers, while some engines round what they multiply as matrices."""
-    rows, size, *rest = shape_of(bins)
+    rows, size, *rest = bins.shape
     side = math.isqrt(size - 1) + 1
     filled = ops.pad(bins, [(0, 0), (0, side * side - size), *[(0, 0)] * len(rest)])
     blocks = ops.reshape(filled, (rows, side, 1, side, math.prod(rest)))
-    here, after = (np.triu(np.ones((side, side), ops.dtype_of(bins)), k)[:, :, None] for k in (0, 1))
+    here, after = (np.triu(np.ones((side, side), bins.dtype), k)[:, :, None] for k in (0, 1))
     within = ops.sum(ops.multiply(blocks, here), axis=3)
     whole = ops.slice_axis(within, 2, 0, 1)
     behind = ops.sum(ops.multiply(ops.reshape(whole, (rows, 1, side, -1)), after), axis=2)
@@ -512,7 +515,7 @@ def _decisions(
                 "class_id needs an axis of classes", expected="y_pred of shape (batch, ..., classes)",
                 received=str(public_shape(shape_of(y_pred))),
             )  # fmt: skip
-        at = normalize_axis(class_id, shape_of(y_pred)[-1])
+        at = normalize_axis(class_id, last_size(y_pred))
         last = len(shape_of(y_pred)) - 1
         y_true, y_pred = (ops.slice_axis(x, last, at, at + 1) for x in (y_true, y_pred))
     return ops.not_equal(y_true, 0), y_pred, weights_like(y_pred, sample_weight, dtype)
@@ -520,7 +523,7 @@ def _decisions(
 
 def _only_top_k(y_pred: Any, k: int) -> Any:
     """The k largest predictions of the last axis; the others are far below any threshold."""
-    classes = shape_of(y_pred)[-1]
+    classes = last_size(y_pred)
     left = y_pred
     for _ in range(min(k, classes)):
         first = ops.one_hot(ops.argmax(left, axis=-1), classes, dtype="bool")

@@ -8,8 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from unilayers import losses, ops
 from unilayers.hints import Bounds, PositiveFloat
 from unilayers.losses import EPSILON, cast, same_shape
-from unilayers.metrics.base import Metric, as_array, named, require_rank_2, weights_like
-from unilayers.ops import shape_of
+from unilayers.metrics.base import Metric, as_array, named, outputs_of, weights_like
 
 
 class _FScore(Metric):
@@ -18,15 +17,17 @@ class _FScore(Metric):
     average: ClassVar[str | None] = None
     beta: ClassVar[float] = 1.0
     threshold: ClassVar[float | None] = None
-    _counts: ClassVar[Any] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._counts: Any = None
 
     def create_for(self, y_true: Any, y_pred: Any) -> None:
         if self._counts is None:
-            require_rank_2(y_pred)
-            shape = () if self.average == "micro" else shape_of(y_pred)[1:]
-            self._counts = [self.add_variable(shape, name=kind) for kind in _KINDS]  # type: ignore[misc]
+            shape = () if self.average == "micro" else (outputs_of(y_pred),)
+            self._counts = [self.add_variable(shape, name=kind) for kind in _KINDS]
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch.
 
         Args:
@@ -38,11 +39,11 @@ class _FScore(Metric):
             ShapeError: naming the metric, if shapes do not fit.
         """
         with named(self):
-            y_pred = cast(as_array(y_pred), self.dtype)
-            y_true, y_pred = same_shape(cast(losses.beside(as_array(y_true), y_pred), self.dtype), y_pred)
+            y_pred = cast(as_array(y_pred), self._dtype)
+            y_true, y_pred = same_shape(cast(losses.beside(as_array(y_true), y_pred), self._dtype), y_pred)
             self.create_for(y_true, y_pred)
             decided = self._decided(y_pred)
-            weights = None if sample_weight is None else weights_like(y_pred, sample_weight, self.dtype)
+            weights = None if sample_weight is None else weights_like(y_pred, sample_weight, self._dtype)
             axis = None if self.average == "micro" else 0
 
             def count(values: Any) -> Any:
@@ -55,13 +56,13 @@ class _FScore(Metric):
 
     def _decided(self, y_pred: Any) -> Any:
         if self.threshold is not None:
-            return ops.astype(ops.greater(y_pred, self.threshold), self.dtype)
+            return ops.astype(ops.greater(y_pred, self.threshold), self._dtype)
         largest = ops.greater_equal(y_pred, ops.max(y_pred, axis=-1, keepdims=True))
-        return ops.astype(ops.logical_and(largest, ops.greater(ops.abs(y_pred), 1e-9)), self.dtype)
+        return ops.astype(ops.logical_and(largest, ops.greater(ops.abs(y_pred), 1e-9)), self._dtype)
 
     def result(self) -> Any:
         if self._counts is None:
-            return ops.zeros((), self.dtype)
+            return ops.zeros((), self._dtype)
         right, wrong, missed, occurs = self._counts
         square = self.beta**2
         precision = right / (right + wrong + EPSILON)

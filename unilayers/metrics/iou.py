@@ -47,7 +47,7 @@ class _IoU(Metric):
             )
         self.total_cm = self.add_variable((self.num_classes, self.num_classes), name="total_confusion_matrix")
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch.
 
         Args:
@@ -152,7 +152,7 @@ class BinaryIoU(_IoU):
     name: str | None = None
     dtype: str | None = None
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch of labels, 0 or 1, and predictions; see `IoU`."""
         y_pred = cast(y_pred, floatx())
         super().update_state(y_true, ops.greater_equal(y_pred, self.threshold), sample_weight)

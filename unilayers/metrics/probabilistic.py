@@ -6,8 +6,25 @@ from typing import Any
 
 from unilayers import losses, ops
 from unilayers.hints import Probability
-from unilayers.losses import stretchable
-from unilayers.metrics.reduction import SampleMean
+from unilayers.metrics.base import as_array
+from unilayers.metrics.reduction import SampleMean, masked
+
+# ---- divergences ----------------------------------------------------------------------------------------------------
+
+
+class KLDivergence(SampleMean, aliases=("kld", "kullback_leibler_divergence")):
+    """``sum(y_true * log(y_true / y_pred))`` over the last axis, averaged over the samples."""
+
+    function = staticmethod(losses.kl_divergence)
+
+
+class Poisson(SampleMean):
+    """``y_pred - y_true * log(y_pred)``, averaged over the last axis and the samples."""
+
+    function = staticmethod(losses.poisson)
+
+
+# ---- cross-entropies ------------------------------------------------------------------------------------------------
 
 
 class BinaryCrossentropy(SampleMean, aliases=("bce",)):
@@ -55,7 +72,7 @@ class SparseCategoricalCrossentropy(SampleMean):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Take in a batch of class numbers and predictions."""
         if self.ignore_class is not None:
+            y_true, y_pred = as_array(y_true), as_array(y_pred)
             counts = ops.not_equal(losses.class_numbers(y_true, y_pred, self.axis), self.ignore_class)
-            counts = ops.astype(counts, self.total.dtype)
-            sample_weight = counts if sample_weight is None else ops.multiply(*stretchable(counts, sample_weight))
+            sample_weight = masked(sample_weight, counts, self.total.dtype)
         super().update_state(y_true, y_pred, sample_weight)

@@ -9,6 +9,7 @@ from unilayers import losses, ops
 from unilayers.losses import cast, divide_no_nan, own_arguments, same_ndim, stretchable
 from unilayers.metrics.base import Metric, as_array, named
 from unilayers.ops import shape_of
+from unilayers.ops.define import mask_of
 
 
 class Sum(Metric):
@@ -81,6 +82,12 @@ def _values_and_weights(values: Any, weights: Any, dtype: str, reduce: Callable[
     return stretchable(values, weights)
 
 
+def masked(weights: Any, mask: Any, dtype: str) -> Any:
+    """Weights that are 0 where the mask is false."""
+    mask = cast(mask, dtype)
+    return mask if weights is None else ops.multiply(*stretchable(mask, cast(weights, dtype)))
+
+
 class SampleMean(Mean, abstract=True):
     """The mean of a function of samples; the fields that a class adds are the function's keyword arguments."""
 
@@ -95,13 +102,16 @@ class SampleMean(Mean, abstract=True):
         Args:
             y_true: The truth.
             y_pred: The predictions.
-            sample_weight: A weight per sample, ``(batch,)``, or per value of the function; sizes of 1 stretch.
+            sample_weight: A weight per sample, ``(batch,)``, or per value of the function; sizes of 1 stretch. What
+                the mask of ``y_pred`` leaves out, where layers have put one on it, does not count.
 
         Raises:
             ShapeError: naming the metric, if shapes do not fit.
         """
         y_true, y_pred = as_array(y_true), as_array(y_pred)
         with named(self):
+            if mask_of(y_pred) is not None:
+                sample_weight = masked(sample_weight, mask_of(y_pred), self.total.dtype)
             super().update_state(self.values(losses.beside(y_true, y_pred), y_pred), sample_weight)
 
 

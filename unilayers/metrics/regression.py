@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from unilayers import losses, ops
 from unilayers.hints import NonNegativeInt
 from unilayers.losses import cast, same_shape
-from unilayers.metrics.base import Metric, as_array, named, require_rank_2, weights_like
+from unilayers.metrics.base import Metric, as_array, named, outputs_of, weights_like
 from unilayers.metrics.reduction import SampleMean
-from unilayers.ops import dtype_of, shape_of
+from unilayers.ops import dtype_of
 from unilayers.spec import is_float
 
 # ---- functions of samples -----------------------------------------------------------------------------------------
@@ -20,6 +20,11 @@ def squared_error(y_true: Any, y_pred: Any) -> Any:
     """``(y_pred - y_true)**2``, elementwise."""
     y_true, y_pred = _alike(y_true, y_pred)
     return ops.square(ops.subtract(y_pred, y_true))
+
+
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """The cosine of the angle between truth and prediction along ``axis``: 1 where they point the same way."""
+    return ops.negative(losses.cosine_similarity(y_true, y_pred, axis))
 
 
 def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
@@ -83,6 +88,42 @@ class MeanAbsoluteError(SampleMean, aliases=("mae",)):
     function = staticmethod(losses.mean_absolute_error)
 
 
+class MeanAbsolutePercentageError(SampleMean, aliases=("mape",)):
+    """The absolute error in percent of the true value, averaged over the last axis and the samples."""
+
+    function = staticmethod(losses.mean_absolute_percentage_error)
+
+
+class MeanSquaredLogarithmicError(SampleMean, aliases=("msle",)):
+    """``(log(y_true + 1) - log(y_pred + 1))**2``, averaged over the last axis and the samples; negative values count
+    as 0."""
+
+    function = staticmethod(losses.mean_squared_logarithmic_error)
+
+
+class LogCoshError(SampleMean):
+    """The logarithm of the hyperbolic cosine of the error, averaged over the last axis and the samples: half the
+    squared error where that is small, the absolute error where it is large."""
+
+    name: str | None = "logcosh"
+    function = staticmethod(losses.log_cosh)
+
+
+class CosineSimilarity(SampleMean):
+    """The cosine of the angle between truth and prediction along an axis, averaged over the samples; from -1 to 1.
+
+    Args:
+        axis: The axis along which the vectors lie.
+
+    Example:
+        >>> round(float(CosineSimilarity()([[0.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]])), 4)
+        0.5
+    """
+
+    axis: int = -1
+    function = staticmethod(cosine_similarity)
+
+
 # ---- correlations ---------------------------------------------------------------------------------------------------
 
 
@@ -135,20 +176,21 @@ class R2Score(Metric):
     _: KW_ONLY
     name: str | None = None
     dtype: str | None = None
-    squared_sum: ClassVar[Any] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.num_samples = self.add_variable(name="num_samples")
+        self.squared_sum: Any = None
 
     def create_for(self, y_true: Any, y_pred: Any) -> None:
         if self.squared_sum is None:
-            require_rank_2(y_pred)
-            shape = shape_of(y_pred)[1:]
-            for name in ("squared_sum", "sum", "residual", "count"):
-                setattr(self, name, self.add_variable(shape, name=name))
+            shape = (outputs_of(y_pred),)
+            self.squared_sum = self.add_variable(shape, name="squared_sum")
+            self.sum = self.add_variable(shape, name="sum")
+            self.residual = self.add_variable(shape, name="residual")
+            self.count = self.add_variable(shape, name="count")
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch.
 
         Args:
@@ -160,10 +202,10 @@ class R2Score(Metric):
             ShapeError: naming the metric, if shapes do not fit.
         """
         with named(self):
-            y_pred = cast(as_array(y_pred), self.dtype)
-            y_true, y_pred = same_shape(cast(losses.beside(as_array(y_true), y_pred), self.dtype), y_pred)
+            y_pred = cast(as_array(y_pred), self._dtype)
+            y_true, y_pred = same_shape(cast(losses.beside(as_array(y_true), y_pred), self._dtype), y_pred)
             self.create_for(y_true, y_pred)
-            weights = weights_like(y_true, sample_weight, self.dtype)
+            weights = weights_like(y_true, sample_weight, self._dtype)
             weighted = ops.multiply(y_true, weights)
             error = ops.multiply(ops.square(ops.subtract(y_true, y_pred)), weights)
             found = {
@@ -174,11 +216,11 @@ class R2Score(Metric):
             }
             for name, values in found.items():
                 getattr(self, name).assign_add(ops.sum(values, axis=0))
-            self.num_samples.assign_add(ops.size(y_true, None, self.dtype))
+            self.num_samples.assign_add(ops.size(y_true, None, self._dtype))
 
     def result(self) -> Any:
         if self.squared_sum is None:
-            return ops.zeros((), self.dtype)
+            return ops.zeros((), self._dtype)
         mean = ops.divide(self.sum, self.count)
         spread = ops.subtract(self.squared_sum, ops.multiply(self.sum, mean))
         score = ops.subtract(1.0, ops.divide(self.residual, spread))

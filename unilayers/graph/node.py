@@ -109,7 +109,7 @@ class Value(Operators):
     def __bool__(self) -> bool:
         raise GraphError(
             "a symbolic value has no truth value while a model is traced",
-            fix="Use ops.where(condition, a, b), or run_eagerly=True for Python control flow",
+            fix="Use ops.cond or ops.where, ops.while_loop or ops.scan; or run_eagerly=True for Python control flow",
         )
 
 

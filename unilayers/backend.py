@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -47,6 +47,7 @@ class Backend:
         memory: Bytes in use and peak on a device, where the engine knows.
         packages: Distributions whose versions belong into a report.
         native_grad: ``native_grad(f, arrays, cotangent)`` by the framework's own autograd; a witness for tests.
+        at_once: Functions that ops run by eagerly, in place of those in the table or of an expansion.
     """
 
     name: str
@@ -60,11 +61,12 @@ class Backend:
     synchronize: Callable[[], None] = lambda: None
     memory: Callable[[str], dict[str, int]] = lambda device: {}
     native_grad: Callable[..., list[Array]] | None = None
+    at_once: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from unilayers import ops  # noqa: F401  (the records that the table is checked against)
 
-        unknown = sorted(self.table.keys() - OPS.keys())
+        unknown = sorted((self.table.keys() | self.at_once.keys()) - OPS.keys())
         if unknown:
             raise BackendError(f"entries for unknown ops: {unknown}", where=f"backend '{self.name}'")
         missing = sorted(n for n, op in OPS.items() if not op.composite and n not in self.table and n not in LEAVES)

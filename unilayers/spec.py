@@ -294,5 +294,6 @@ def normalize_axes(axis: int | Iterable[int] | None, ndim: int) -> tuple[int, ..
     """Any way of naming axes (None means all) as a sorted tuple counted from the front."""
     if axis is None:
         return tuple(range(ndim))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    return tuple(sorted({normalize_axis(a, ndim) for a in axes}))
+    if isinstance(axis, int):
+        return (normalize_axis(axis, ndim),)
+    return tuple(sorted({normalize_axis(a, ndim) for a in axis}))

@@ -17,6 +17,7 @@ from unilayers.graph.passes import fold_constants
 
 from .emit import load
 from .fuse import unstretch
+from .kernels.contract import quiet
 from .link import LinkedStep, aligned
 from .loops import functions
 
@@ -120,6 +121,39 @@ def _wherever(name: str) -> Callable[..., Any]:
     return call
 
 
+SMALL = 4096  # elements: below, what a kernel does to be fast takes longer than it saves
+
+
+def _softmax(x: np.ndarray, axis: int) -> Any:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return np.divide(e, e.sum(axis, keepdims=True), out=e)
+
+
+def _log_softmax(x: np.ndarray, axis: int) -> Any:
+    y = x - x.max(axis, keepdims=True)
+    return np.subtract(y, np.log(np.exp(y).sum(axis, keepdims=True)), out=y)
+
+
+def _layer_norm(x: Array, gamma: Array, beta: Array, axes: Sequence[int], epsilon: float) -> Array:
+    shape = [d if a in axes else 1 for a, d in enumerate(x.shape)]
+    x = x - x.mean(axes, keepdims=True)
+    scale = np.sqrt(np.square(x).mean(axes, keepdims=True) + epsilon)
+    return x / scale * gamma.reshape(shape) + beta.reshape(shape)
+
+
+def _when_small(name: str, small: Callable[..., Any]) -> Callable[..., Any]:
+    """An op's function: plain NumPy where arrays are small."""
+    large = TABLE[name]
+
+    def call(x: Array, **attrs: Any) -> Any:
+        if type(x) is not np.ndarray or not 0 < x.size <= SMALL:
+            return large(x, **attrs)
+        with quiet(np):
+            return small(x, **attrs)
+
+    return call
+
+
 def compile(graph: Graph, device: str) -> Executable:
     table = functions(module(device))
 
@@ -152,7 +186,13 @@ def memory(device: str) -> dict[str, int]:
     return {"used": pool.used_bytes(), "peak": pool.total_bytes()}
 
 
+TABLE = {name: _wherever(name) for name in functions(np)}
+AT_ONCE = {
+    "layer_norm": _layer_norm,
+    "relu": _when_small("relu", lambda x: np.maximum(x, 0.0)),
+    "softmax": _when_small("softmax", _softmax),
+    "log_softmax": _when_small("log_softmax", _log_softmax),
+}
 BACKEND = Backend(
-    "numpy", {name: _wherever(name) for name in functions(np)}, devices, put, get, device_of, compile,
-    packages=("numpy",), synchronize=synchronize, memory=memory,
-)  # fmt: skip
+    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE
+)

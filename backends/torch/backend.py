@@ -12,7 +12,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
-from .table import OVERWRITING, TABLE, VIEWS, tensor
+from .table import AT_ONCE, OVERWRITING, TABLE, VIEWS, tensor
 
 
 def devices() -> list[str]:
@@ -76,5 +76,5 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent
 
 
 BACKEND = Backend(
-    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad
+    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad, AT_ONCE
 )  # fmt: skip

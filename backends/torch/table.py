@@ -125,6 +125,15 @@ def constant(a: np.ndarray, device: torch.device) -> Tensor:
         return tensor(a).to(device)
 
 
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
+    """torch normalises the last axes."""
+    if axes[0] == x.ndim - len(axes):
+        return F.layer_norm(x, gamma.shape, gamma, beta, epsilon)
+    order = [*(a for a in range(x.ndim) if a not in axes), *axes]
+    y = F.layer_norm(x.permute(order), gamma.shape, gamma, beta, epsilon)
+    return y.permute(sorted(range(x.ndim), key=order.__getitem__))
+
+
 # ---- the table ------------------------------------------------------------
 
 TABLE: dict[str, Callable[..., Any]] = {
@@ -160,8 +169,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
-    # Composite ops as one kernel, where it pays: not gelu, silu or layer_norm, whose gradients compute most of the
-    # expansion anyway, so that one expansion for both is faster.
+    # Composite ops as one kernel, where it pays: not those of AT_ONCE, whose gradients compute most of the expansion
+    # anyway, so that in a training step one expansion for both is faster.
     "relu": torch.relu,
     "relu6": F.relu6,
     "leaky_relu": lambda x, negative_slope: F.leaky_relu(x, negative_slope),
@@ -175,7 +184,14 @@ TABLE: dict[str, Callable[..., Any]] = {
     "adam_update": updates.keeping(updates.adam_update, scalars=2),
 }
 
-# The same written into the operands, with the numbers of those.
+# Composite ops as one kernel where they run by themselves.
+AT_ONCE: dict[str, Callable[..., Any]] = {
+    "gelu": lambda x, approximate: F.gelu(x, approximate="tanh" if approximate else "none"),
+    "silu": F.silu,
+    "layer_norm": layer_norm,
+}
+
+# Some of TABLE's functions, written into the operands, with the numbers of those.
 OVERWRITING: Overwriting = {
     "sgd_update": (updates.sgd_update, updates.overwritten(scalars=1)),
     "adam_update": (updates.adam_update, updates.overwritten(scalars=2)),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache, lru_cache, update_wrapper
 from typing import Any, Protocol
@@ -182,14 +183,15 @@ class Host:
 
     Attributes:
         backend: The backend.
+        at_once: Its functions for eager use only.
         table: Its functions.
         guest: Whether they are NumPy's, which move to the arrays of others.
     """
 
-    __slots__ = ("backend", "guest", "table")
+    __slots__ = ("at_once", "backend", "guest", "table")
 
     def __init__(self, backend: Backend, guest: bool) -> None:
-        self.backend, self.guest, self.table = backend, guest, backend.table
+        self.backend, self.guest, self.table, self.at_once = backend, guest, backend.table, backend.at_once
 
     def device_of(self, array: Any) -> str:
         return "cpu" if self.guest else self.backend.device_of(array) or ""
@@ -268,7 +270,7 @@ def bind(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
         host = found
     if host is None or op.bodies:
         return _bind(op, operands, attrs)
-    function = host.table.get(op.name)
+    function = host.at_once.get(op.name) or host.table.get(op.name)
     if function is None:
         return _bind(op, operands, attrs)
     if op.promotes is not None and len(operands) > 1:
@@ -283,6 +285,10 @@ def bind(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
 
 
 def _bind(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    if op.promotes == 0 and len(operands) == 2:
+        pair = _with_number(*operands)
+        if pair is not None:
+            return bind(op, pair, attrs)
     kinds = []
     reads = not operands
     for x in operands:
@@ -365,7 +371,7 @@ def _watching(tapes: Sequence[Recorder], readable: Sequence[Any]) -> Watching:
 
 def _compute(op: Op, arrays: Sequence[Any], place: Place, attrs: dict[str, Any]) -> Any:
     """The op on arrays that are in place: by the backend's function, or by what the op expands to."""
-    function = place[0].table.get(op.name)
+    function = place[0].at_once.get(op.name) or place[0].table.get(op.name)
     if function is not None:
         return function(*arrays, **(ready(attrs, op.bodies, *place) if op.bodies else attrs))
     plan = _expansion(op, arrays, place, attrs)
@@ -455,6 +461,21 @@ def _number(x: bool | int | float, dtype: Any, place: Place) -> Any:
         return _kept_scalar(x, x or str(x), name, place)
     except NotLasting:
         return _scalar(x, name, place)
+
+
+def _with_number(a: Any, b: Any) -> tuple[Any, Any] | None:
+    """An array and a number, the most usual pair, as two arrays; None for other pairs."""
+    host = _HOSTS.get(type(a))
+    if host is not None:
+        if _KINDS.get(type(b)) is NUMBER:
+            b = _number(b, a.dtype, (host.backend, host.device_of(a)))
+            return None if b is None or type(b) not in _HOSTS else (a, b)
+    elif _KINDS.get(type(a)) is NUMBER:
+        host = _HOSTS.get(type(b))
+        if host is not None:
+            a = _number(a, b.dtype, (host.backend, host.device_of(b)))
+            return None if a is None or type(a) not in _HOSTS else (a, b)
+    return None
 
 
 def _scalar(x: bool | int | float, dtype: str, place: Place) -> Any:
@@ -648,14 +669,15 @@ def runnable(inputs: Sequence[Value], outputs: Sequence[Value], place: Place) ->
     """
     backend, device = place
     graph = Graph(tuple(inputs), (), {str(i): v for i, v in enumerate(outputs)})
-    graph = simplify(eliminate_common(lower(graph, backend.table)))
+    table: Mapping[str, Callable[..., Any]] = ChainMap({}, backend.at_once, backend.table)  # type: ignore[arg-type]
+    graph = simplify(eliminate_common(lower(graph, table)))
     moving = set(graph.inputs)
     for node in graph.nodes:
         if any(v in moving for v in node.inputs):
             moving.update(node.outputs)
     if not all(v in moving for v in graph.outputs.values()):  # a kept constant must not get into the user's hands
         return None
-    step = straight_line(graph, backend.table, lambda a: _lasting(backend.put([a], device)[0], backend))
+    step = straight_line(graph, table, lambda a: _lasting(backend.put([a], device)[0], backend))
     return lambda arrays: tuple(step((), arrays)[1].values())  # type: ignore[arg-type]
 
 

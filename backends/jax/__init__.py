@@ -1,5 +1,8 @@
 """The JAX backend: a graph runs as one ``jax.jit`` whose state is donated."""
 
-from .backend import BACKEND
+from ..manners import same_environment
+
+with same_environment():
+    from .backend import BACKEND
 
 __all__ = ["BACKEND"]

@@ -1,14 +1,13 @@
 """The TensorFlow backend: a graph runs as one ``tf.function``."""
 
 import os
+from contextlib import nullcontext
 
-_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-_chosen = _LOG_LEVEL in os.environ
-os.environ.setdefault(_LOG_LEVEL, "3")  # TensorFlow reads it once, and would greet the user from C++
-try:
+from ..manners import same_environment, silence
+
+# TensorFlow would greet the user from C++; who has chosen a level of logging shall see it.
+_chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+with same_environment(TF_CPP_MIN_LOG_LEVEL="3"), nullcontext() if _chosen else silence():
     from .backend import BACKEND
-finally:
-    if not _chosen:
-        del os.environ[_LOG_LEVEL]
 
 __all__ = ["BACKEND"]

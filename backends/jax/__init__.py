@@ -1,6 +1,6 @@
 """The JAX backend: a graph runs as one ``jax.jit`` whose state is donated."""
 
-from ..manners import same_environment
+from unilayers.backends.manners import same_environment
 
 with same_environment():
     from .backend import BACKEND

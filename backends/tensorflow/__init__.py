@@ -3,7 +3,7 @@
 import os
 from contextlib import nullcontext
 
-from ..manners import same_environment, silence
+from unilayers.backends.manners import same_environment, silence
 
 # TensorFlow would greet the user from C++; who has chosen a level of logging shall see it.
 _chosen = "TF_CPP_MIN_LOG_LEVEL" in os.environ

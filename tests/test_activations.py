@@ -37,7 +37,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("soft_shrink", {"threshold": 2.0}),
     ("squareplus", {"b": 0.5}),
     ("softmax", {"axis": 0}),
+    ("softmax", {"axis": (0, 1)}),
     ("log_softmax", {"axis": 0}),
+    ("log_softmax", {"axis": (0, 1)}),
     ("sparsemax", {"axis": 0}),
 ]
 cases = pytest.mark.parametrize(("name", "kwargs"), CASES, ids=str)

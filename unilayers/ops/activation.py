@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -428,19 +428,25 @@ def log_softmax_(x: Any, *, axis: int) -> Any:
     return low - ops.log(ops.sum(e, axis, keepdims=True))
 
 
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
     """exp(x) over its sum along ``axis``: positive numbers that add up to 1, without overflow.
+
+    Several axes are taken together.
 
     Example:
         >>> import numpy as np
         >>> softmax(np.array([1000.0, 1000.0]))
         array([0.5, 0.5])
     """
+    if not isinstance(axis, int):
+        return ops.exp(log_softmax(x, axis))
     return softmax_(x, axis=normalize_axis(axis, len(shape_of(x))))
 
 
-def log_softmax(x: Any, axis: int = -1) -> Any:
-    """The logarithm of softmax along ``axis``, exact also where softmax rounds to 0."""
+def log_softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
+    """The logarithm of softmax along ``axis`` (or several together), exact also where softmax rounds to 0."""
+    if not isinstance(axis, int):
+        return ops.subtract(x, ops.logsumexp(x, tuple(axis), keepdims=True))
     return log_softmax_(x, axis=normalize_axis(axis, len(shape_of(x))))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import typer
 
 from unilayers.backend import Backend
@@ -50,11 +51,10 @@ def amount(number: int, unit: str) -> str:
     return f"{number / 1000**thousands:.3g} {' kMGTPE'[thousands].strip()}{unit}"
 
 
-def scores(values: Mapping[str, float]) -> str:
-    """Loss and metrics on one line."""
-    return " - ".join(
-        f"{name}: {value:.4g}" if "loss" in name else f"{name}: {value:.4f}" for name, value in values.items()
-    )
+def scores(values: Mapping[str, Any]) -> str:
+    """Loss and metrics on one line; of several values the mean."""
+    means = {name: float(np.mean(value)) for name, value in values.items()}
+    return " - ".join(f"{name}: {v:.4g}" if "loss" in name else f"{name}: {v:.4f}" for name, v in means.items())
 
 
 def data_line(recipe: Recipe, model: Any) -> str:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import unilayers as ul
 from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from tests.traced import Step
 from unilayers import losses, metrics, ops
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.metrics import Metric
+from unilayers.ops.define import with_mask
 from unilayers.registry import parameters, resolve, serialize, snake_case
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -536,6 +538,151 @@ def test_names_come_first_where_keras_has_them_first() -> None:
     assert metrics.get(None) is None
 
 
+# ---- in training ----------------------------------------------------------------------------------------------------
+
+
+class KerasStyle(Metric):
+    """Written as in Keras's guide; its variable is created at the first data."""
+
+    def __init__(self, name: str = "largest", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self._built = False
+
+    def _build(self, shape: Any) -> None:
+        self.largest = self.add_weight(shape=(shape[-1],), initializer="zeros", name="largest")
+        self._built = True
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        y_pred = ops.astype(y_pred, self.dtype)
+        if not self._built:
+            self._build(y_pred.shape)
+        self.largest.assign(ops.maximum(self.largest, ops.max(y_pred, axis=0)))
+
+    def result(self) -> Any:
+        return self.largest
+
+    def reset_state(self) -> None:
+        if self._built:
+            self.largest.assign(ops.zeros(self.largest.shape))
+
+
+def told(m: Any) -> dict[str, list[Any]]:
+    """What is told compile; the first two have the same name."""
+    plain = [m.AUC(num_thresholds=9, name="auc"), m.AUC(num_thresholds=9, curve="PR", name="auc"), m.F1Score()]
+    plain += [m.Precision(thresholds=[0.2, 0.6], name="precision"), "accuracy"]
+    return {"metrics": plain, "weighted_metrics": [m.CategoricalAccuracy(name="accuracy"), m.R2Score()]}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_logs_of_fit_equal_keras(backend: str) -> None:
+    """With a learning rate of 0, so that all see the same predictions."""
+    require_backend(backend)
+    x, kernel, weights = normal(24, 4).astype("float32"), normal(4, 3).astype("float32"), uniform(24)
+    y = np.eye(3, dtype="float32")[RNG.integers(0, 3, 24)]
+    theirs = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax", use_bias=False)])
+    theirs.compile(keras.optimizers.SGD(0.0), "categorical_crossentropy", **told(keras.metrics))
+    ours = ul.Sequential([ul.layers.Input((4,)), ul.layers.Dense(3, "softmax", use_bias=False)])
+    ours.compile(ul.optimizers.SGD(0.0), "categorical_crossentropy", **told(metrics))
+    for model in (ours, theirs):
+        model.set_weights([kernel])
+    fit = {"batch_size": 8, "epochs": 1, "sample_weight": weights, "validation_data": (x[:16], y[:16])}
+    expected = theirs.fit(x, y, **fit, verbose=0).history
+    found = ours.fit(x, y, **fit, verbose=2, backend=backend).history
+    assert found.keys() == expected.keys()
+    assert {"auc", "auc_1", "weighted_accuracy", "val_f1_score"} <= found.keys()
+    for name, values in expected.items():
+        for mine, epoch in zip(found[name], values, strict=True):
+            mine, epoch = np.asarray(mine, "float32"), np.asarray(epoch, "float32")
+            assert_close(mine, epoch, rtol=1e-5, atol=1e-6, what=name)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_metric_that_is_created_at_the_first_data(run_eagerly: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    x, metric = uniform(20, 3).astype("float32"), KerasStyle()
+    model = ul.Sequential([ul.layers.Input((3,)), ul.layers.ReLU()])
+    model.compile("sgd", "mse", metrics=[metric], run_eagerly=run_eagerly)
+    found = model.fit(x, x, epochs=2, batch_size=8, verbose=1).history["largest"]
+    for epoch in found:
+        assert_close(epoch, x.max(0), rtol=0, atol=0, what="largest")
+    assert f"largest: {x.max(0).mean():.4f}" in capsys.readouterr().out
+
+
+def test_what_a_mask_leaves_out_does_not_count() -> None:
+    y_pred, y_true, mask = normal(6, T, K), numbers(6, T), RNG.integers(0, 2, (6, T)).astype(bool)
+    weights = uniform(6, T)
+
+    def metric(y_true: Any, y_pred: Any, mask: Any, weights: Any) -> dict[str, Any]:
+        y_pred = with_mask(y_pred, mask)
+        plain, weighted = (metrics.SparseCategoricalAccuracy(name=n) for n in ("plain", "weighted"))
+        return {"plain": plain(y_true, y_pred), "weighted": weighted(y_true, y_pred, weights)}
+
+    found = Step(metric, (y_true, y_pred, mask, weights))(y_true, y_pred, mask, weights)
+    hits = y_pred.argmax(-1) == y_true
+    assert_close(found["plain"], np.float32(hits[mask].mean()), rtol=1e-6, atol=0, what="without weights")
+    expected = np.float32(np.average(hits, weights=weights * mask))
+    assert_close(found["weighted"], expected, rtol=1e-6, atol=0, what="with weights")
+
+
+# ---- edges ----------------------------------------------------------------------------------------------------------
+
+BINARY = [c for c in DISTINCT if c.cls in (*COUNTS, *SHARES, *BEST, metrics.AUC) and c.draws[-1][1] == ()]
+
+
+@pytest.mark.parametrize("case", BINARY, ids=str)
+def test_one_class_only_and_predictions_on_thresholds(case: Case) -> None:
+    grid = (np.arange(41) / 40).astype("float32")  # hits many thresholds, as far as a float32 can
+    for label in (np.zeros(41), np.ones(41), np.arange(41) % 2):
+        ours, theirs = case.ours(), getattr(keras.metrics, case.cls.__name__)(**case.kwargs)
+        ours.update_state(label, grid)
+        theirs.update_state(label, grid)
+        expected = np.asarray(theirs.result())
+        assert_close(np.asarray(ours.result()), expected, rtol=1e-6, atol=1e-6, what=f"labels {label[:2]}")
+
+
+@pytest.mark.parametrize("case", BINARY, ids=str)
+def test_a_prediction_that_is_nan_exceeds_no_threshold(case: Case) -> None:
+    labels, y_pred = np.array([1, 0, 1, 0, 1]), np.array([0.9, 0.2, np.nan, np.nan, 0.1], "float32")
+    at_zero = np.where(np.isnan(y_pred), -1.0, y_pred)  # below all
+    assert_close(case.ours()(labels, y_pred), case.ours()(labels, at_zero), rtol=0, atol=0, what="NaN")
+
+
+@pytest.mark.parametrize("case", DISTINCT, ids=str)
+def test_a_batch_without_samples_changes_nothing(case: Case) -> None:
+    metric = case.ours()
+    expected = np.asarray(metric(*case.batches()[0]))
+    metric.update_state(*(draw(0, *shape) for draw, shape in case.draws))
+    assert_close(np.asarray(metric.result()), expected, rtol=0, atol=0, what="result")
+
+
+def test_thresholds_need_not_be_sorted_and_single_ones_are_scalars() -> None:
+    labels, y_pred = [0, 1, 1, 1], [0.9, 0.9, 0.2, 0.7]
+    np.testing.assert_allclose(metrics.Recall(thresholds=[0.8, 0.1])(labels, y_pred), [1 / 3, 1])
+    np.testing.assert_allclose(metrics.Recall(thresholds=[0.8])(labels, y_pred), 1 / 3)
+
+
+def test_lists_are_data() -> None:
+    assert float(metrics.BinaryAccuracy()([[1], [1], [0], [0]], [[0.98], [1], [0], [0.6]])) == 0.75
+    assert float(metrics.Accuracy()([1, 2, 3, 4], [0, 2, 3, 4], sample_weight=[1, 1, 0, 0])) == 0.5
+    assert float(metrics.SparseTopKCategoricalAccuracy(k=1)([2, 1], [[0.1, 0.9, 0.8], [0.05, 0.95, 0]])) == 0.5
+
+
+def test_float_weights_of_whole_counts_are_said() -> None:
+    metric = metrics.MeanIoU(num_classes=2)
+    with pytest.warns(UserWarning, match="weights are cut to whole numbers"):
+        metric.update_state([0, 1], [0, 1], [0.5, 2.5])
+    np.testing.assert_array_equal(metric.total_cm.numpy(), [[0, 0], [0, 2]])
+    kept = metrics.MeanIoU(num_classes=2, dtype="float32")
+    kept.update_state([0, 1], [0, 1], [0.5, 2.5])
+    np.testing.assert_array_equal(kept.total_cm.numpy(), [[0.5, 0], [0, 2.5]])
+
+
+def test_pixels_beyond_a_float32_are_counted() -> None:
+    metric = metrics.MeanIoU(num_classes=2)
+    metric.total_cm.assign(np.array([[2**24, 0], [0, 0]]))
+    metric.update_state([0, 0, 0], [0, 0, 0])
+    assert metric.total_cm.numpy()[0, 0] == 2**24 + 3
+
+
 # ---- errors -------------------------------------------------------------------------------------------------------
 
 
@@ -558,6 +705,24 @@ def test_names_come_first_where_keras_has_them_first() -> None:
             "MeanSquaredError(): sample_weight does not fit. Expected a shape that stretches to (5,), the values per "
             "sample. Received (3,).",
         ),
+        (
+            metrics.F1Score(), [(5,), (5,)],
+            "F1Score(): predictions of another shape. Expected y_pred of shape (batch, outputs). Received (5,).",
+        ),
+        (
+            metrics.AUC(multi_label=True), [(5, 2, 2), (5, 2, 2)],
+            "AUC(multi_label=True): predictions of another shape. Expected y_pred of shape (batch, outputs). "
+            "Received (5, 2, 2).",
+        ),
+        (
+            metrics.Precision(class_id=4), [(5, 4), (5, 4)],
+            "Precision(class_id=4): axis out of range. Expected -4 to 3. Received 4.",
+        ),
+        (
+            metrics.Recall(class_id=0), [(5,), (5,)],
+            "Recall(class_id=0): class_id needs an axis of classes. Expected y_pred of shape (batch, ..., classes). "
+            "Received (5,).",
+        ),
     ],
 )  # fmt: skip
 def test_shape_errors(metric: Metric, shapes: list[tuple[int, ...]], message: str) -> None:
@@ -575,6 +740,14 @@ def test_shape_errors(metric: Metric, shapes: list[tuple[int, ...]], message: st
             {"TopKCategoricalAccuracy": {"k": 0}},
             "TopKCategoricalAccuracy.k: a value that does not fit.",
         ),
+        ({"Precision": {"thresholds": [0.5, 1.5]}}, "Precision.thresholds: a value that does not fit."),
+        ({"AUC": {"num_labels": 3}}, "AUC: num_labels without multi_label. Pass multi_label=True."),
+        ({"AUC": {"num_thresholds": 1}}, "AUC: too few thresholds. Expected num_thresholds at least 2. Received 1."),
+        (
+            {"IoU": {"num_classes": 3, "target_class_ids": [3]}},
+            "IoU.target_class_ids: a class that is not there. Expected numbers from 0 to 2. Received [3].",
+        ),
+        ({"F1Score": {"average": "mean"}}, "F1Score.average: a value that does not fit."),
     ],
 )
 def test_errors_of_names_and_arguments(identifier: Any, message: str) -> None:

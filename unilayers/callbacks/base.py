@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 HOOKS = (
     "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end",
     "on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end",
@@ -161,16 +163,22 @@ class ProgressBar(Callback):
         filled = int(24 * (batch + 1) / max(1, steps))
         bar = "━" * filled + "╌" * (24 - filled)
         shown = {k: logs[k] for k in logs if k != "batch_loss"}
-        sys.stdout.write(f"\r{self._head()} {bar} {batch + 1}/{steps} {_values(shown)}\x1b[K")
+        sys.stdout.write(f"\r{self._head()} {bar} {batch + 1}/{steps} {on_one_line(shown)}\x1b[K")
         sys.stdout.flush()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         clear = "\r\x1b[K" if self._bars else ""
-        print(f"{clear}{self._head()} {time.perf_counter() - self._start:.2f}s {_values(logs or {})}", flush=True)
+        print(f"{clear}{self._head()} {time.perf_counter() - self._start:.2f}s {on_one_line(logs or {})}", flush=True)
 
     def _head(self) -> str:
         return f"Epoch {self._epoch + 1}/{self.params.get('epochs', '?')}"
 
 
-def _values(logs: Mapping[str, float]) -> str:
-    return " - ".join(f"{k}: {v:.4f}" for k, v in logs.items())
+def on_one_line(logs: Mapping[str, Any]) -> str:
+    """Logs on one line; of several values the mean.
+
+    Example:
+        >>> on_one_line({"loss": 0.25, "f1_score": np.array([0.5, 1.0])})
+        'loss: 0.2500 - f1_score: 0.7500'
+    """
+    return " - ".join(f"{k}: {np.mean(v):.4f}" for k, v in logs.items())

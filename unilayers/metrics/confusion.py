@@ -392,9 +392,7 @@ class AUC(_Curve):
         if self.num_labels and not self.multi_label:
             raise UnilayersError("num_labels without multi_label", where="AUC", fix="Pass multi_label=True")
         if self.thresholds is None and self.num_thresholds < 2:
-            raise UnilayersError(
-                "too few thresholds", where="AUC", expected="num_thresholds of at least 2", received="1"
-            )
+            raise UnilayersError("too few thresholds", where="AUC", expected="num_thresholds at least 2", received="1")
         if self.thresholds is None:
             inner = np.linspace(0.0, 1.0, self.num_thresholds)[1:-1]
         else:

@@ -15,6 +15,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unilayers import config
 from unilayers.backend import get_backend
 from unilayers.callbacks import Callback
@@ -179,7 +181,7 @@ class Recorder(Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        values = {name: float(v) if math.isfinite(v) else None for name, v in (logs or {}).items()}
+        values = {name: _as_json(v) for name, v in (logs or {}).items()}
         line = {"epoch": epoch + 1, **values, "seconds": round(time.perf_counter() - self._start, 4)}
         with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -281,6 +283,13 @@ def version_of(package: str) -> str | None:
     except PackageNotFoundError:
         others = packages_distributions().get(package)
         return version(others[0]) if others else None
+
+
+def _as_json(value: Any) -> Any:
+    """A number, or several; null for one that is not finite, which JSON cannot write."""
+    if np.ndim(value):
+        return [_as_json(v) for v in value]
+    return float(value) if math.isfinite(value) else None
 
 
 def _after(path: Path, now: Mapping[str, Any]) -> dict[str, Any]:

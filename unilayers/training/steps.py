@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -135,14 +136,18 @@ class Objectives:
 
     @property
     def all_metrics(self) -> list[tuple[str, Any]]:
-        """The loss tracker and every metric, with the names they have in logs."""
+        """The loss tracker and every metric, with the names they have in logs; of one name, they are numbered."""
         if not self.built:
             return []
-        several = len(self.names) > 1
-        found = [("loss", self.loss_tracker)]
+        found: dict[str, Any] = {"loss": self.loss_tracker}
         for output, group in zip(self.names, self.resolved_metrics, strict=True):
-            found += [(f"{output}_{m.name}" if several else m.name, m) for m, _ in group]
-        return found
+            prefix = f"{output}_" if len(self.names) > 1 else ""
+            for metric, weighted in group:
+                name = f"{prefix}{metric.name}"
+                if weighted and name in found:
+                    name = f"{prefix}weighted_{metric.name}"
+                found[_free(name, found)] = metric
+        return list(found.items())
 
     def total_loss(self, batch: Batch, outputs: Sequence[Any]) -> list[Any]:
         """The weighted loss of each output."""
@@ -170,6 +175,11 @@ class Objectives:
         for group, y_true, y_pred, w in zip(self.resolved_metrics, targets, outputs, weights, strict=True):
             for metric, takes_weights in group:
                 metric.update_state(y_true, y_pred, sample_weight=w if takes_weights else None)
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    names = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1)))
+    return next(n for n in names if n not in taken)
 
 
 def _flagged(plain: Sequence[Any], weighted: Sequence[Any]) -> list[list[tuple[Any, bool]]]:

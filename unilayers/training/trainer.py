@@ -12,6 +12,7 @@ import numpy as np
 from unilayers import ops, optimizers
 from unilayers.backend import Backend, get_backend
 from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
+from unilayers.callbacks.base import on_one_line
 from unilayers.data.dataset import batches, split_index
 from unilayers.errors import DataError, UnilayersError
 from unilayers.program import Program
@@ -174,8 +175,8 @@ class Trainer:
         for metric in self.metrics:
             metric.reset_state()
 
-    def _results(self) -> dict[str, float]:
-        return {name: float(ops.to_numpy(m.result())) for name, m in self._objectives.all_metrics}
+    def _results(self) -> dict[str, Any]:
+        return {name: _read(m) for name, m in self._objectives.all_metrics}
 
     # ---- fit
 
@@ -315,13 +316,13 @@ class Trainer:
         steps_ = math.ceil(_length(data) / batch_size)
         found = self._evaluate(data, batch_size, engine, where, CallbackList(callbacks or (), self, {"steps": steps_}))
         if verbose:
-            print(" - ".join(f"{k}: {v:.4f}" for k, v in found.items()))
+            print(on_one_line(found))
         values = list(found.values())
         return found if return_dict else values if len(values) > 1 else values[0]
 
     def _evaluate(
         self, data: Batch, batch_size: int, engine: Backend, where: str, hooks: CallbackList
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         program = self._program("test", data)
         store = self._store(engine, where)
         self._reset_metrics(store)
@@ -425,18 +426,24 @@ class Trainer:
         return self.predict(x, batch_size=max(1, _length(Batch(x))), verbose=0, backend=backend, device=device)
 
 
-class _BatchLogs(Mapping[str, float]):
+def _read(metric: Any) -> Any:
+    """What a metric says: a number, or an array where it says several."""
+    value = ops.to_numpy(metric.result())
+    return float(value.item()) if value.size == 1 else value
+
+
+class _BatchLogs(Mapping[str, Any]):
     """Logs of a batch, fetched from the device only when somebody looks: the running means, and ``batch_loss``."""
 
     def __init__(self, model: Any, backend: Backend, outputs: Mapping[str, Any]) -> None:
         self._model, self._backend, self._outputs = model, backend, outputs
 
-    def __getitem__(self, key: str) -> float:
+    def __getitem__(self, key: str) -> Any:
         if key == "batch_loss":
             return float(self._backend.get(self._outputs["loss"]))
         for name, metric in self._model._objectives.all_metrics:
             if name == key:
-                return float(ops.to_numpy(metric.result()))
+                return _read(metric)
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:

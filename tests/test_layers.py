@@ -10,11 +10,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import unilayers as ul
+from tests.compare import assert_close
 from unilayers import initializers, ops, random
 from unilayers import layers as L
 from unilayers.autodiff import GradientTape, gradients
@@ -22,7 +25,9 @@ from unilayers.backend import Backend, backend_names, get_backend
 from unilayers.errors import BackendError, ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.program import Program
-from unilayers.registry import parameters
+from unilayers.recipe import Recipe
+from unilayers.recipe.document import to_yaml
+from unilayers.registry import parameters, plain
 from unilayers.spec import Dim, Spec, public_shape
 from unilayers.structure import leaves_of
 from unilayers.variable import Trace, Variable, trace_into
@@ -98,6 +103,7 @@ def _cases() -> Iterator[Case]:
     yield case(L.Embedding, (4,), integers=6, input_dim=6, output_dim=3)
     yield case(L.Identity, (4,))
     yield case(L.Lambda, (4,), function=lambda x: x * 2.0 + 1.0)
+    yield case(L.Masking, (3, 2))
     # activations
     yield case(L.Activation, (4,), activation="sigmoid")
     yield case(L.ReLU, (20,))
@@ -253,12 +259,17 @@ def _cases() -> Iterator[Case]:
 
 
 CASES = list(_cases())
-BUILTIN = [cls for cls in L.Layer.registry if cls.__module__.startswith("unilayers.layers.")]
+ELSEWHERE = ("attention", "preprocessing", "recurrent")  # layers that a table of shapes does not describe
+BUILTIN = [
+    cls
+    for cls in L.Layer.registry
+    if cls.__module__.startswith("unilayers.layers.") and cls.__module__.split(".")[2] not in ELSEWHERE
+]
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def test_every_layer_has_a_case() -> None:
-    assert {case.cls.__name__ for case in CASES} == {cls.__name__ for cls in BUILTIN}
+    assert {cls.__name__ for cls in BUILTIN} <= {case.cls.__name__ for case in CASES}
 
 
 # ---- running a layer ----------------------------------------------------------
@@ -344,18 +355,29 @@ def keras_layer(keras: Any, name: str, kwargs: dict[str, Any]) -> Any:
 
 @each_case
 def test_keras_agrees(keras: Any, case: Case) -> None:
-    """Weight names, shapes and order; outputs with the same weights; and the weights after the call."""
+    """Weight names, shapes and order; outputs and gradients with the same weights; and the weights after the call."""
     tolerance = 1e-5, 2e-6  # Keras on torch computes some layers in float32 whatever the dtype
     layer, other, x = case.layer(), twin(keras, case), case.inputs()
-    shapes = [v.shape for v in x] if isinstance(x, list) else x.shape
+    many = isinstance(x, list)
+    shapes = [v.shape for v in x] if many else x.shape
     if not other.built:
         other.build(shapes)
     assert [(v.name, v.shape) for v in layer.weights] == [(v.name, tuple(v.shape)) for v in other.weights]
     assert len(layer.trainable_weights) == len(other.trainable_weights)
     other.set_weights(layer.get_weights())
     takes_training = "training" in inspect.signature(other.call).parameters
-    wanted = to_numpy(other(x, **({"training": case.training} if takes_training else {})))
-    np.testing.assert_allclose(layer(x, training=case.training), wanted, *tolerance)
+    tensors = [keras.ops.convert_to_tensor(v) for v in leaves_of(x)]
+    floats = [t.requires_grad_() for t in tensors if t.is_floating_point()]
+    y = other(tensors if many else tensors[0], **({"training": case.training} if takes_training else {}))
+    found = eager(layer, x, case.training)
+    np.testing.assert_allclose(found["y"], to_numpy(y), *tolerance)
+    trained = [keras_weight for keras_weight in other.weights if keras_weight.trainable and layer.trainable]
+    if floats or trained:
+        (y * keras.ops.convert_to_tensor(seeded(y.shape))).sum().backward()
+    for i, source in enumerate([*floats, *(v.value for v in trained)]):
+        wanted = np.zeros(source.shape) if source.grad is None else to_numpy(source.grad)
+        # Wider, since what cancels in float32 shows in gradients; finite differences are narrow.
+        np.testing.assert_allclose(found[f"gradient {i}"], wanted, 1e-4, 1e-4, err_msg=f"gradient {i}")
     for mine, theirs in zip(layer.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, *tolerance)
 
@@ -508,6 +530,78 @@ def test_config_round_trip(case: Case) -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
+# ---- every case in models, files and recipes ----------------------------------------
+
+
+def model_of(case: Case) -> ul.Model:
+    """A functional model of the one layer."""
+    shapes = case.shape if isinstance(case.shape, list) else [case.shape]
+    dtype = "int32" if case.integers else "float32"
+    inputs = [L.Input(s, dtype=dtype, name=f"in{i}") for i, s in enumerate(shapes)]
+    many = isinstance(case.shape, list)
+    return ul.Model(inputs if many else inputs[0], case.cls(**case.kwargs)(inputs if many else inputs[0]))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.cls not in (L.Lambda, L.InputLayer)], ids=str)
+def test_a_saved_model_is_the_same(case: Case, tmp_path: Path) -> None:
+    model, x = model_of(case), case.inputs(3, "float32")
+    rng = np.random.default_rng(1)
+    model.set_weights([rng.uniform(0.5, 1.5, v.shape) for v in model.weights])
+    model.save(tmp_path / "model.ul")
+    again = ul.load_model(tmp_path / "model.ul")
+    assert [(v.path, v.shape) for v in again.weights] == [(v.path, v.shape) for v in model.weights]
+    assert_close(again(x), np.asarray(model(x)), rtol=0, atol=0, what=str(case))
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.cls not in (L.Lambda, L.InputLayer)], ids=str)
+def test_a_recipe_makes_the_same_layer(case: Case) -> None:
+    """The arguments, written as YAML, give the layer that they give in Python."""
+    shapes = case.shape if isinstance(case.shape, list) else [case.shape]
+    inputs = [{"Input": {"shape": list(s), "name": f"in{i}"}} for i, s in enumerate(shapes)]
+    arguments = {k: plain(v) for k, v in case.kwargs.items()} | {"inputs": [f"in{i}" for i in range(len(shapes))]}
+    if not isinstance(case.shape, list):
+        del arguments["inputs"]
+    sections = {"data": {"dataset": "blobs"}, "loss": "mse", "optimizer": "sgd", "fit": {"epochs": 1}}
+    recipe = Recipe(to_yaml({**sections, "model": [*inputs, {case.cls.__name__: arguments}]}))
+    [found] = recipe.build().layers
+    model = model_of(case)
+    assert type(found) is case.cls and found.built
+    assert [(v.name, v.shape) for v in found.weights] == [(v.name, v.shape) for v in model.weights]
+    again = Recipe(recipe.to_yaml()).build()
+    assert as_tuples(repr(again.layers[0])) == as_tuples(repr(found))
+
+
+def test_a_recipe_cannot_hold_a_lambda() -> None:
+    text = "data: {dataset: blobs}\nloss: mse\noptimizer: sgd\nfit: {epochs: 1}\nmodel:\n  - Input: {shape: [4]}\n"
+    with pytest.raises(UnilayersError, match=r"Lambda\.function: a value that does not fit\. Expected a function\."):
+        Recipe(text + "  - Lambda: {function: 'lambda x: x'}\n")
+
+
+def test_names_are_those_of_keras(keras: Any) -> None:
+    """Each class is found under all names that Keras gives it."""
+    mine = {cls.__name__: cls for cls in BUILTIN}
+    for name, theirs in vars(keras.layers).items():
+        cls = mine.get(getattr(theirs, "__name__", ""))
+        if cls is not None:
+            assert getattr(L, name) is cls and L.Layer.registry.get(name) is cls, name
+
+
+@pytest.mark.parametrize("cls", [c.cls for c in SOME if c.cls in BUILTIN and not c.training], ids=lambda c: c.__name__)
+def test_penalties_and_constraints_reach_their_weights(cls: type[L.Layer]) -> None:
+    """Each argument that says where a weight may be, or what it costs, does so for one weight."""
+    case = next(c for c in CASES if c.cls is cls)
+    for kind, given in (("regularizer", "l2"), ("constraint", "non_neg")):
+        names = [n for n in parameters(cls) if n.endswith(f"_{kind}") and n != "activity_regularizer"]
+        for name in names:
+            layer = cls(**{**case.kwargs, name: given})
+            layer(case.inputs(2, "float32"))
+            found = [v.name for v in layer.weights if getattr(v, kind) is not None]
+            weight = name.removesuffix(f"_{kind}")
+            assert found == ([weight] if weight in [v.name for v in layer.weights] else found[:1]), name
+            if "use_bias" not in case.kwargs or weight != "bias":
+                assert len(found) == 1 or (weight == "bias" and layer.bias is None), name
+
+
 # ---- one by one -----------------------------------------------------------------
 
 
@@ -564,11 +658,96 @@ def test_frozen_batch_normalization_runs_as_in_inference() -> None:
     assert np.abs(np.asarray(block(x, training=True)).mean(0)).max() < 1e-6
 
 
+def test_spectral_normalization_finds_the_largest_singular_value() -> None:
+    x = np.ones((1, 4))
+    for inner in (L.Dense(5), L.Conv1D(3, 2), L.Conv1DTranspose(3, 2)):
+        layer = L.SpectralNormalization(inner, power_iterations=60, dtype="float64")
+        given = x if isinstance(inner, L.Dense) else np.ones((1, 3, 4))
+        layer(given)
+        before = inner.kernel.numpy()
+        layer(given)
+        np.testing.assert_array_equal(inner.kernel.numpy(), before)  # inference changes nothing
+        layer(given, training=True)
+        norm = np.linalg.norm(before.reshape(-1, before.shape[-1]), 2)
+        np.testing.assert_allclose(inner.kernel.numpy(), before / norm, 1e-6)
+    zero = L.SpectralNormalization(L.Dense(5, kernel_initializer="zeros"), dtype="float64")
+    zero(x)
+    u = zero.vector_u.numpy()
+    np.testing.assert_array_equal(zero(x, training=True), np.zeros((1, 5)))
+    np.testing.assert_array_equal(zero.vector_u.numpy(), u)
+
+
+@pytest.mark.parametrize("backend", backend_names())
+def test_spectral_normalization_in_a_training_step(backend: str) -> None:
+    """The gradient is that of the divided kernel, and the update is made to it."""
+    usable(backend)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 4)), rng.normal(size=(6, 3))
+    inner = L.Dense(3, use_bias=False, name="inner")
+    model = ul.Sequential([L.Input((4,)), L.SpectralNormalization(inner, dtype="float64", name="outer")])
+    model.compile(loss="mse", optimizer=ul.optimizers.SGD(0.1))
+    kernel, u = inner.kernel.numpy(), model.layers[0].vector_u.numpy()
+    v = u @ kernel.T / np.linalg.norm(u @ kernel.T)
+    u = v @ kernel / np.linalg.norm(v @ kernel)
+    divided = kernel / (v @ kernel @ u.T)
+    model.fit(x, y, batch_size=6, epochs=1, shuffle=False, verbose=0, backend=backend)
+    gradient = x.T @ (x @ divided - y) * 2 / y.size
+    np.testing.assert_allclose(inner.kernel.numpy(), divided - 0.1 * gradient, 1e-5)
+    np.testing.assert_allclose(model.layers[0].vector_u.numpy(), u, 1e-5)
+
+
+def test_einsum_dense_finds_the_sizes(keras: Any) -> None:
+    """Sizes that are not given are those of x; ... stands for any number of axes; also where Keras knows less."""
+    x = np.random.default_rng(0).normal(size=(2, 6, 3, 4))
+    cases: list[tuple[str, Any, str | None, Shape]] = [
+        ("abcd,cde->abe", (None, 5), "e", (2, 6, 5)),
+        ("abcd,de->abce", (None, None, 5), None, (2, 6, 3, 5)),
+        ("...x,xy->...y", 5, "y", (2, 6, 3, 5)),
+        ("...xy,xyz->...z", 5, None, (2, 6, 5)),
+        ("ab...,bc->ac...", 5, "c", (2, 5, 3, 4)),
+    ]
+    for equation, output_shape, bias_axes, wanted in cases:
+        mine, theirs = (w.EinsumDense(equation, output_shape, bias_axes=bias_axes) for w in (L, keras.layers))
+        y = mine(x)
+        assert y.shape == wanted == mine.compute_output_shape(x.shape)
+        if None in np.ravel(output_shape):
+            continue  # Keras asks for these sizes
+        theirs.build(x.shape)
+        assert [v.shape for v in mine.weights] == [tuple(v.shape) for v in theirs.weights]
+        theirs.set_weights(mine.get_weights())
+        np.testing.assert_allclose(y, to_numpy(theirs(x)), 1e-4, 1e-5)
+
+
+def test_einsum_dense_draws_by_the_axes_that_are_summed() -> None:
+    """As a dense layer of the same numbers of inputs and outputs: Glorot's limit, and its spread."""
+    layer = L.EinsumDense("abc,cde->abde", (None, 20, 30))
+    layer(np.ones((1, 2, 40), "float32"))
+    kernel, limit = layer.kernel.numpy(), np.sqrt(6 / (40 + 600))
+    assert 0.99 * limit < np.abs(kernel).max() <= limit
+    assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+    given = L.EinsumDense("ab,bc->ac", 3, kernel_initializer="ones")
+    assert (given(np.ones((1, 2), "float32")) == 2).all()
+
+
+def test_pooling_to_a_size_takes_every_element() -> None:
+    """Against windows written out by hand, for every size and number of windows."""
+    x = np.random.default_rng(0).normal(size=(2, 7, 3))
+    for count in range(1, 10):
+        windows = [x[:, i * 7 // count : -((i + 1) * 7 // -count)] for i in range(count)]
+        for cls, reduce in ((L.AdaptiveMaxPooling1D, np.max), (L.AdaptiveAveragePooling1D, np.mean)):
+            wanted = np.stack([reduce(w, axis=1) for w in windows], 1)
+            np.testing.assert_allclose(cls(count, dtype="float64")(x), wanted, 1e-12)
+
+
 def test_functional_forms_are_the_layers() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
     for name in ("add", "subtract", "multiply", "average", "maximum", "minimum"):
         np.testing.assert_array_equal(getattr(L, name)([a, b]), getattr(L, name.capitalize())()([a, b]))
     np.testing.assert_array_equal(L.concatenate([a, b], axis=0), np.concatenate([a, b]))
+    product = (a * b).sum(-1, keepdims=True)
+    np.testing.assert_allclose(L.dot([a, b]), product, 1e-5)
+    lengths = np.linalg.norm(a, axis=-1, keepdims=True) * np.linalg.norm(b, axis=-1, keepdims=True)
+    np.testing.assert_allclose(L.dot([a, b], axes=1, normalize=True), product / lengths, 1e-5)
     assert L.add([L.Input((4,)), L.Input((4,))], name="sum").origin.layer.name == "sum"
 
 
@@ -637,20 +816,175 @@ def test_dropout_noise_shape() -> None:
             L.Dropout(0.5, noise_shape=wrong)(x, training=True)
 
 
+# With the tolerance of the outputs: masks are equal bit for bit, normal numbers but for rounding.
+RANDOM: list[tuple[Callable[[], L.Layer], Shape, float]] = [
+    (lambda: L.Dropout(0.3, name="it"), (4, 5), 0.0),
+    (lambda: L.Dropout(0.3, (None, 1, None), name="it"), (4, 5), 0.0),
+    (lambda: L.SpatialDropout1D(0.3, name="it"), (2, 5), 0.0),
+    (lambda: L.SpatialDropout2D(0.3, "channels_first", name="it"), (5, 2, 1), 0.0),
+    (lambda: L.SpatialDropout3D(0.3, name="it"), (2, 1, 2, 5), 0.0),
+    (lambda: L.AlphaDropout(0.3, name="it"), (4, 5), 1e-6),
+    (lambda: L.AlphaDropout(0.3, (None, 1, None), name="it"), (4, 5), 1e-6),
+    (lambda: L.GaussianDropout(0.3, name="it"), (4, 5), 1e-5),
+    (lambda: L.GaussianNoise(0.3, name="it"), (4, 5), 1e-5),
+]
+each_random = pytest.mark.parametrize(("make", "shape", "tolerance"), RANDOM, ids=[repr(r[0]()) for r in RANDOM])
+
+
+def test_every_random_layer_is_there() -> None:
+    random_layers = {cls for cls in BUILTIN if "seed" in parameters(cls)}
+    assert random_layers == {type(make()) for make, _, _ in RANDOM}
+
+
 @pytest.mark.parametrize("backend", backend_names())
-@pytest.mark.parametrize("noise_shape", [None, (None, 1, None)], ids=str)
-def test_dropout_traced_on_a_backend_equals_eager(backend: str, noise_shape: Any) -> None:
-    """Bit for bit, call by call; the gradient has the mask of its own call."""
-    x = np.random.default_rng(1).normal(size=(3, 4, 5)).astype("float32")
-    once, made = (L.Dropout(0.3, noise_shape, name="drop") for _ in range(2))
-    wanted = [eager(once, x, True) for _ in range(3)]
-    assert (wanted[0]["y"] != wanted[1]["y"]).any()
+@each_random
+def test_randomness_traced_on_a_backend_equals_eager(
+    make: Callable[[], L.Layer], shape: Shape, tolerance: float, backend: str
+) -> None:
+    """Call by call; the gradient has the mask of its own call."""
+    x = np.random.default_rng(1).normal(size=(3, *shape)).astype("float32")
+    once, made = make(), make()
+    wanted = [eager(once, x, True) for _ in range(2)]
+    assert (wanted[0]["y"] != wanted[1]["y"]).any() and (wanted[0]["y"] != x).any()
     made.build(None)
     program = program_of(made, x, True)
     for want in wanted:
         found = run_program(program, x, usable(backend), x.shape)
-        np.testing.assert_array_equal(found["y"], want["y"])
-        np.testing.assert_allclose(found["gradient 0"], want["gradient 0"], 1e-6)
+        assert_close(found["y"], want["y"], rtol=tolerance, atol=tolerance, what="y")
+        assert_close(found["gradient 0"], want["gradient 0"], rtol=1e-5, atol=1e-6, what="gradient")
+
+
+@each_random
+def test_randomness_only_in_training_and_by_the_seed(
+    make: Callable[[], L.Layer], shape: Shape, tolerance: float
+) -> None:
+    x = np.random.default_rng(1).normal(size=(3, *shape)).astype("float32")
+    np.testing.assert_array_equal(make()(x), x)
+    first, again = make()(x, training=True), make()(x, training=True)
+    np.testing.assert_array_equal(first, again)
+    other = type(make()).from_config({**make().get_config(), "seed": 5})
+    assert (other(x, training=True) != first).any()
+    assert make().weights == []
+
+
+def test_whole_channels_are_dropped() -> None:
+    x = np.random.default_rng(0).uniform(1, 2, (50, 3, 2, 40)).astype("float32")
+    y = L.SpatialDropout2D(0.25)(x, training=True)
+    ratio = y / x
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1], ratio.shape), 1e-6)
+    assert abs(np.mean(ratio[:, 0, 0] == 0) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2000)
+
+
+def test_noise_has_the_mean_and_the_variance_it_should_have() -> None:
+    """Bounds are four standard deviations of the estimates; the fourth moment of a normal distribution is 3."""
+    n = 40000
+    x = np.random.default_rng(0).normal(size=n).astype("float32")
+    added = np.asarray(L.GaussianNoise(0.5)(x, training=True) - x) / 0.5
+    factor = (np.asarray(L.GaussianDropout(0.2)(np.ones(n, "float32"), training=True)) - 1) / 0.5
+    for noise in (added, factor):
+        assert abs(noise.mean()) < 4 / np.sqrt(n) and abs(noise.var() - 1) < 4 * np.sqrt(2 / n)
+        assert abs((noise**4).mean() - 3) < 4 * np.sqrt(96 / n)
+        assert abs(np.corrcoef(noise[:-1], noise[1:])[0, 1]) < 4 / np.sqrt(n)
+    y = np.asarray(L.AlphaDropout(0.2)(x, training=True))
+    assert abs(y.mean() - x.mean()) < 0.03 and abs(y.var() - x.var()) < 0.05
+    values, counts = np.unique(y, return_counts=True)
+    assert abs(counts.max() / n - 0.2) < 4 * np.sqrt(0.16 / n)
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    least = -alpha * scale
+    a = (0.8 * (1 + 0.2 * least**2)) ** -0.5
+    assert values[counts.argmax()] == pytest.approx(a * least - a * least * 0.2, rel=1e-5)
+
+
+# ---- masks ----------------------------------------------------------------------
+
+MASK = np.array([[True, True, False], [True, False, False]])
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "shape", "mask"),
+    [
+        ("Softmax", {}, (2, 3), MASK),
+        ("Softmax", {}, (2, 3), np.array([[False] * 3, [True, False, True]])),
+        ("Softmax", {"axis": 1}, (2, 3, 2), MASK[..., None].astype("float64")),
+        ("Softmax", {"axis": [1, 2]}, (2, 3, 2), MASK[..., None]),
+        ("GlobalAveragePooling1D", {}, (2, 3, 4), MASK),
+        ("GlobalAveragePooling1D", {"data_format": "channels_first", "keepdims": True}, (2, 4, 3), MASK),
+        ("BatchNormalization", {"momentum": 0.5}, (2, 3, 4), MASK),
+    ],
+)
+def test_masks_count_as_in_keras(keras: Any, name: str, kwargs: Any, shape: Shape, mask: np.ndarray) -> None:
+    x = np.random.default_rng(0).normal(2.0, 1.0, shape)
+    training = {"training": True} if name == "BatchNormalization" else {}
+    mine, theirs = (getattr(where, name)(**kwargs, dtype="float64") for where in (L, keras.layers))
+    wanted = to_numpy(theirs(x, mask=keras.ops.convert_to_tensor(mask), **training))
+    np.testing.assert_allclose(mine(x, mask=mask, **training), wanted, 1e-5, 1e-6)
+    for a, b in zip(mine.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, 1e-5, 1e-6)
+
+
+def test_masks_that_layers_make_are_those_of_keras(keras: Any) -> None:
+    ids, x = np.array([[3, 0, 1]]), np.array([[[1.0, 0.0], [0.0, 0.0]]])
+    wide, steps = np.ones((2, 3, 2)), np.ones((2, 3, 4))
+    cases: list[tuple[str, dict[str, Any], Any, Any]] = [
+        ("Embedding", {"input_dim": 4, "output_dim": 2, "mask_zero": True}, ids, None),
+        ("Masking", {}, x, None),
+        ("Add", {}, [steps, steps], [MASK, ~MASK]),
+        ("Multiply", {}, [steps, steps], [MASK, MASK]),
+        ("Concatenate", {}, [wide, steps], [MASK, MASK[:, ::-1]]),
+        ("Concatenate", {"axis": 1}, [wide, wide], [MASK, None]),
+    ]
+    for name, kwargs, inputs, masks in cases:
+        mine, theirs = (getattr(where, name)(**kwargs) for where in (L, keras.layers))
+        tensors = [None if m is None else keras.ops.convert_to_tensor(m) for m in masks or []]
+        arrays = [keras.ops.convert_to_tensor(v) for v in leaves_of(inputs)]
+        wanted = theirs.compute_mask(arrays if masks else arrays[0], tensors or None)
+        np.testing.assert_array_equal(np.asarray(mine.compute_mask(inputs, masks)), to_numpy(wanted))
+    assert L.Add().compute_mask([steps, steps], [MASK, None]) is None
+    assert L.Dot(1).compute_mask([steps, steps], [MASK, MASK]) is None
+
+
+@pytest.mark.parametrize("cls", BUILTIN, ids=lambda c: c.__name__)
+def test_the_layers_that_hand_masks_on_are_those_of_keras(keras: Any, cls: type[L.Layer]) -> None:
+    case = next(c for c in CASES if c.cls is cls)
+    if cls is L.InputLayer or not case.keras:
+        pytest.skip("Keras has no such layer")
+    theirs = type(twin(keras, case))
+    if theirs.compute_mask is not keras.layers.Layer.compute_mask:  # it makes a mask of its own: see above
+        assert not cls.supports_masking
+    else:
+        assert cls.supports_masking == twin(keras, case).supports_masking
+
+
+# ---- penalties on what layers compute -----------------------------------------------
+
+
+def test_penalties_on_activities_are_those_of_keras(keras: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 5, 4))
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("ActivityRegularization", {"l1": 0.1, "l2": 0.2}),
+        ("Dense", {"units": 3, "activation": "tanh", "activity_regularizer": "l2"}),
+        ("EinsumDense", {"equation": "abc,cd->abd", "output_shape": (5, 2), "activity_regularizer": "l1"}),
+        ("Conv1D", {"filters": 2, "kernel_size": 2, "activity_regularizer": "l1"}),
+        ("SeparableConv1D", {"filters": 2, "kernel_size": 2, "activity_regularizer": "l2"}),
+    ]
+    for name, kwargs in cases:
+        mine, theirs = (getattr(where, name)(**kwargs, dtype="float64") for where in (L, keras.layers))
+        mine.build(x.shape)
+        theirs.build(x.shape)
+        theirs.set_weights(mine.get_weights())
+        mine(x)
+        theirs(x)
+        found = [float(v) for v in mine.take_losses()]
+        assert found == pytest.approx([float(v) for v in theirs.losses], rel=1e-5), name
+
+
+@pytest.mark.parametrize("backend", backend_names())
+def test_penalties_on_activities_are_part_of_the_loss(backend: str) -> None:
+    usable(backend)
+    model = ul.Sequential([L.Input((2,)), L.ActivityRegularization(l1=0.5)])
+    model.compile(loss="mse", optimizer="sgd")
+    x = np.array([[1.0, -3.0], [2.0, 0.0]], "float32")
+    assert model.evaluate(x, x, batch_size=2, backend=backend, verbose=0) == pytest.approx(1.5)
 
 
 # ---- initial values -------------------------------------------------------------
@@ -808,6 +1142,40 @@ def built(layer: L.Layer, x: Any) -> L.Layer:
             "multiple of groups=2. Received 3 channels in (2, 8, 3).",
         ),
         (
+            lambda: L.Cropping1D((2, 3))(np.ones((2, 5, 3), "float32")),
+            "cropping1d Cropping1D(cropping=(2, 3)): nothing is left. Expected more than 5 elements on spatial axis 0. "
+            "Received 5.",
+        ),
+        (
+            lambda: L.GroupNormalization(2)(X2),
+            "group_normalization GroupNormalization(groups=2): the channels cannot be cut into groups. Expected a "
+            "multiple of groups=2. Received 5 channels in (2, 5).",
+        ),
+        (
+            lambda: L.Dot(0)([X2, X2]),
+            "dot Dot(axes=0): the batch cannot be summed over. Expected axes from 1. Received 0.",
+        ),
+        (
+            lambda: L.EinsumDense("ab,bc->ac", (3, 4))(X2),
+            "einsum_dense EinsumDense(equation='ab,bc->ac', output_shape=(3, 4)): output_shape does not fit. Expected "
+            "a size for each of c. Received (3, 4).",
+        ),
+        (
+            lambda: L.EinsumDense("abc,cd->abd", (4, 2))(np.ones((2, 5, 3), "float32")),
+            "einsum_dense EinsumDense(equation='abc,cd->abd', output_shape=(4, 2)): output_shape does not fit x. "
+            "Expected 5 for b. Received 4.",
+        ),
+        (
+            lambda: L.EinsumDense("ab,bc->ac", (None,))(X2),
+            "einsum_dense EinsumDense(equation='ab,bc->ac', output_shape=(None,)): the weights need a size that is not "
+            "known. Expected a number for c. Received x (2, 5), output_shape (None,).",
+        ),
+        (
+            lambda: L.AdaptiveMaxPooling1D(2)(L.Input((None, 3))),
+            "adaptive_max_pooling1d AdaptiveMaxPooling1D(output_size=2) > op 'adaptive_max_pool': cannot pool to these "
+            "sizes. Expected 1 known sizes between batch and channels. Received (batch, input_1, 3).",
+        ),
+        (
             lambda: L.MaxPooling2D()(np.ones((2, 1, 1, 3), "float32")),
             "max_pooling2d MaxPooling2D() > op 'max_pool': the window is larger than the padded input. Expected at "
             "least 2 on spatial axis 0. Received size 1 with padding (0, 0). Use a smaller window or padding='same'.",
@@ -860,6 +1228,25 @@ def test_inputs_that_do_not_fit(act: Callable[[], Any], message: str) -> None:
         (
             lambda: L.Conv2D(3, 3, padding="causal"),
             "Conv2D(filters=3, kernel_size=3, padding='causal'): causal padding needs one spatial axis.",
+        ),
+        (
+            lambda: L.Conv2DTranspose(3, 3, strides=2, output_padding=2),
+            "Conv2DTranspose(filters=3, kernel_size=3, strides=2, output_padding=2): output_padding is not below the "
+            "strides.",
+        ),
+        (
+            lambda: L.EinsumDense("ab->a", 3),
+            "EinsumDense.equation: not an equation of a dense layer. Expected x,kernel->output in letters, with ... at "
+            "the same end of x and output if at all. Received 'ab->a'.",
+        ),
+        (
+            lambda: L.EinsumDense("ab,cd->ac", 3),
+            "EinsumDense(equation='ab,cd->ac', output_shape=3): an axis of the kernel is in neither x nor the output. "
+            "Received d.",
+        ),
+        (
+            lambda: L.SpectralNormalization(L.Flatten())(X2),
+            "spectral_normalization SpectralNormalization(layer=Flatten()): needs a layer with a kernel or embeddings.",
         ),
         (
             lambda: L.Reshape((-1, -1)),

@@ -3,6 +3,7 @@
 # ruff: noqa: F401
 
 from unilayers.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from unilayers.layers.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
 from unilayers.layers.base import Layer
 from unilayers.layers.convolutional import (
     Conv1D,
@@ -16,7 +17,7 @@ from unilayers.layers.convolutional import (
     SeparableConv1D,
     SeparableConv2D,
 )
-from unilayers.layers.core import Dense, EinsumDense, Embedding, Identity, Input, InputLayer, Lambda
+from unilayers.layers.core import Dense, EinsumDense, Embedding, Identity, Input, InputLayer, Lambda, Masking
 from unilayers.layers.merging import (
     Add,
     Average,
@@ -64,6 +65,18 @@ from unilayers.layers.pooling import (
     MaxPooling3D,
 )
 from unilayers.layers.preprocessing import Rescaling
+from unilayers.layers.recurrent import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    GRUCell,
+    LSTMCell,
+    SimpleRNN,
+    SimpleRNNCell,
+    StackedRNNCells,
+    TimeDistributed,
+)
 from unilayers.layers.regularization import (
     ActivityRegularization,
     AlphaDropout,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY
 from typing import Any
 
 from unilayers import activations, ops
 from unilayers.hints import NonNegativeFloat, PositiveInt
 from unilayers.initializers import InitializerLike
-from unilayers.layers.affine import Activated, ActivationLike, RegularizerLike
+from unilayers.layers.affine import Activated, ActivationLike, ConstraintLike, RegularizerLike
 from unilayers.layers.base import Layer
 
 
@@ -26,6 +25,8 @@ class Activation(Activated):
     """
 
     activation: ActivationLike
+
+    supports_masking = True
 
     def call(self, x: Any) -> Any:
         return self.activate(x)
@@ -49,6 +50,8 @@ class ReLU(Layer):
     negative_slope: NonNegativeFloat = 0.0
     threshold: NonNegativeFloat = 0.0
 
+    supports_masking = True
+
     def call(self, x: Any) -> Any:
         return activations.relu(x, self.negative_slope, self.max_value, self.threshold)
 
@@ -66,6 +69,8 @@ class LeakyReLU(Layer):
     """
 
     negative_slope: NonNegativeFloat = 0.3
+
+    supports_masking = True
 
     def call(self, x: Any) -> Any:
         return ops.leaky_relu(x, negative_slope=self.negative_slope)
@@ -88,6 +93,8 @@ class ELU(Layer):
 
     alpha: float = 1.0
 
+    supports_masking = True
+
     def call(self, x: Any) -> Any:
         return ops.elu(x, alpha=self.alpha)
 
@@ -100,6 +107,7 @@ class PReLU(Layer):
     Args:
         alpha_initializer: Initial values of ``alpha``.
         alpha_regularizer: Penalty on ``alpha``.
+        alpha_constraint: Where updates may move ``alpha``.
         shared_axes: Axes along which all places have one slope, such as ``(1, 2)`` for images; the batch is axis 0.
 
     Reference:
@@ -113,8 +121,10 @@ class PReLU(Layer):
 
     alpha_initializer: InitializerLike = "Zeros"
     alpha_regularizer: RegularizerLike = None
-    _: KW_ONLY
+    alpha_constraint: ConstraintLike = None
     shared_axes: PositiveInt | Sequence[PositiveInt] | None = None
+
+    supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         shared = [self.shared_axes] if isinstance(self.shared_axes, int) else self.shared_axes or ()
@@ -123,6 +133,7 @@ class PReLU(Layer):
             [1 if axis in shared else self.known_size(input_shape, axis) for axis in axes],
             self.alpha_initializer,
             regularizer=self.alpha_regularizer,
+            constraint=self.alpha_constraint,
             name="alpha",
         )
 
@@ -152,6 +163,8 @@ class Softmax(Layer):
     """
 
     axis: int | Sequence[int] = -1
+
+    supports_masking = True
 
     def call(self, x: Any, mask: Any = None) -> Any:
         if mask is None:

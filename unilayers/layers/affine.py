@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from unilayers import activations, ops, regularizers
+from unilayers.constraints import Constraint
 from unilayers.initializers import Initializer
 from unilayers.layers.base import Layer
 from unilayers.registry import resolve
 from unilayers.regularizers import Regularizer
 
 RegularizerLike: TypeAlias = Regularizer | str | Mapping[str, Any] | None
+ConstraintLike: TypeAlias = Constraint | str | Mapping[str, Any] | None
 ActivationLike: TypeAlias = activations.ActivationLike | Mapping[str, Any]
 
 
@@ -37,24 +39,32 @@ class Activated(Layer, abstract=True):
 class Affine(Activated, abstract=True):
     """Base of layers that multiply by a kernel and add a bias: creates both, and adds the bias.
 
-    The subclass declares ``use_bias``, an initializer and a regularizer each for ``kernel`` and ``bias``, and
-    ``activity_regularizer``.
+    The subclass declares ``use_bias``, an initializer, a regularizer and a constraint each for ``kernel`` and ``bias``,
+    and ``activity_regularizer``.
     """
 
     def add_kernel_and_bias(self: Any, kernel_shape: tuple[int, ...], units: int | None = None) -> None:
         """Create ``kernel`` and, if wanted, ``bias``: one per output channel, the kernel's last axis unless given."""
         self.kernel = self.add_weight(
-            kernel_shape, self.kernel_initializer, regularizer=self.kernel_regularizer, name="kernel"
+            kernel_shape,
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name="kernel",
         )
         self.create_bias((kernel_shape[-1] if units is None else units,))
 
     def create_bias(self: Any, shape: tuple[int, ...]) -> None:
         """Create ``bias`` if it is wanted, else set it to None."""
-        self.bias = (
-            self.add_weight(shape, self.bias_initializer, regularizer=self.bias_regularizer, name="bias")
-            if self.use_bias
-            else None
-        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape,
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
 
     def add_bias(self: Any, y: Any) -> Any:
         """y plus the bias, if there is one; channels last."""
@@ -63,10 +73,15 @@ class Affine(Activated, abstract=True):
     def activate(self: Any, y: Any) -> Any:
         """The activation of y; the penalty on it is added to the loss."""
         y = super().activate(y)
-        penalty = regularizers.get(self.activity_regularizer, where=f"{type(self).__name__}.activity_regularizer")
-        if penalty is not None:
-            self.add_loss(penalty(y))
+        penalise(self, y, self.activity_regularizer)
         return y
 
 
-__all__ = ["Activated", "ActivationLike", "Affine", "Initializer", "RegularizerLike"]
+def penalise(layer: Layer, y: Any, regularizer: RegularizerLike) -> None:
+    """Add the penalty on the output y, over the size of the batch, to the loss."""
+    penalty = regularizers.get(regularizer, where=f"{type(layer).__name__}.activity_regularizer")
+    if penalty is not None:
+        layer.add_loss(ops.divide(penalty(y), ops.size(y, (0,))))
+
+
+__all__ = ["Activated", "ActivationLike", "Affine", "ConstraintLike", "Initializer", "RegularizerLike", "penalise"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from unilayers import constraints, ops, regularizers
+from unilayers import constraints, ops
 from unilayers.constraints import Constraint
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.hints import NonNegativeInt, PositiveInt, Probability
 from unilayers.initializers import InitializerLike
-from unilayers.layers.affine import RegularizerLike
+from unilayers.layers.affine import RegularizerLike, penalise
 from unilayers.layers.base import Layer
 from unilayers.layers.core import EinsumDense
 from unilayers.ops.attention import attention_weights, causal_mask
@@ -85,9 +85,7 @@ class _Heads(Layer, abstract=True):
         return ops.matmul(used, v), weights
 
     def _penalise(self: Any, y: Any) -> None:
-        penalty = regularizers.get(self.activity_regularizer)
-        if penalty is not None:
-            self.add_loss(penalty(y))
+        penalise(self, y, self.activity_regularizer)
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         return previous_mask

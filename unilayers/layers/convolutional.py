@@ -9,7 +9,7 @@ from unilayers import ops
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.hints import NonNegativeInt, PositiveInt
 from unilayers.initializers import InitializerLike
-from unilayers.layers.affine import ActivationLike, Affine, RegularizerLike
+from unilayers.layers.affine import ActivationLike, Affine, ConstraintLike, RegularizerLike
 from unilayers.layers.spatial import DataFormat, Sizes, Spatial, per_axis
 
 Padding: TypeAlias = (
@@ -69,6 +69,8 @@ class Conv(Windowed, abstract=True):
         kernel_regularizer: Penalty on the kernel.
         bias_regularizer: Penalty on the bias.
         activity_regularizer: Penalty on the output.
+        kernel_constraint: Where updates may move the kernel.
+        bias_constraint: Where updates may move the bias.
 
     Raises:
         UnilayersError: if ``filters`` is no multiple of ``groups``, or both strides and dilation are above 1.
@@ -89,6 +91,8 @@ class Conv(Windowed, abstract=True):
     kernel_regularizer: RegularizerLike = None
     bias_regularizer: RegularizerLike = None
     activity_regularizer: RegularizerLike = None
+    kernel_constraint: ConstraintLike = None
+    bias_constraint: ConstraintLike = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,6 +197,8 @@ class ConvTranspose(_Transposing, abstract=True):
         kernel_regularizer: Penalty on the kernel.
         bias_regularizer: Penalty on the bias.
         activity_regularizer: Penalty on the output.
+        kernel_constraint: Where updates may move the kernel.
+        bias_constraint: Where updates may move the bias.
 
     Raises:
         UnilayersError: if both strides and dilation are above 1, or ``output_padding`` is not below the strides.
@@ -207,6 +213,8 @@ class ConvTranspose(_Transposing, abstract=True):
     kernel_regularizer: RegularizerLike = None
     bias_regularizer: RegularizerLike = None
     activity_regularizer: RegularizerLike = None
+    kernel_constraint: ConstraintLike = None
+    bias_constraint: ConstraintLike = None
 
     def __post_init__(self: Any) -> None:
         super().__post_init__()
@@ -286,6 +294,8 @@ class DepthwiseConv(Windowed, abstract=True):
         depthwise_regularizer: Penalty on the kernel.
         bias_regularizer: Penalty on the bias.
         activity_regularizer: Penalty on the output.
+        depthwise_constraint: Where updates may move the kernel.
+        bias_constraint: Where updates may move the bias.
 
     Raises:
         UnilayersError: if both strides and dilation are above 1.
@@ -305,6 +315,8 @@ class DepthwiseConv(Windowed, abstract=True):
     depthwise_regularizer: RegularizerLike = None
     bias_regularizer: RegularizerLike = None
     activity_regularizer: RegularizerLike = None
+    depthwise_constraint: ConstraintLike = None
+    bias_constraint: ConstraintLike = None
 
     def build(self, input_shape: Any) -> None:
         channels = self.channels(input_shape)
@@ -312,6 +324,7 @@ class DepthwiseConv(Windowed, abstract=True):
             (*self.window(), channels, self.depth_multiplier),
             self.depthwise_initializer,
             regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
             name="kernel",
         )
         self.create_bias((channels * self.depth_multiplier,))
@@ -369,6 +382,9 @@ class SeparableConv(Windowed, abstract=True):
         pointwise_regularizer: Penalty on the pointwise kernel.
         bias_regularizer: Penalty on the bias.
         activity_regularizer: Penalty on the output.
+        depthwise_constraint: Where updates may move the depthwise kernel.
+        pointwise_constraint: Where updates may move the pointwise kernel.
+        bias_constraint: Where updates may move the bias.
 
     Raises:
         UnilayersError: if both strides and dilation are above 1.
@@ -394,6 +410,9 @@ class SeparableConv(Windowed, abstract=True):
     pointwise_regularizer: RegularizerLike = None
     bias_regularizer: RegularizerLike = None
     activity_regularizer: RegularizerLike = None
+    depthwise_constraint: ConstraintLike = None
+    pointwise_constraint: ConstraintLike = None
+    bias_constraint: ConstraintLike = None
 
     def build(self, input_shape: Any) -> None:
         channels = self.channels(input_shape)
@@ -401,12 +420,14 @@ class SeparableConv(Windowed, abstract=True):
             (*self.window(), channels, self.depth_multiplier),
             self.depthwise_initializer,
             regularizer=self.depthwise_regularizer,
+            constraint=self.depthwise_constraint,
             name="depthwise_kernel",
         )
         self.pointwise_kernel = self.add_weight(
             (*(1,) * self.rank, channels * self.depth_multiplier, self.filters),
             self.pointwise_initializer,
             regularizer=self.pointwise_regularizer,
+            constraint=self.pointwise_constraint,
             name="pointwise_kernel",
         )
         self.create_bias((self.filters,))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 from typing import Any
-
-import numpy as np
 
 from unilayers import initializers, ops
 from unilayers.config import floatx
@@ -17,7 +14,7 @@ from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.hints import PositiveInt
 from unilayers.initializers import InitializerLike
-from unilayers.layers.affine import ActivationLike, Affine, RegularizerLike
+from unilayers.layers.affine import ActivationLike, Affine, ConstraintLike, RegularizerLike
 from unilayers.layers.base import Layer
 from unilayers.spec import INTS, Dim, Spec, public_shape
 
@@ -114,6 +111,8 @@ class Dense(Affine):
         kernel_regularizer: Penalty on the kernel.
         bias_regularizer: Penalty on the bias.
         activity_regularizer: Penalty on the output.
+        kernel_constraint: Where updates may move the kernel.
+        bias_constraint: Where updates may move the bias.
 
     Raises:
         ShapeError: if x has fewer than two axes, or another last size than at the first call.
@@ -132,6 +131,10 @@ class Dense(Affine):
     kernel_regularizer: RegularizerLike = None
     bias_regularizer: RegularizerLike = None
     activity_regularizer: RegularizerLike = None
+    kernel_constraint: ConstraintLike = None
+    bias_constraint: ConstraintLike = None
+
+    supports_masking = True
 
     def check_input(self, x: Any) -> None:
         self.require_ndim(x, at_least=2)
@@ -167,6 +170,8 @@ class EinsumDense(Affine):
         bias_initializer: Initial values of the bias.
         kernel_regularizer: Penalty on the kernel.
         bias_regularizer: Penalty on the bias.
+        kernel_constraint: Where updates may move the kernel.
+        bias_constraint: Where updates may move the bias.
         activity_regularizer: Penalty on the output.
 
     Raises:
@@ -187,6 +192,8 @@ class EinsumDense(Affine):
     bias_initializer: InitializerLike = "zeros"
     kernel_regularizer: RegularizerLike = None
     bias_regularizer: RegularizerLike = None
+    kernel_constraint: ConstraintLike = None
+    bias_constraint: ConstraintLike = None
     _: KW_ONLY
     activity_regularizer: RegularizerLike = None
 
@@ -226,11 +233,12 @@ class EinsumDense(Affine):
                 expected=f"a number for {', '.join(sorted(unknown))}",
                 received=f"x {tuple(input_shape)}, output_shape {self.output_shape}",
             )
-        summed = [i for i, c in enumerate(self._kernel) if c not in self._output]
+        summed, kept = ([i for i, c in enumerate(self._kernel) if (c in self._output) is k] for k in (False, True))
         self.kernel = self.add_weight(
             [sizes[c] for c in self._kernel],
-            _fanned(initializers.get(self.kernel_initializer, where="initializer of 'kernel'"), summed),
+            _with_fans(initializers.get(self.kernel_initializer, where="initializer of 'kernel'"), summed, kept),
             regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
             name="kernel",
         )
         letters = self.bias_axes or ""
@@ -258,19 +266,11 @@ class EinsumDense(Affine):
         return self.activate(self.add_bias(ops.einsum(self.equation, x, self.kernel)))
 
 
-def _fanned(initializer: Any, summed: Sequence[int]) -> Any:
-    """The initializer, for a kernel whose inputs are the ``summed`` axes and whose outputs are the others."""
-    if not isinstance(getattr(initializer, "scaling", initializer), initializers.VarianceScaling):
+def _with_fans(initializer: Any, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+    """The initializer, told which axes of the kernel count as inputs and as outputs unless it knows."""
+    if not hasattr(initializer, "input_axes") or None not in (initializer.input_axes, initializer.output_axes):
         return initializer
-
-    def draw(shape: Sequence[int], dtype: str, generator: Any) -> Any:
-        others = [i for i in range(len(shape)) if i not in summed]
-        fans = [math.prod(shape[i] for i in axes) for axes in (summed, others)]
-        values = initializer(fans, dtype, generator=generator)
-        order = [*summed, *others]
-        return np.transpose(values.reshape([shape[i] for i in order]), np.argsort(order))
-
-    return draw
+    return replace(initializer, input_axes=tuple(inputs), output_axes=tuple(outputs))
 
 
 class Embedding(Layer):
@@ -284,6 +284,8 @@ class Embedding(Layer):
         output_dim: Length of the vectors.
         embeddings_initializer: Initial values; an array of the table's shape starts from given vectors.
         embeddings_regularizer: Penalty on the table.
+        embeddings_constraint: Where updates may move the table.
+        mask_zero: Whether 0 stands for no step: the layers that follow then get the mask of the others.
 
     Example:
         >>> import numpy as np
@@ -297,12 +299,21 @@ class Embedding(Layer):
     output_dim: PositiveInt
     embeddings_initializer: InitializerLike = "uniform"
     embeddings_regularizer: RegularizerLike = None
+    embeddings_constraint: ConstraintLike = None
+    mask_zero: bool = False
+
+    def __post_init__(self) -> None:
+        self.makes_masks = self.mask_zero  # type: ignore[misc]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def build(self, input_shape: Any) -> None:
         self.embeddings = self.add_weight(
             (self.input_dim, self.output_dim),
             self.embeddings_initializer,
             regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
             name="embeddings",
         )
 
@@ -323,8 +334,37 @@ class Identity(Layer):
         array([1., 1.], dtype=float32)
     """
 
+    supports_masking = True
+
     def call(self, x: Any) -> Any:
         return x
+
+
+class Masking(Layer):
+    """Leaves out steps: those whose features all have one value become 0, and the layers that follow get the mask of
+    the others.
+
+    Shapes: x ``(batch, ..., features)`` -> the same; the mask ``(batch, ...)``.
+
+    Args:
+        mask_value: The value.
+
+    Example:
+        >>> import numpy as np
+        >>> Masking(-1.0)(np.array([[[1.0, 2.0], [-1.0, -1.0]]], "float32"))[0]
+        array([[1., 2.],
+               [0., 0.]], dtype=float32)
+    """
+
+    mask_value: float = 0.0
+
+    makes_masks = True
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return ops.any(ops.not_equal(inputs, self.mask_value), -1)
+
+    def call(self, x: Any) -> Any:
+        return ops.where(ops.any(ops.not_equal(x, self.mask_value), -1, keepdims=True), x, 0.0)
 
 
 class Lambda(Layer):
@@ -335,6 +375,7 @@ class Lambda(Layer):
     Args:
         function: ``function(x, **arguments)``; it may take ``training`` too.
         output_shape: Not needed, since shapes follow from the function; accepted as Keras has it.
+        mask: Mask of the output: an array, or a function of the input and its mask; None for none.
         arguments: Further keyword arguments of the function.
 
     Example:
@@ -345,8 +386,14 @@ class Lambda(Layer):
 
     function: Callable[..., Any]
     output_shape: Any = None
-    _: KW_ONLY
+    mask: Any = None
     arguments: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.makes_masks = self.mask is not None  # type: ignore[misc]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return self.mask(inputs, previous_mask) if callable(self.mask) else self.mask
 
     def call(self, x: Any, training: bool = False) -> Any:
         keywords = dict(self.arguments or {})

@@ -33,6 +33,10 @@ class Merge(Layer, abstract=True):
                 fix="Call the layer on [a, b]",
             )
 
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """A step is there if it is in any input; no mask if an input has none."""
+        return None if any(m is None for m in previous_mask) else reduce(ops.logical_or, previous_mask)
+
     def call(self, inputs: Sequence[Any]) -> Any:
         return reduce(type(self).combine, _aligned(inputs))
 
@@ -159,8 +163,21 @@ class Concatenate(Merge):
         if len(set(map(len, shapes))) > 1:
             raise ShapeError("inputs have different numbers of axes", received=", ".join(map(str, shapes)))
 
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """A step is there if any of its features is; all steps of an input without a mask are."""
+        masks = [_wide_mask(x, m) for x, m in zip(inputs, previous_mask, strict=True)]
+        return ops.any(ops.concat(masks, self.axis), -1)
+
     def call(self, inputs: Sequence[Any]) -> Any:
         return ops.concat(inputs, self.axis)
+
+
+def _wide_mask(x: Any, mask: Any) -> Any:
+    """The mask in the shape of x."""
+    if mask is None:
+        return ops.ones_like(x, "bool")
+    missing = len(ops.shape_of(x)) - len(ops.shape_of(mask))
+    return ops.broadcast_to(ops.expand_dims(mask, -1) if missing else mask, ops.shape_of(x))
 
 
 class Dot(Merge):
@@ -185,6 +202,9 @@ class Dot(Merge):
 
     axes: int | tuple[int, int]
     normalize: bool = False
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return None
 
     def check_input(self, x: Any) -> None:
         super().check_input(x)

@@ -11,7 +11,7 @@ from unilayers import ops
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.hints import PositiveFloat, PositiveInt, Probability
 from unilayers.initializers import InitializerLike, TruncatedNormal
-from unilayers.layers.affine import RegularizerLike
+from unilayers.layers.affine import ConstraintLike, RegularizerLike
 from unilayers.layers.base import Layer
 from unilayers.layers.wrapper import Wrapper
 from unilayers.spec import normalize_axes, normalize_axis
@@ -21,19 +21,20 @@ from unilayers.variable import Variable
 class Normalization(Layer, abstract=True):
     """Base of the normalizations: the learned scale ``gamma`` and offset ``beta``, of the sizes of x along some axes.
 
-    A subclass declares the fields ``center`` and ``scale``, and an initializer and a regularizer each for ``beta`` and
-    ``gamma``, at the places that they have among its arguments.
+    A subclass declares the fields ``center`` and ``scale``, and an initializer, a regularizer and a constraint each for
+    ``beta`` and ``gamma``, at the places that they have among its arguments.
     """
 
     def add_gamma_and_beta(self: Any, shape: tuple[int, ...]) -> None:
         """Create those of the two that are wanted."""
-        self.gamma = self.beta = None
-        if self.scale:
-            self.gamma = self.add_weight(
-                shape, self.gamma_initializer, regularizer=self.gamma_regularizer, name="gamma"
-            )
-        if self.center:
-            self.beta = self.add_weight(shape, self.beta_initializer, regularizer=self.beta_regularizer, name="beta")
+        self.gamma = self._weight("gamma", shape) if self.scale else None
+        self.beta = self._weight("beta", shape) if self.center else None
+
+    def _weight(self, name: str, shape: tuple[int, ...]) -> Variable:
+        initializer, regularizer, constraint = (
+            getattr(self, f"{name}_{what}") for what in ("initializer", "regularizer", "constraint")
+        )
+        return self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name=name)
 
     def gamma_and_beta(self: Any, shape: Sequence[int]) -> tuple[Any, Any]:
         """Both; ones and zeros for what is not learned."""
@@ -63,6 +64,8 @@ class BatchNormalization(Normalization):
         moving_variance_initializer: Initial values of the moving variance.
         beta_regularizer: Penalty on ``beta``.
         gamma_regularizer: Penalty on ``gamma``.
+        beta_constraint: Where updates may move ``beta``.
+        gamma_constraint: Where updates may move ``gamma``.
 
     Raises:
         ShapeError: if x has no such axis, or another size there than at the first call.
@@ -88,6 +91,10 @@ class BatchNormalization(Normalization):
     moving_variance_initializer: InitializerLike = "ones"
     beta_regularizer: RegularizerLike = None
     gamma_regularizer: RegularizerLike = None
+    beta_constraint: ConstraintLike = None
+    gamma_constraint: ConstraintLike = None
+
+    supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         shape = (self.known_size(input_shape, self.axis),)
@@ -97,7 +104,7 @@ class BatchNormalization(Normalization):
             shape, self.moving_variance_initializer, trainable=False, name="moving_variance"
         )
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Any, training: bool = False, mask: Any = None) -> Any:
         size = self.moving_mean.shape[0]
         axis = normalize_axis(self.axis, len(ops.shape_of(x)))
         self.require_size(x, axis, size)
@@ -107,7 +114,11 @@ class BatchNormalization(Normalization):
             return ops.batch_norm_inference(
                 x, gamma, beta, self.moving_mean, self.moving_variance, axes=others, epsilon=self.epsilon
             )
-        y, mean, variance = ops.batch_norm(x, gamma, beta, axes=others, epsilon=self.epsilon)
+        if mask is None:
+            y, mean, variance = ops.batch_norm(x, gamma, beta, axes=others, epsilon=self.epsilon)
+        else:
+            mean, variance = _moments(x, mask, others)
+            y = ops.batch_norm_inference(x, gamma, beta, mean, variance, axes=others, epsilon=self.epsilon)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(ops.add(ops.multiply(moving, self.momentum), ops.multiply(batch, 1.0 - self.momentum)))
         return y
@@ -119,6 +130,17 @@ class BatchNormalization(Normalization):
         while layer is not None and layer.trainable:
             layer = layer._parent
         return layer is not None
+
+
+def _moments(x: Any, mask: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Mean and variance over ``axes`` of the steps that the mask, which lacks the last axis, lets through."""
+    taken = ops.expand_dims(mask, -1)
+    weights = ops.broadcast_to(ops.astype(taken, ops.dtype_of(x)), ops.shape_of(x))
+    count = ops.maximum(ops.sum(weights, axes, keepdims=True), 1.0)
+    mean = ops.divide(ops.sum(ops.where(taken, x, 0.0), axes, keepdims=True), count)
+    distance = ops.where(taken, ops.square(ops.subtract(x, mean)), 0.0)
+    variance = ops.divide(ops.sum(distance, axes, keepdims=True), count)
+    return ops.squeeze(mean, axes), ops.squeeze(variance, axes)
 
 
 class LayerNormalization(Normalization):
@@ -135,6 +157,8 @@ class LayerNormalization(Normalization):
         gamma_initializer: Initial values of ``gamma``.
         beta_regularizer: Penalty on ``beta``.
         gamma_regularizer: Penalty on ``gamma``.
+        beta_constraint: Where updates may move ``beta``.
+        gamma_constraint: Where updates may move ``gamma``.
 
     Raises:
         ShapeError: if x has no such axis, or another size there than at the first call.
@@ -156,6 +180,10 @@ class LayerNormalization(Normalization):
     gamma_initializer: InitializerLike = "ones"
     beta_regularizer: RegularizerLike = None
     gamma_regularizer: RegularizerLike = None
+    beta_constraint: ConstraintLike = None
+    gamma_constraint: ConstraintLike = None
+
+    supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         axes = normalize_axes(self.axis, len(input_shape))
@@ -184,6 +212,8 @@ class GroupNormalization(Normalization):
         gamma_initializer: Initial values of ``gamma``.
         beta_regularizer: Penalty on ``beta``.
         gamma_regularizer: Penalty on ``gamma``.
+        beta_constraint: Where updates may move ``beta``.
+        gamma_constraint: Where updates may move ``gamma``.
 
     Raises:
         ShapeError: if x has no such axis, another size there than at the first call, or one that is no multiple of
@@ -206,6 +236,10 @@ class GroupNormalization(Normalization):
     gamma_initializer: InitializerLike = "ones"
     beta_regularizer: RegularizerLike = None
     gamma_regularizer: RegularizerLike = None
+    beta_constraint: ConstraintLike = None
+    gamma_constraint: ConstraintLike = None
+
+    supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         self._size = self.known_size(input_shape, self.axis)
@@ -271,6 +305,8 @@ class UnitNormalization(Layer):
 
     axis: int | Sequence[int] = -1
 
+    supports_masking = True
+
     def call(self, x: Any) -> Any:
         return ops.unit_norm(x, normalize_axes(self.axis, len(ops.shape_of(x))))
 
@@ -305,10 +341,10 @@ class SpectralNormalization(Wrapper):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self.kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
-        if not isinstance(self.kernel, Variable):
+        kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
+        if not isinstance(kernel, Variable):
             raise UnilayersError("needs a layer with a kernel or embeddings")
-        shape = (1, self.kernel.shape[-1])
+        self.kernel, shape = kernel, (1, kernel.shape[-1])
         self.vector_u = self.add_weight(shape, TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")
 
     def call(self, x: Any, training: bool = False) -> Any:

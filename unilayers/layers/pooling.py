@@ -271,9 +271,18 @@ class GlobalMaxPooling3D(_GlobalMax, aliases=("GlobalMaxPool3D",)):
 
 
 class GlobalAveragePooling1D(_GlobalAverage, aliases=("GlobalAvgPool1D",)):
-    """The mean over one spatial axis. Arguments and shapes as of ``GlobalPooling``."""
+    """The mean over one spatial axis, of the steps that the mask lets through. Arguments and shapes as of
+    ``GlobalPooling``."""
 
     rank = 1
+
+    def call(self, x: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return super().call(x)
+        axis, channels = (2, 1) if self.channels_first else (1, 2)
+        taken = ops.expand_dims(mask, channels)
+        total = ops.sum(ops.where(taken, x, 0.0), axis, self.keepdims)
+        return ops.divide(total, ops.sum(ops.astype(taken, ops.dtype_of(x)), axis, self.keepdims))
 
 
 class GlobalAveragePooling2D(_GlobalAverage, aliases=("GlobalAvgPool2D",)):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from unilayers import activations, initializers, ops, regularizers
+from unilayers import activations, initializers, ops
 from unilayers.constraints import Constraint
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, is_tracing
 from unilayers.hints import NonNegativeInt, PositiveInt, Probability
 from unilayers.initializers import InitializerLike
-from unilayers.layers.affine import ActivationLike, RegularizerLike
+from unilayers.layers.affine import ActivationLike, RegularizerLike, penalise
 from unilayers.layers.base import Layer, is_tensor
 from unilayers.ops.define import put_beside
 from unilayers.registry import arguments_of, parameters, resolve, snake_case
@@ -464,9 +464,7 @@ class _Sequences(Layer, abstract=True):
             for kept, now in zip(self._kept, leaves_of(states), strict=True):
                 kept.assign(now)
         y = ops.moveaxis(ys, 0, 1) if self.return_sequences else last
-        penalty = regularizers.get(getattr(self, "activity_regularizer", None))
-        if penalty is not None:
-            self.add_loss(penalty(y))
+        penalise(self, y, getattr(self, "activity_regularizer", None))
         return (y, *states) if self.return_state else y
 
     def _run(self, z: Any, states: list[Any], context: Any, masks: Any) -> tuple[Any, list[Any], Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.hints import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Probability
+from unilayers.layers.affine import penalise
 from unilayers.layers.base import Layer
 from unilayers.layers.spatial import DataFormat, Spatial
 from unilayers.ops.activation import SELU_ALPHA, SELU_SCALE
@@ -24,6 +25,8 @@ class Disturbing(Layer, abstract=True):
 
     The subclass declares the field ``seed``.
     """
+
+    supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         self.random_counter()
@@ -247,7 +250,7 @@ class GaussianDropout(Disturbing):
 
 
 class ActivityRegularization(Layer):
-    """x itself; adds ``l1 * sum(abs(x)) + l2 * sum(x**2)`` to the loss.
+    """x itself; adds ``l1 * sum(abs(x)) + l2 * sum(x**2)``, over the size of the batch, to the loss.
 
     Shapes: x any shape -> the same.
 
@@ -258,7 +261,7 @@ class ActivityRegularization(Layer):
     Example:
         >>> import numpy as np
         >>> layer = ActivityRegularization(l1=0.5)
-        >>> _ = layer(np.array([1.0, -3.0], "float32"))
+        >>> _ = layer(np.array([[1.0, -3.0]], "float32"))
         >>> [float(loss) for loss in layer.take_losses()]
         [2.0]
     """
@@ -266,6 +269,8 @@ class ActivityRegularization(Layer):
     l1: NonNegativeFloat = 0.0
     l2: NonNegativeFloat = 0.0
 
+    supports_masking = True
+
     def call(self, x: Any) -> Any:
-        self.add_loss(L1L2(self.l1, self.l2)(x))
+        penalise(self, x, L1L2(self.l1, self.l2))
         return x

@@ -106,13 +106,16 @@ class Muon(Optimizer):
 
     Args:
         learning_rate: Step size.
-        adam_beta_1, adam_beta_2: Decays of AdamW's averages.
+        adam_beta_1: Decay of AdamW's average of gradients.
+        adam_beta_2: Decay of its average of their squares.
         adam_weight_decay: Weight decay of what goes by AdamW.
         epsilon: AdamW's.
         weight_decay: Weight decay of matrices.
         exclude_layers: Regular expressions; a weight whose path has a match goes by AdamW.
         exclude_embeddings: Whether weights with "embedding" in their path go by AdamW.
-        muon_a, muon_b, muon_c: Coefficients of ``a * x + (b * x x^T + c * (x x^T)^2) x``, the Newton-Schulz step.
+        muon_a: Of the Newton-Schulz step ``a * x + (b * x x^T + c * (x x^T)^2) x``.
+        muon_b: Of the same.
+        muon_c: Of the same.
         adam_lr_ratio: AdamW's step size as a multiple of the learning rate.
         momentum: Decay of the sum of gradients.
         ns_steps: How many Newton-Schulz steps to make.

@@ -11,13 +11,11 @@ from unilayers import activations, losses, metrics, optimizers
 from unilayers.backend import backend_names
 from unilayers.data import Source
 from unilayers.hints import Bounds
-from unilayers.initializers import Initializer
 from unilayers.layers.base import Layer
 from unilayers.recipe import docstrings
-from unilayers.recipe.fields import IMPORT_PATH, OPEN
+from unilayers.recipe.fields import IMPORT_PATH, OPEN, families_in
 from unilayers.recipe.sections import CALLBACKS, Data, Fit, Settings, depends_on_shapes
 from unilayers.registry import Registry, defaults_of, hints_of, parameters, plain, snake_case
-from unilayers.regularizers import Regularizer
 
 Schema = dict[str, Any]
 IMPORTED: Schema = {"type": "string", "pattern": f"^{IMPORT_PATH.pattern}$"}
@@ -33,14 +31,15 @@ def json_schema() -> Schema:
         {'type': 'integer', 'minimum': 1, 'description': 'Width of the output.'}
     """
     registries = [
-        Initializer.registry,
-        Regularizer.registry,
         Layer.registry,
         losses.Loss.registry,
         metrics.Metric.registry,
         optimizers.Optimizer.registry,
         CALLBACKS,
     ]
+    for registry in registries:  # grows by the families that arguments belong to: initializers, schedules...
+        hints = [hint for cls in registry for hint in hints_of(cls).values()]
+        registries += dict.fromkeys(r for hint in hints for r in families_in(hint) if r not in registries)
     definitions: Schema = {"activation": _activation()}
     for registry in registries:
         further = {"inputs": NAMES | {"description": INPUTS}} if registry is Layer.registry else {}

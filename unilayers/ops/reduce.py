@@ -9,8 +9,8 @@ import numpy as np
 
 from unilayers import ops
 from unilayers.errors import DTypeError
-from unilayers.graph import Sample
-from unilayers.ops.define import composite, dtype_of, primitive, shape_of
+from unilayers.graph import OPS, Sample
+from unilayers.ops.define import bind, composite, dtype_of, primitive, shape_of
 from unilayers.spec import Spec, is_float, normalize_axes, normalize_axis
 
 Axis = int | tuple[int, ...] | None
@@ -146,8 +146,13 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Arithmetic mean over ``axis`` (None: all); integers are brought to the default float dtype first."""
     if not is_float(dtype_of(x)):
         x = ops.astype(x, ops.floatx())
-    axes = normalize_axes(axis, len(shape_of(x)))
-    return ops.divide(sum(x, axes, keepdims), ops.size(x, axes))
+    shape = shape_of(x)
+    axes = normalize_axes(axis, len(shape))
+    count = 1
+    for a in axes:
+        count = count * shape[a]  # type: ignore[assignment]
+    total = bind(OPS["sum"], (x,), {"axis": axes, "keepdims": bool(keepdims)})
+    return ops.divide(total, count if isinstance(count, int) else ops.size(x, axes))
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:

@@ -357,8 +357,26 @@ def getitem(x: Any, key: Any) -> Any:
     """``x[key]`` for ints, slices, None and Ellipsis; an integer array picks along the first axis (see ``take``)."""
     if isinstance(key, list) or (hasattr(key, "dtype") and shape_of(key) != ()):
         return ops.take(x, key, axis=0)
+    shape = tuple(shape_of(x))
+    # Before Python 3.12 slices cannot be looked up, so their parts are.
+    parts = tuple([k.__reduce__()[1] if type(k) is slice else k for k in (key if type(key) is tuple else (key,))])
+    plan = _PLANS.get((shape, parts))
+    if plan is None:
+        if len(_PLANS) > 4096:
+            _PLANS.clear()
+        plan = _PLANS[shape, parts] = _slicing(shape, key)
+    flips, cut, result = plan
+    if flips:
+        x = flip(x, flips)
+    if cut is not None:
+        start, stop, step = cut
+        x = slice_(x, start=start, stop=stop, step=step)
+    return x if result is None else reshape(x, result)
+
+
+def _slicing(shape: Shape, key: Any) -> tuple[list[int], Any, Any]:
+    """What indexing does: axes to flip; start, stop and step of the slice or None; the shape after it or None."""
     keys = [int(k) if isinstance(k, np.integer) else k for k in (key if isinstance(key, tuple) else (key,))]
-    shape = shape_of(x)
     count = sum(k is not None and k is not Ellipsis for k in keys)
     fill = [slice(None)] * (len(shape) - count)
     at = next((i for i, k in enumerate(keys) if k is Ellipsis), None)
@@ -383,11 +401,13 @@ def getitem(x: Any, key: Any) -> Any:
         if isinstance(k, slice):
             result.append((e - s + (n - 1)) // n if n > 1 else e - s)
         axis += 1
-    if flips:
-        x = flip(x, flips)
+    sizes = [(e - s + (n - 1)) // n if n > 1 else e - s for s, e, n in zip(start, stop, step, strict=True)]
     whole = all(s == 0 and e == d and n == 1 for s, e, n, d in zip(start, stop, step, shape, strict=True))
-    x = x if whole else slice_(x, start=start, stop=stop, step=step)
-    return x if tuple(result) == tuple(shape_of(x)) else reshape(x, tuple(result))
+    cut = None if whole else (tuple(start), tuple(stop), tuple(step))
+    return flips, cut, None if result == sizes else tuple(result)
+
+
+_PLANS: dict[Any, tuple[list[int], Any, Any]] = {}
 
 
 def _range(key: Any, size: DimLike, axis: int) -> tuple[DimLike, DimLike, int, bool]:

@@ -1,0 +1,118 @@
+"""Losses: how far predictions are from the truth, as a number to minimise.
+
+Each loss is a function of samples (``mean_squared_error``) and a class (``MeanSquaredError``) that weights and reduces
+what the function gives. Both are written in ops: inside a trace they become part of the training graph, on arrays they
+run at once on the arrays' own backend.
+"""
+
+from unilayers.losses.base import Loss, fitting_kind, get, own_arguments
+from unilayers.losses.crossentropy import (
+    BinaryCrossentropy,
+    BinaryFocalCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalFocalCrossentropy,
+    CategoricalGeneralizedCrossEntropy,
+    SparseCategoricalCrossentropy,
+    binary_crossentropy,
+    binary_focal_crossentropy,
+    categorical_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
+    sparse_categorical_crossentropy,
+)
+from unilayers.losses.margins import CategoricalHinge, Hinge, SquaredHinge, categorical_hinge, hinge, squared_hinge
+from unilayers.losses.overlap import Dice, Tversky, dice, tversky
+from unilayers.losses.probabilistic import KLDivergence, Poisson, kl_divergence, poisson
+from unilayers.losses.regression import (
+    CosineSimilarity,
+    Huber,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    SumSquaredError,
+    cosine_similarity,
+    huber,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    sum_squared_error,
+)
+from unilayers.losses.sequences import CTC, ctc
+from unilayers.losses.shapes import (
+    EPSILON,
+    beside,
+    cast,
+    class_numbers,
+    divide_no_nan,
+    same_ndim,
+    same_shape,
+    stretchable,
+    weighted_reduction,
+)
+from unilayers.losses.similarity import Circle, circle
+
+__all__ = [
+    "CTC",
+    "EPSILON",
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+    "CategoricalHinge",
+    "Circle",
+    "CosineSimilarity",
+    "Dice",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
+    "LogCosh",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Poisson",
+    "SparseCategoricalCrossentropy",
+    "SquaredHinge",
+    "SumSquaredError",
+    "Tversky",
+    "beside",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "cast",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
+    "categorical_hinge",
+    "circle",
+    "class_numbers",
+    "cosine_similarity",
+    "ctc",
+    "dice",
+    "divide_no_nan",
+    "fitting_kind",
+    "get",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "own_arguments",
+    "poisson",
+    "same_ndim",
+    "same_shape",
+    "sparse_categorical_crossentropy",
+    "squared_hinge",
+    "stretchable",
+    "sum_squared_error",
+    "tversky",
+    "weighted_reduction",
+]

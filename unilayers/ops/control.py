@@ -38,7 +38,7 @@ def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *
 
     Example:
         >>> x = np.array(-3.0)
-        >>> cond(x > 0, lambda: x, lambda: -x)
+        >>> float(cond(x > 0, lambda: x, lambda: -x))
         3.0
     """
     if isinstance(pred, (bool, np.bool_)) or not _symbolic(pred):
@@ -191,8 +191,9 @@ def scan(
         The last state, and the results stacked along a new leading axis.
 
     Example:
-        >>> scan(lambda total, x: (total + x, total), 0.0, np.array([1.0, 2.0, 3.0]))
-        (6.0, array([0., 1., 3.]))
+        >>> last, before = scan(lambda total, x: (total + x, total), 0.0, np.array([1.0, 2.0, 3.0]))
+        >>> float(last), before.tolist()
+        (6.0, [0.0, 1.0, 3.0])
     """
     count = _length(xs, length)
     if not _symbolic(init) and not _symbolic(xs):

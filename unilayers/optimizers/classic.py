@@ -25,6 +25,8 @@ class SGD(Optimizer):
         Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
 
     Example:
+        >>> import numpy as np
+        >>> from unilayers.variable import Variable
         >>> v = Variable(np.array([1.0, 2.0]))
         >>> SGD(0.5).apply([np.array([1.0, -2.0], "float32")], [v]); v.numpy()
         array([0.5, 3. ], dtype=float32)

@@ -164,7 +164,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
             )  # fmt: skip
 
     def __call__(self, step: Any) -> Any:
-        time, rate = _time(step), float(self.values[-1])
+        time = _time(step)
+        rate = ops.full_like(time, float(self.values[-1]))
         for boundary, value in list(zip(self.boundaries, self.values, strict=False))[::-1]:
             rate = ops.where(ops.less_equal(time, float(boundary)), float(value), rate)
         return rate

@@ -323,7 +323,7 @@ def _adaptive_reference(reduce: Callable[..., Any]) -> Callable[..., np.ndarray]
 
 
 def _adaptive_samples(rng: np.random.Generator) -> list[Sample]:
-    cases = [((2, 7, 3), (3,)), ((2, 6, 5, 2), (3, 4)), ((1, 2, 3, 4, 1), (3, 1, 4))]
+    cases = [((2, 7, 3), (4,)), ((2, 6, 5, 2), (3, 4)), ((1, 2, 3, 4, 1), (3, 1, 4))]
     return [Sample((rng.permutation(math.prod(shape)).reshape(shape) / 7.0,), {"sizes": k}) for shape, k in cases]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from unilayers import constraints, ops
 from unilayers.constraints import Constraint
@@ -25,6 +25,12 @@ class _Heads(Layer, abstract=True):
     """Base of layers that attend with several heads."""
 
     supports_masking: ClassVar[bool] = True
+
+    if TYPE_CHECKING:
+        query_dense: Any
+        key_dense: Any
+        value_dense: Any
+        gate_dense: Any
 
     def _project(self: Any, name: str, shape: Any, equation: str, output: Sequence[int], bias_axes: str) -> Layer:
         """A dense layer over some axes, as a part of this layer and with its initializers and so on."""

@@ -27,6 +27,13 @@ from unilayers.variable import Variable
 
 ConstraintLike = Constraint | str | Mapping[str, Any] | None
 
+
+def _function(activation: Any) -> Any:
+    """What an ``activation`` argument stands for."""
+    is_layer = isinstance(activation, Mapping)
+    return resolve(Layer.registry, activation) if is_layer else activations.get(activation)
+
+
 # ---- cells ------------------------------------------------------------------
 
 
@@ -102,7 +109,7 @@ class _GatedCell(_Rest, _First, abstract=True):
             states: The states before it.
             training: Whether anything is dropped.
         """
-        masks = []
+        masks: list[Any] = []
         for like, rate in ((x, self.dropout), (states[0], self.recurrent_dropout)):
             if not training or not rate:
                 masks.append(None)
@@ -158,7 +165,7 @@ class SimpleRNNCell(_GatedCell):
 
     def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
         (h,) = states
-        h = activations.get(self.activation)(ops.add(z, ops.matmul(self._dropped(h, masks), self.recurrent_kernel)))
+        h = _function(self.activation)(ops.add(z, ops.matmul(self._dropped(h, masks), self.recurrent_kernel)))
         return h, [h]
 
 
@@ -216,7 +223,7 @@ class LSTMCell(_LSTMArguments, _GatedCell):
 
     def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
         h, c = states
-        activate, gate = activations.get(self.activation), activations.get(self.recurrent_activation)
+        activate, gate = _function(self.activation), _function(self.recurrent_activation)
         z = ops.add(z, ops.matmul(self._dropped(h, masks), self.recurrent_kernel))
         i, f, candidate, o = ops.split(z, 4, -1)
         c = ops.add(ops.multiply(gate(f), c), ops.multiply(gate(i), activate(candidate)))
@@ -273,7 +280,7 @@ class GRUCell(_GRUArguments, _GatedCell):
 
     def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
         (h,) = states
-        activate, gate = activations.get(self.activation), activations.get(self.recurrent_activation)
+        activate, gate = _function(self.activation), _function(self.recurrent_activation)
         seen, kernel, both = self._dropped(h, masks), self.recurrent_kernel, 2 * self.units
         x_gates, x_candidate = ops.getitem(z, (..., slice(both))), ops.getitem(z, (..., slice(both, None)))
         if self.reset_after:
@@ -418,8 +425,8 @@ class _Sequences(Layer, abstract=True):
                 )  # fmt: skip
             shapes = [ops.shape_of(s) for s in leaves_of(self.get_initial_state(batch))]
             for i, shape in enumerate(shapes):
-                kept = Variable(np.zeros(shape), None, self.compute_dtype, False, f"state_{i}")  # type: ignore[arg-type]
-                kept._path = lambda name=kept.name: self._join(name)  # type: ignore[misc]
+                kept = Variable(np.zeros(shape), None, self.compute_dtype, False, f"state_{i}")
+                kept._path = lambda name=kept.name: self._join(name)
                 kept.is_weight = False
                 self._kept.append(kept)
                 self._variables.append(kept)
@@ -586,7 +593,7 @@ class _OwnCell(_Sequences, abstract=True):
     use_cudnn: Literal["auto"] | bool = "auto"
 
     def __post_init__(self) -> None:
-        own, wanted = arguments_of(self), parameters(self.cell_class)
+        own, wanted = arguments_of(self), parameters(self.cell_class)  # type: ignore[arg-type]
         shared = {n: v for n, v in own.items() if n in wanted and n not in ("name", "trainable")}
         self.cell = self.cell_class(**shared)
 

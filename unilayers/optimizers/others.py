@@ -164,12 +164,12 @@ class Muon(Optimizer):
         if len(shape_of(parameter)) != 2 or len(shape_of(velocity)) == 2:
             return self._adam_step(learning_rate * float(self.adam_lr_ratio), parameter, gradient, *slots)
         momentum = gradient + momentum * self.momentum
-        rows, columns = shape_of(parameter)
+        sizes: Any = shape_of(parameter)
         move = _orthogonal(
             gradient + momentum * self.momentum if self.nesterov else momentum,
             self.ns_steps, (self.muon_a, self.muon_b, self.muon_c),
         )  # fmt: skip
-        scale = 1.0 if self.rms_rate is None else max(rows, columns) ** 0.5 * self.rms_rate
+        scale = 1.0 if self.rms_rate is None else max(sizes) ** 0.5 * self.rms_rate
         return parameter - move * (learning_rate * scale), momentum, velocity
 
     def _adam_step(
@@ -185,7 +185,8 @@ class Muon(Optimizer):
 def _orthogonal(x: Any, steps: int, coefficients: tuple[float, float, float]) -> Any:
     """About the orthogonal matrix nearest to x, by a quintic iteration that treats all singular values as one."""
     a, b, c = coefficients
-    tall = shape_of(x)[0] > shape_of(x)[1]
+    sizes: Any = shape_of(x)
+    tall = sizes[0] > sizes[1]
     x = ops.transpose(x) if tall else x
     x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)
     for _ in range(steps):

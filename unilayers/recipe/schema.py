@@ -38,7 +38,7 @@ def json_schema() -> Schema:
         CALLBACKS,
     ]
     for registry in registries:  # grows by the families that arguments belong to: initializers, schedules...
-        hints = [hint for cls in registry for hint in hints_of(cls).values()]
+        hints = [hint for cls in registry for hint in hints_of(cls).values()]  # type: ignore[arg-type]
         registries += dict.fromkeys(r for hint in hints for r in families_in(hint) if r not in registries)
     definitions: Schema = {"activation": _activation()}
     for registry in registries:

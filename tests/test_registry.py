@@ -212,6 +212,7 @@ def test_an_immutable_family() -> None:
     assert L2(0.5) == L2(0.5) != L2(0.25)
     assert ByHand(1) == ByHand(1) != ByHand(2)
     assert Table(np.arange(3)) == Table(np.arange(3)) != Table(np.arange(4))
+    assert Table((1, [2])) == Table([1, (2,)]) != Table([1, [2, 3]]) != Table(1)
     assert len({L2(0.5), L2(0.5), L2(0.25), ByHand(1)}) == 3
     assert L2(0.5) != Table(0.5)
     with pytest.raises(FrozenInstanceError):

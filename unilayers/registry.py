@@ -407,6 +407,9 @@ def _name_and_config(registry: Registry, identifier: Mapping[str, Any]) -> tuple
 
 
 def _same(a: Any, b: Any) -> bool:
+    """Equality of arguments; lists and tuples are one kind, as configs have only lists."""
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.array_equal(a, b)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
     return bool(a is b or a == b)

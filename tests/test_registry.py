@@ -14,9 +14,20 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from unilayers import activations, constraints, initializers, losses, regularizers
 from unilayers.errors import UnilayersError
 from unilayers.hints import Bounds, Fraction, NonNegativeFloat, PositiveInt, check_value, describe, fits
-from unilayers.registry import Configurable, Registry, arguments_of, hints_of, plain, resolve, serialize, snake_case
+from unilayers.registry import (
+    Configurable,
+    Registry,
+    arguments_of,
+    deserializer,
+    hints_of,
+    plain,
+    resolve,
+    serialize,
+    snake_case,
+)
 
 
 class Penalty(Configurable, family="penalty", immutable=True):
@@ -311,6 +322,34 @@ def test_the_constructor_checks_its_arguments() -> None:
     )
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'units'"):
         Affine()  # type: ignore[call-arg]
+
+
+FAMILIES = [
+    (activations, activations.gelu),
+    (constraints, constraints.MaxNorm(3.0, axis=[0, 1])),
+    (initializers, initializers.RandomNormal(stddev=0.5)),
+    (losses, losses.Huber(delta=0.5, name="mine")),
+    (regularizers, regularizers.L1L2(0.1, 0.2)),
+]
+
+
+@pytest.mark.parametrize(("module", "thing"), FAMILIES, ids=lambda x: getattr(x, "__name__", ""))
+def test_serialize_and_deserialize(module: Any, thing: Any) -> None:
+    config = json.loads(json.dumps(module.serialize(thing)))
+    again = module.deserialize(config)
+    assert again is thing or (type(again) is type(thing) and again.get_config() == thing.get_config())
+
+
+def test_objects_of_ones_own_come_first() -> None:
+    deserialize = deserializer(lambda identifier: resolve(Penalty.registry, identifier))
+    own = {"Mine": Table, "L2": ByHand, "function": len}
+    assert deserialize("Mine", own) == Table()
+    assert deserialize({"Mine": {"values": 3}}, own) == Table(3)
+    assert deserialize({"class_name": "L2", "config": {"weight": 3}}, own) == ByHand(3)
+    assert deserialize("function", own) is len
+    assert deserialize({"L2": {"l2": 3}}) == deserialize(L2(3), own) == L2(3)
+    with pytest.raises(UnilayersError, match="unknown penalty 'Mine'"):
+        deserialize("Mine")
 
 
 # ---- plain data ---------------------------------------------------------------------------------------------------

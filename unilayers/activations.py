@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from unilayers import ops
 from unilayers.errors import UnilayersError, nearest
+from unilayers.registry import deserializer
 
 ActivationLike: TypeAlias = Callable[..., Any] | str | None
 F = TypeVar("F", bound=Callable[..., Any])
@@ -175,6 +176,23 @@ def get(identifier: ActivationLike, *, where: str = "") -> Callable[..., Any]:
         expected="a name or a function",
         received=f"{identifier!r} ({type(identifier).__name__})",
     )
+
+
+def serialize(activation: Callable[..., Any]) -> Any:
+    """What ``get`` finds the activation by: a name, under which a function of your own is registered.
+
+    Raises:
+        UnilayersError: for a lambda or a function inside another, which has no name of its own.
+
+    Example:
+        >>> serialize(relu)
+        'relu'
+    """
+    kept = nameable(activation)
+    return kept if isinstance(kept, str) else name_of(register(activation))
+
+
+deserialize = deserializer(get)
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from unilayers import ops
 from unilayers.hints import NonNegativeFloat, Probability
 from unilayers.ops import shape_of
-from unilayers.registry import Configurable, resolve
+from unilayers.registry import Configurable, deserializer, resolve
+from unilayers.registry import serialize as serialize
 from unilayers.spec import normalize_axes
 
 EPSILON = 1e-7  # Keras's fuzz factor, added to norms before a division by them
@@ -45,6 +46,9 @@ def get(identifier: Any, *, where: str = "") -> Constraint | None:
         (NonNeg(), MaxNorm(max_value=3))
     """
     return resolve(Constraint.registry, identifier, where=where, wrap=_Function)
+
+
+deserialize = deserializer(get)
 
 
 class NonNeg(Constraint):

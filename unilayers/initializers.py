@@ -20,7 +20,8 @@ import numpy as np
 from . import random
 from .errors import DTypeError, ShapeError
 from .hints import NonNegativeFloat, NonNegativeInt, PositiveFloat
-from .registry import Configurable, resolve
+from .registry import Configurable, deserializer, resolve
+from .registry import serialize as serialize
 
 Shape: TypeAlias = tuple[int, ...]
 Seed: TypeAlias = NonNegativeInt | None
@@ -85,6 +86,9 @@ def get(identifier: InitializerLike, *, where: str = "") -> Initializer | None:
     found = resolve(Initializer.registry, identifier, where=where, wrap=_Function)
     # One written for Keras has its own __call__(shape, dtype), which knows no generator and may return any array.
     return found if found is None or type(found).__call__ is Initializer.__call__ else _Function(found)
+
+
+deserialize = deserializer(get)
 
 
 def compute_fans(

@@ -326,6 +326,30 @@ def serialize(instance: Configurable) -> dict[str, Any]:
     return {instance.registry.name_of(type(instance)): instance.get_config()}
 
 
+def deserializer(get: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A family's ``deserialize``, made of its ``get``."""
+
+    def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """What ``serialize`` gave, as an object again.
+
+        Args:
+            config: A name, ``{name: arguments}``, or ``{"class_name": name, "config": arguments}``.
+            custom_objects: Classes and functions by name that come before the known ones. A class is known once it is
+                defined, so only other names need this.
+        """
+        name, arguments = config, None
+        if isinstance(config, Mapping):
+            keras_form = "class_name" in config
+            name = config["class_name"] if keras_form else next(iter(config), "")
+            arguments = config.get("config") if keras_form else config.get(name)
+        own: Any = (custom_objects or {}).get(name) if isinstance(name, str) else None
+        if own is None:
+            return get(config)
+        return own.from_config(arguments or {}) if isinstance(own, type) else own
+
+    return deserialize
+
+
 def plain(value: Any, where: str = "") -> Any:
     """``value`` as JSON and YAML can hold it: tuples and arrays become lists, functions their full name.
 

@@ -11,7 +11,8 @@ from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.hints import NonNegativeFloat
 from unilayers.ops import dtype_of, shape_of
-from unilayers.registry import Configurable, resolve
+from unilayers.registry import Configurable, deserializer, resolve
+from unilayers.registry import serialize as serialize
 
 EPSILON = 1e-7  # Keras's fuzz factor: shorter rows are not stretched to norm 1
 
@@ -41,6 +42,9 @@ def get(identifier: Any, *, where: str = "") -> Regularizer | None:
         (L2(l2=0.1), L1())
     """
     return resolve(Regularizer.registry, identifier, where=where, wrap=_Function)
+
+
+deserialize = deserializer(get)
 
 
 class L1(Regularizer):

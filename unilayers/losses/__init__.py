@@ -5,7 +5,7 @@ what the function gives. Both are written in ops: inside a trace they become par
 run at once on the arrays' own backend.
 """
 
-from unilayers.losses.base import Loss, fitting_kind, get, own_arguments
+from unilayers.losses.base import Loss, deserialize, fitting_kind, get, own_arguments
 from unilayers.losses.crossentropy import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
@@ -54,6 +54,7 @@ from unilayers.losses.shapes import (
     weighted_reduction,
 )
 from unilayers.losses.similarity import Circle, circle
+from unilayers.registry import serialize
 
 __all__ = [
     "CTC",
@@ -93,6 +94,7 @@ __all__ = [
     "class_numbers",
     "cosine_similarity",
     "ctc",
+    "deserialize",
     "dice",
     "divide_no_nan",
     "fitting_kind",
@@ -109,6 +111,7 @@ __all__ = [
     "poisson",
     "same_ndim",
     "same_shape",
+    "serialize",
     "sparse_categorical_crossentropy",
     "squared_hinge",
     "stretchable",

@@ -12,7 +12,7 @@ from unilayers.errors import UnilayersError
 from unilayers.losses.shapes import Reduction, beside, cast, weighted_reduction
 from unilayers.ops import dtype_of, shape_of
 from unilayers.ops.define import TAPES, Box, boxed, mask_of, unboxed
-from unilayers.registry import Configurable, arguments_of, parameters, resolve, snake_case
+from unilayers.registry import Configurable, arguments_of, deserializer, parameters, resolve, snake_case
 from unilayers.spec import promote
 
 
@@ -104,6 +104,9 @@ def get(identifier: Any, y_true: Any = None, y_pred: Any = None, *, where: str =
     if isinstance(identifier, str) and identifier.lower() in ("crossentropy", "ce"):
         identifier = f"{fitting_kind(identifier, y_true, y_pred)}_crossentropy"
     return resolve(Loss.registry, identifier, where=where, wrap=_from_function)
+
+
+deserialize = deserializer(get)
 
 
 class SampleLoss(Loss, abstract=True):

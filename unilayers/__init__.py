@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from unilayers.functions import function
     from unilayers.layers import Input, Layer
     from unilayers.models import Model, Sequential
+    from unilayers.ops import checkpoint, custom_gradient
     from unilayers.random import set_random_seed
     from unilayers.saving import load_model
     from unilayers.variable import Variable
@@ -50,6 +51,8 @@ _HOME = {
     "Sequential": "models",
     "Variable": "variable",
     "backend_names": "backend",
+    "checkpoint": "ops",
+    "custom_gradient": "ops",
     "fold": "folding",
     "function": "functions",
     "get_backend": "backend",
@@ -93,8 +96,10 @@ __all__ = [
     "activations",
     "backend_names",
     "callbacks",
+    "checkpoint",
     "config",
     "constraints",
+    "custom_gradient",
     "data",
     "errors",
     "fold",

@@ -342,10 +342,10 @@ def deserializer(get: Callable[[Any], Any]) -> Callable[..., Any]:
             keras_form = "class_name" in config
             name = config["class_name"] if keras_form else next(iter(config), "")
             arguments = config.get("config") if keras_form else config.get(name)
-        own: Any = (custom_objects or {}).get(name) if isinstance(name, str) else None
+        own = (custom_objects or {}).get(name) if isinstance(name, str) else None
         if own is None:
             return get(config)
-        return own.from_config(arguments or {}) if isinstance(own, type) else own
+        return own.from_config(arguments or {}) if isinstance(own, type) else own  # type: ignore[attr-defined]
 
     return deserialize
 

@@ -220,7 +220,8 @@ class CategoricalFocalCrossentropy(SampleLoss):
 
 
 def _classes_alike(y_true: Any, y_pred: Any, label_smoothing: float, axis: int) -> tuple[Any, Any]:
-    """Labels, smoothed, and predictions of one shape."""
+    """Labels, smoothed, and predictions of one shape. (Keras shares the smoothed part among as many classes as the last
+    axis has, also where the classes have another axis.)"""
     y_pred = floats(y_pred)
     _require_classes(y_pred, axis)
     y_true, y_pred = alike(y_true, y_pred, "For labels that are class numbers use SparseCategoricalCrossentropy")

@@ -57,6 +57,7 @@ def test_symbolic_arithmetic_agrees_with_numbers(pair: tuple, a: int, b: int) ->
 
 def test_equal_sizes_are_equal_however_they_were_computed() -> None:
     assert BATCH * 64 // 64 == BATCH
+    assert (BATCH * 3 - 2) // 3 == BATCH - 1 and (BATCH * 3 + 4) // 3 == BATCH + 1
     assert (BATCH + 2) * 3 - 6 == BATCH * 3
     assert hash(BATCH * 2) == hash(BATCH + BATCH)
     assert (BATCH * 12) // (BATCH * 4) == 3

@@ -24,6 +24,8 @@ from unilayers.autodiff import GradientTape, gradients
 from unilayers.backend import Backend, backend_names, get_backend
 from unilayers.errors import BackendError, ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
+from unilayers.layers.pooling import AdaptivePooling
+from unilayers.layers.spatial import Spatial
 from unilayers.program import Program
 from unilayers.recipe import Recipe
 from unilayers.recipe.document import to_yaml
@@ -456,6 +458,33 @@ def test_traced_equals_eager_at_every_batch_size(case: Case) -> None:
         assert_all_close(found, wanted, 1e-12, 1e-13)
         for mine, theirs in zip(layer.get_weights(), after, strict=True):  # the moving statistics
             np.testing.assert_allclose(mine, theirs, 1e-12)
+
+
+SPATIAL = [c for c in CASES if issubclass(c.cls, Spatial) and not issubclass(c.cls, AdaptivePooling)]
+
+
+@pytest.mark.parametrize("case", SPATIAL, ids=str)
+def test_spatial_sizes_may_be_unknown(case: Case) -> None:
+    """One graph for all sizes, also of the gradients."""
+    layer, x = case.layer(), case.inputs(2)
+    first = 2 if case.kwargs.get("data_format") == "channels_first" else 1
+    unknown = range(first, first + case.cls.rank)
+    shape = tuple(Dim.symbol(f"axis{a}") if a in unknown else d for a, d in enumerate(x.shape))
+    trace = Trace(layer.variables)
+    with trace_into(trace):
+        value = leaf("input", "x", Spec(shape, "float64"))
+        y = layer(value, training=case.training)
+        grads = gradients(ops.sum(ops.square(y)), [value, *map(trace.read, layer.trainable_weights)])
+    program = Program(trace.graph([value], {"y": y} | {str(i): g for i, g in enumerate(grads)}), trace.variables)
+    store = program.place(get_backend("numpy"), get_backend("numpy").device("cpu"))
+    for given in (x, np.pad(x, [(0, int(a in unknown)) for a in range(x.ndim)])):
+        with GradientTape() as tape:
+            box = tape.watch(given)
+            again = layer(box, training=case.training)
+            target = ops.sum(ops.square(again))
+        wanted = [again, *tape.gradient(target, [box, *layer.trainable_weights])]
+        for (name, found), want in zip(program.run(store, [given]).items(), wanted, strict=True):
+            assert_close(found, ops.to_numpy(want), rtol=1e-12, atol=1e-12, what=name)
 
 
 def usable(name: str) -> Backend:

@@ -180,7 +180,8 @@ def _simplest(terms: dict[tuple[Atom, ...], int]) -> DimLike:
 
 
 def _floordiv(top: DimLike, bottom: DimLike) -> DimLike:
-    if isinstance(bottom, int) and isinstance(top, Dim) and all(k % bottom == 0 for _, k in top.terms):
+    if isinstance(bottom, int) and isinstance(top, Dim) and all(k % bottom == 0 for m, k in top.terms if m):
+        # A constant that is left over is rounded down by itself: (3 n - 2) // 3 is n - 1.
         return _simplest({m: k // bottom for m, k in top.terms})
     if isinstance(bottom, Dim) and len(bottom.terms) == 1:
         (divisor, k_divisor), quotient = bottom.terms[0], {}

@@ -100,6 +100,13 @@ def test_nan_stays_nan(name: str, kwargs: dict[str, Any]) -> None:
     assert np.isnan(activations.get(name)(np.full((2, 2), np.nan), **kwargs)).all()
 
 
+@cases
+def test_half_precision_has_the_same_values(name: str, kwargs: dict[str, Any]) -> None:
+    x = np.array([[-300.0, -3.5, -1.0, -0.25], [0.0, 0.25, 7.0, 10.0]])
+    found = activations.get(name)(x.astype("float16"), **kwargs)
+    assert_close(found, activations.get(name)(x, **kwargs).astype("float16"), rtol=4e-3, atol=1e-2, what="value")
+
+
 def test_glu_of_an_odd_size_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"cannot be halved. Expected an even size of axis 1. Received \(2, 3\)"):
         activations.glu(np.zeros((2, 3)))

@@ -270,16 +270,22 @@ def tanh_shrink(x: Any) -> Any:
     return x - ops.tanh(x)
 
 
+def _root(x: Any, b: float) -> Any:
+    """sqrt(x**2 + b); float16 has no room for the square."""
+    wide = ops.astype(x, "float32") if dtype_of(x) == "float16" else x
+    return ops.astype(ops.sqrt(ops.square(wide) + b), dtype_of(x))
+
+
 @_activation(
     lambda x, b=4.0: (x + np.sqrt(x**2 + b)) / 2, flops=4, attrs=({"b": 4.0}, {"b": 0.5}),
-    vjp=lambda g, y, x, *, b: g * (x * ops.rsqrt(ops.square(x) + b) * 0.5 + 0.5),
+    vjp=lambda g, y, x, *, b: g * (x / _root(x, b) * 0.5 + 0.5),
 )  # fmt: skip
 def squareplus(x: Any, *, b: float = 4.0) -> Any:
     """(x + sqrt(x**2 + b)) / 2: a smooth relu without exponentials; b is how smooth it is.
 
     Reference: Barron, Squareplus: A Softplus-Like Algebraic Rectifier, 2021, arXiv 2112.11687.
     """
-    return (x + ops.sqrt(ops.square(x) + b)) * 0.5
+    return (x + _root(x, b)) * 0.5
 
 
 _ROOT_2_OVER_PI, _CUBIC = math.sqrt(2 / math.pi), 0.044715  # of the paper's tanh form

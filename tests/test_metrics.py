@@ -16,6 +16,7 @@ from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from tests.traced import Step
 from unilayers import losses, metrics, ops
+from unilayers.config import dtype_scope
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.metrics import Metric
 from unilayers.ops.define import with_mask
@@ -209,7 +210,7 @@ CASES = [
         )
     ),
     pair(metrics.AUC, bits, tenths, (4,), thresholds=[0.25, 0.5, 0.75], label_weights=[1.0, 0.0, 2.0, 0.5]),
-    pair(metrics.AUC, bits, normal, (4,), from_logits=True, curve="pr", num_thresholds=2),
+    pair(metrics.AUC, bits, normal, (4,), from_logits=True, curve="pr", num_thresholds=9),
     *(
         pair(
             metrics.AUC, bits, uniform, (3,), curve=curve, thresholds=thresholds,
@@ -239,6 +240,7 @@ CASES = [
         )
         for shape in ((), (T,), (T, 2))
     ),
+    pair(metrics.BinaryIoU, bits, rows, (), weighted=PER_SAMPLE),  # hits the threshold
     pair(metrics.MeanIoU, beyond, beyond, (), num_classes=4, weighted=PER_SAMPLE),
     pair(
         metrics.IoU, numbers, normal, (T,), (T, K), num_classes=K, target_class_ids=[1, 5], sparse_y_pred=False,
@@ -261,8 +263,10 @@ CASES = [
     ),
 ]  # fmt: skip
 cases = pytest.mark.parametrize("case", CASES, ids=str)
-# One of each form: what a class does depends on which arguments are given.
-DISTINCT = list({(c.cls, *(() if c.cls in (*COUNTS, *BEST) else c.kwargs)): c for c in CASES}.values())
+# One of each form, the first. What a class does depends on which arguments are given, unless it only hands them on.
+ONE_FORM = (*COUNTS, *BEST, metrics.Mean, metrics.Sum)
+FORMS = {(c.cls, *(() if issubclass(c.cls, ONE_FORM) else c.kwargs)): c for c in reversed(CASES)}
+DISTINCT = list(FORMS.values())[::-1]
 
 
 def result(metric: Any) -> np.ndarray:
@@ -658,6 +662,60 @@ def test_thresholds_need_not_be_sorted_and_single_ones_are_scalars() -> None:
     labels, y_pred = [0, 1, 1, 1], [0.9, 0.9, 0.2, 0.7]
     np.testing.assert_allclose(metrics.Recall(thresholds=[0.8, 0.1])(labels, y_pred), [1 / 3, 1])
     np.testing.assert_allclose(metrics.Recall(thresholds=[0.8])(labels, y_pred), 1 / 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*R2 score. Falling back:UserWarning")
+def test_r2_where_it_is_not_defined() -> None:
+    """A truth that does not vary counts as 0; the adjusted score needs more samples than inputs."""
+    constant = np.array([[2.0, 1.0], [2.0, 3.0], [2.0, 7.0]])
+    for kwargs, y_true in (({}, constant), ({"num_regressors": 5}, constant), ({"num_regressors": 9}, constant)):
+        ours, theirs = metrics.R2Score(**kwargs), keras.metrics.R2Score(**kwargs)
+        theirs.update_state(y_true, constant + 0.5)
+        expected = np.asarray(theirs.result())
+        assert_close(ours(y_true, constant + 0.5), expected, rtol=1e-6, atol=0, what=str(kwargs))
+
+
+def test_what_depends_on_the_data_is_created_when_that_is_known() -> None:
+    for metric in (metrics.F1Score(), metrics.R2Score(), metrics.AUC(multi_label=True)):
+        before = len(metric.variables)
+        assert len(metrics.get(metric, np.zeros((4, 3)), np.zeros((4, 3))).variables) > before
+        count = len(metric.variables)
+        metric.update_state(np.zeros((4, 3)), np.zeros((4, 3)))
+        assert len(metric.variables) == count
+
+
+def test_zeros_decide_nothing_in_f_scores() -> None:
+    labels, y_pred = [[1, 0], [0, 1], [1, 0]], [[0.0, 0.0], [0.2, 0.2], [0.9, 0.1]]
+    ours, theirs = metrics.F1Score(), keras.metrics.F1Score()
+    theirs.update_state(labels, y_pred)
+    expected = np.asarray(theirs.result(), "float32")
+    assert_close(ours(labels, y_pred), expected, rtol=1e-6, atol=0, what="scores")
+    np.testing.assert_allclose(expected, [0.5, 1.0], 1e-6)
+
+
+def test_classes_on_another_axis() -> None:
+    y_true, y_pred = one_hot(5, T, K), normal(5, T, K)
+    expected = metrics.OneHotIoU(num_classes=K, target_class_ids=[1, 4])(y_true, y_pred)
+    moved = [np.moveaxis(x, -1, 1) for x in (y_true, y_pred)]
+    found = metrics.OneHotIoU(num_classes=K, target_class_ids=[1, 4], axis=1)(*moved)
+    assert_close(found, expected, rtol=0, atol=0, what="overlap")
+
+
+def test_sums_are_float32_at_least() -> None:
+    for floatx, expected in (("float16", "float32"), ("float64", "float64")):
+        with dtype_scope(floatx):
+            metric = metrics.Mean()
+        assert (metric.dtype, metric.total.dtype) == (expected, expected)
+    assert metrics.Mean(dtype="float16").total.dtype == "float16"
+
+
+def test_metrics_in_lists_and_dicts_are_part_of_a_metric() -> None:
+    class Several(Metric):
+        def __init__(self, name: str = "several") -> None:
+            super().__init__(name=name)
+            self.parts = [metrics.Sum("a"), {"b": metrics.Sum("b")}]
+
+    assert [v.path for v in Several().variables] == ["metrics/a/total", "metrics/b/total"]
 
 
 def test_lists_are_data() -> None:

@@ -15,7 +15,8 @@ from unilayers.errors import ShapeError, UnilayersError
 from unilayers.losses import cast, stretchable
 from unilayers.ops import shape_of
 from unilayers.registry import Configurable, snake_case
-from unilayers.spec import public_shape
+from unilayers.spec import promote, public_shape
+from unilayers.structure import leaves_of
 from unilayers.variable import Variable
 
 
@@ -23,12 +24,12 @@ class Metric(Configurable, family="metric"):
     """Base class of all metrics.
 
     A subclass creates its variables with ``add_variable``, in ``__post_init__`` or in an ``__init__`` of its own, and
-    writes ``update_state`` and ``result``. Metrics kept as attributes are part of it.
+    writes ``update_state`` and ``result``. Metrics kept as attributes, also in lists and dicts, are part of it.
 
     Args:
         name: The name in logs; the class's name in snake_case if None.
-        dtype: Float dtype of the variables; the default float dtype if None. A float32 counts whole numbers exactly
-            up to 2**24 = 16,777,216, a float64 up to 2**53.
+        dtype: Float dtype of the variables; if None the default float dtype, or float32 if that is a shorter one. A
+            float32 counts whole numbers exactly up to 2**24 = 16,777,216, a float64 up to 2**53.
 
     Example:
         >>> import numpy as np
@@ -49,11 +50,11 @@ class Metric(Configurable, family="metric"):
 
     @property
     def _dtype(self) -> str:
-        return self.dtype or floatx()
+        return self.dtype or promote(floatx(), "float32")
 
     def __post_init__(self) -> None:
         self.name = self.name or snake_case(type(self).__name__)
-        self.dtype = self.dtype or floatx()
+        self.dtype = self._dtype
 
     @cached_property  # made when needed, so that a hand-written __init__ may add variables before super().__init__()
     def _variables(self) -> list[Variable]:
@@ -76,7 +77,7 @@ class Metric(Configurable, family="metric"):
             aggregation: Kept for Keras's signature; has no effect.
             name: Short name; ``variable`` if None.
         """
-        shape, name, dtype = tuple(shape), name or "variable", dtype or self.dtype or floatx()
+        shape, name, dtype = tuple(shape), name or "variable", dtype or self._dtype
         draw = initializers.get(initializer or "zeros", where=f"{type(self).__name__}.initializer")
         assert draw is not None
 
@@ -96,7 +97,7 @@ class Metric(Configurable, family="metric"):
     @property
     def variables(self) -> list[Variable]:
         """The variables in order of creation, then those of metrics among the attributes."""
-        parts = [part for part in vars(self).values() if isinstance(part, Metric)]
+        parts = [part for part in leaves_of(list(vars(self).values())) if isinstance(part, Metric)]
         return list(dict.fromkeys([*self._variables, *(v for part in parts for v in part.variables)]))
 
     def create_for(self, y_true: Any, y_pred: Any) -> None:
@@ -127,7 +128,7 @@ class Metric(Configurable, family="metric"):
 
     def _usual(self) -> dict[str, list[Any]]:
         usual = super()._usual()
-        usual.setdefault("dtype", []).append(floatx())
+        usual.setdefault("dtype", []).append(promote(floatx(), "float32"))
         return usual
 
 

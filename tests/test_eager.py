@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -758,3 +760,11 @@ def test_steps_of_a_network_equal_finite_differences(backend: Backend) -> None:
 def test_serial_numbers_are_never_given_twice() -> None:
     numbers = [Box(X).serial for _ in range(4)] + [Variable(X).serial, Box(X).serial]
     assert all(a < b for a, b in pairwise(numbers))
+
+
+def test_a_number_beside_bfloat16() -> None:
+    """Also where nobody has taught NumPy that dtype."""
+    code = "import torch; from unilayers import ops\nprint(ops.add(torch.ones(2, dtype=torch.bfloat16), 1.0).tolist())"
+    require_backend("torch")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "[2.0, 2.0]\n", done.stderr

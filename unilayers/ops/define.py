@@ -479,7 +479,10 @@ def _with_number(a: Any, b: Any) -> tuple[Any, Any] | None:
 
 
 def _scalar(x: bool | int | float, dtype: str, place: Place) -> Any:
-    return place[0].put([np.asarray(x).astype(dtype)], place[1])[0]
+    backend, device = place
+    if dtype == "bfloat16":  # which NumPy does not have
+        return backend.table["astype"](_scalar(x, "float32", place), dtype=dtype)
+    return backend.put([np.asarray(x).astype(dtype)], device)[0]
 
 
 @lru_cache(maxsize=4096, typed=True)  # typed, since 1 and 1.0 are equal, and with the sign of 0.0 in the second

@@ -360,9 +360,14 @@ def _batch(case: Case, size: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_eagerly_on_arrays_of_any_backend(backend: str) -> None:
-    engine, y_true, y_pred = require_backend(backend), numbers(8), normal(8, K)
-    [there] = engine.put([y_pred], engine.device("cpu"))
-    assert float(metrics.SparseCategoricalAccuracy()(y_true, there)) == np.mean(y_pred.argmax(-1) == y_true)
+    engine = require_backend(backend)
+    for case in DISTINCT[::20]:
+        *batch, weights = _batch(case, 5)
+        *there, predictions = engine.put(batch, engine.device("cpu"))
+        expected = np.asarray(case.ours()(*batch, sample_weight=weights))
+        for mixed in (there, batch[:-1]):  # labels may be elsewhere
+            found = case.ours()(*mixed, predictions, sample_weight=weights)
+            assert_close(ops.to_numpy(found), expected, rtol=3e-6, atol=2e-6, what=str(case))
 
 
 # ---- definitions of our own ---------------------------------------------------------------------------------------

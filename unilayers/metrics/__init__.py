@@ -46,17 +46,19 @@ from unilayers.metrics.accuracy import (
 )
 from unilayers.metrics.base import Metric, named
 from unilayers.metrics.confusion import (
-    AUC,
     FalseNegatives,
     FalsePositives,
     Precision,
-    PrecisionAtRecall,
     Recall,
+    TrueNegatives,
+    TruePositives,
+)
+from unilayers.metrics.curves import (
+    AUC,
+    PrecisionAtRecall,
     RecallAtPrecision,
     SensitivityAtSpecificity,
     SpecificityAtSensitivity,
-    TrueNegatives,
-    TruePositives,
 )
 from unilayers.metrics.fscore import F1Score, FBetaScore
 from unilayers.metrics.hinge import CategoricalHinge, Hinge, SquaredHinge

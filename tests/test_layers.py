@@ -103,6 +103,7 @@ def _cases() -> Iterator[Case]:
     yield case(L.EinsumDense, (3, 4), equation="...x,xy->...y", output_shape=2)
     yield case(L.EinsumDense, (3, 4, 2), equation="ab...,bc->ac...", output_shape=5, bias_axes="c")
     yield case(L.Embedding, (4,), integers=6, input_dim=6, output_dim=3)
+    yield case(L.ReversibleEmbedding, (4,), integers=6, input_dim=6, output_dim=3)
     yield case(L.Identity, (4,))
     yield case(L.Lambda, (4,), function=lambda x: x * 2.0 + 1.0)
     yield case(L.Masking, (3, 2))
@@ -660,6 +661,28 @@ def test_embedding_may_start_from_given_vectors() -> None:
     layer = L.Embedding(5, 3, embeddings_initializer=table, dtype="float64")
     np.testing.assert_array_equal(layer(np.array([[4, 0]])), table[[[4, 0]]])
     np.testing.assert_array_equal(layer(np.array([[4.0, 0.0]], "float32")), table[[[4, 0]]])
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"tie_weights": False, "logit_soft_cap": 0.5}, {"reverse_dtype": "float32", "mask_zero": True}],
+    ids=str,
+)
+def test_embeddings_in_reverse_are_those_of_keras(keras: Any, kwargs: dict[str, Any]) -> None:
+    ids, x = np.array([[1, 0, 5]], "int32"), np.random.default_rng(0).normal(size=(2, 3, 4))
+    mine, theirs = (w.ReversibleEmbedding(6, 4, **kwargs, dtype="float64") for w in (L, keras.layers))
+    mine(ids)
+    theirs.build(ids.shape)
+    assert [(v.name, v.shape) for v in mine.weights] == [(v.name, tuple(v.shape)) for v in theirs.weights]
+    theirs.set_weights(mine.get_weights())
+    wanted = to_numpy(theirs(x, reverse=True))
+    found = mine(x, reverse=True)
+    assert found.dtype == kwargs.get("reverse_dtype", "float64")
+    np.testing.assert_allclose(found, wanted, 1e-5, 1e-6)
+    tokens = L.Input((3,), dtype="int32")
+    model = ul.Model(tokens, mine(mine(tokens), reverse=True))
+    assert len(model.weights) == len(mine.weights)
+    np.testing.assert_allclose(model(ids), mine(mine(ids), reverse=True), 1e-6)
 
 
 def test_frozen_batch_normalization_runs_as_in_inference() -> None:

@@ -17,7 +17,17 @@ from unilayers.layers.convolutional import (
     SeparableConv1D,
     SeparableConv2D,
 )
-from unilayers.layers.core import Dense, EinsumDense, Embedding, Identity, Input, InputLayer, Lambda, Masking
+from unilayers.layers.core import (
+    Dense,
+    EinsumDense,
+    Embedding,
+    Identity,
+    Input,
+    InputLayer,
+    Lambda,
+    Masking,
+    ReversibleEmbedding,
+)
 from unilayers.layers.merging import (
     Add,
     Average,

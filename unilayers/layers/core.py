@@ -12,7 +12,7 @@ from unilayers import initializers, ops
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.hints import PositiveInt
+from unilayers.hints import PositiveFloat, PositiveInt
 from unilayers.initializers import InitializerLike
 from unilayers.layers.affine import ActivationLike, Affine, ConstraintLike, RegularizerLike
 from unilayers.layers.base import Layer
@@ -273,7 +273,14 @@ def _with_fans(initializer: Any, inputs: Sequence[int], outputs: Sequence[int]) 
     return replace(initializer, input_axes=tuple(inputs), output_axes=tuple(outputs))
 
 
-class Embedding(Layer):
+class _Table(Layer, abstract=True):
+    """The sizes of a table of vectors."""
+
+    input_dim: PositiveInt
+    output_dim: PositiveInt
+
+
+class Embedding(_Table):
     """A vector for each integer: row ``x`` of a table.
 
     Shapes: x ``(batch, ...)`` of integers in ``[0, input_dim)``, embeddings ``(input_dim, output_dim)`` ->
@@ -295,8 +302,6 @@ class Embedding(Layer):
                [1., 2.]], dtype=float32)
     """
 
-    input_dim: PositiveInt
-    output_dim: PositiveInt
     embeddings_initializer: InitializerLike = "uniform"
     embeddings_regularizer: RegularizerLike = None
     embeddings_constraint: ConstraintLike = None
@@ -320,6 +325,58 @@ class Embedding(Layer):
     def call(self, x: Any) -> Any:
         indices = x if ops.dtype_of(x) in INTS else ops.astype(x, "int32")
         return ops.take(self.embeddings, indices, axis=0)
+
+
+class _Tied(_Table, abstract=True):
+    tie_weights: bool = True
+
+
+class ReversibleEmbedding(Embedding, _Tied):
+    """An ``Embedding`` that also leads back: called with ``reverse=True``, it gives vectors a score for each row, their
+    products with it. For language models whose first and last weights are one.
+
+    Shapes: as of ``Embedding``; in reverse, x ``(batch, ..., output_dim)`` -> ``(batch, ..., input_dim)``.
+
+    Args:
+        tie_weights: Whether the way back has the same table, or one of its own, ``reverse_embeddings``.
+        reverse_dtype: Float dtype of the way back; the layer's if None.
+        logit_soft_cap: Keeps the scores between plus and minus this: ``tanh(score / cap) * cap``; None for no limits.
+
+    Reference:
+        Press, Wolf, Using the Output Embedding to Improve Language Models, 2016, arXiv 1608.05859.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = ReversibleEmbedding(3, 2, embeddings_initializer="ones")
+        >>> layer(layer(np.array([2])), reverse=True)
+        array([[2., 2., 2.]], dtype=float32)
+    """
+
+    reverse_dtype: str | None = None
+    logit_soft_cap: PositiveFloat | None = None
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        self.reverse_embeddings = None
+        if not self.tie_weights:
+            shape = (self.output_dim, self.input_dim)
+            self.reverse_embeddings = self.add_weight(shape, self.embeddings_initializer, name="reverse_embeddings")
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return super().compute_mask(inputs, previous_mask) if ops.dtype_of(inputs) in INTS else None  # not in reverse
+
+    def call(self, x: Any, reverse: bool = False) -> Any:
+        if not reverse:
+            return super().call(x)
+        self.require_size(x, -1, self.output_dim)
+        kernel = self.reverse_embeddings
+        if kernel is None:
+            kernel = ops.matrix_transpose(self.embeddings)
+        if self.reverse_dtype is not None:
+            x, kernel = (ops.astype(v, self.reverse_dtype) for v in (x, kernel))
+        scores = ops.matmul(x, kernel)
+        cap = self.logit_soft_cap
+        return scores if cap is None else ops.multiply(ops.tanh(ops.divide(scores, cap)), cap)
 
 
 # ---- wrappers ---------------------------------------------------------------

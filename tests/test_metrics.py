@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from unilayers.config import dtype_scope
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.metrics import Metric
 from unilayers.ops.define import with_mask
+from unilayers.recipe import load_recipe
 from unilayers.registry import parameters, resolve, serialize, snake_case
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -603,6 +606,26 @@ def test_logs_of_fit_equal_keras(backend: str) -> None:
         for mine, epoch in zip(found[name], values, strict=True):
             mine, epoch = np.asarray(mine, "float32"), np.asarray(epoch, "float32")
             assert_close(mine, epoch, rtol=1e-5, atol=1e-6, what=name)
+
+
+SEVERAL = """
+seed: 3
+data: {dataset: blobs, n: 60, features: 4, classes: 2}
+model: [{Input: {shape: [4]}}, {Dense: {units: 1, activation: sigmoid}}]
+loss: binary_crossentropy
+optimizer: sgd
+metrics: [{Precision: {thresholds: [0.2, 0.6]}}, AUC]
+fit: {epochs: 1}
+"""
+
+
+def test_several_values_in_the_history_of_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "several.yaml").write_text(SEVERAL)
+    run = load_recipe(tmp_path / "several.yaml").train(tmp_path / "run", verbose=0)
+    line = json.loads((tmp_path / "run" / "history.jsonl").read_text())
+    assert line["precision"] == run.history["precision"][0]
+    assert len(line["precision"]) == 2
+    assert line["AUC"] == run.history["AUC"][0]
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])

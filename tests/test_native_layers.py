@@ -1,0 +1,212 @@
+"""Modules and functions of one engine as layers: values, gradients and training against the engine itself."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import unilayers as ul
+from tests.compare import assert_close
+from tests.conftest import require_backend
+from unilayers import layers as L
+from unilayers import ops
+from unilayers.autodiff import GradientTape
+from unilayers.errors import BackendError, GraphError, UnilayersError
+from unilayers.layers.native import JaxFunctionLayer, NativeLayer, TensorFlowFunctionLayer, TorchModuleLayer
+
+RNG = np.random.default_rng(4)
+KERNEL, BIAS = RNG.normal(size=(5, 3)).astype("float32"), RNG.normal(size=3).astype("float32")
+X, Y = RNG.normal(size=(24, 5)).astype("float32"), RNG.normal(size=(24, 1)).astype("float32")
+
+
+def torch_layer() -> TorchModuleLayer:
+    torch = pytest.importorskip("torch")
+    linear = torch.nn.Linear(5, 3)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor(KERNEL.T))
+        linear.bias.copy_(torch.tensor(BIAS))
+    return TorchModuleLayer(torch.nn.Sequential(linear, torch.nn.Tanh()), name="native")
+
+
+def tensorflow_layer() -> TensorFlowFunctionLayer:
+    tf = pytest.importorskip("tensorflow")
+
+    class Affine(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.b = tf.Variable(KERNEL, name="w"), tf.Variable(BIAS, name="b")
+
+        def __call__(self, x: Any) -> Any:
+            return tf.tanh(x @ self.w + self.b)
+
+    return TensorFlowFunctionLayer(Affine(), name="native")
+
+
+def jax_layer() -> JaxFunctionLayer:
+    jnp = pytest.importorskip("jax").numpy
+    return JaxFunctionLayer(
+        lambda p, x: jnp.tanh(x @ p["w"] + p["rest"][0]), {"w": KERNEL, "rest": [BIAS]}, name="native"
+    )
+
+
+MAKE = {"torch": torch_layer, "tensorflow": tensorflow_layer, "jax": jax_layer}
+each = pytest.mark.parametrize("name", MAKE)
+
+
+def twin() -> L.Layer:
+    """The same in our own layers."""
+    return L.Dense(3, "tanh", kernel_initializer=KERNEL, bias_initializer=BIAS, name="native")
+
+
+def by_shape(arrays: Any) -> dict[tuple[int, ...], np.ndarray]:
+    """Arrays with the kernel the way round that Dense has it, whatever their order."""
+    found = [ops.to_numpy(a) for a in arrays]
+    return {a.shape if a.shape != (3, 5) else (5, 3): a.T if a.shape == (3, 5) else a for a in found}
+
+
+def test_every_engine_has_a_layer() -> None:
+    assert set(MAKE) == {cls.engine for cls in NativeLayer.__subclasses__()}
+
+
+@each
+def test_values_and_gradients_are_those_of_our_layer(name: str) -> None:
+    backend = require_backend(name)
+    [x] = backend.put([X], backend.device("cpu"))
+    results = []
+    for layer in (MAKE[name](), twin()):
+        with GradientTape() as tape:
+            box = tape.watch(x)
+            loss = ops.sum(ops.square(layer(box)))
+        to_x, *to_weights = tape.gradient(loss, [box, *layer.trainable_weights])
+        results.append((ops.to_numpy(layer(x)), ops.to_numpy(to_x), by_shape(to_weights)))
+        assert backend.device_of(layer(x)) and backend.device_of(to_x)
+    (y, to_x, to_weights), (wanted, wanted_x, wanted_weights) = results
+    assert_close(y, wanted, rtol=1e-5, atol=1e-6, what="y")
+    assert_close(to_x, wanted_x, rtol=1e-4, atol=1e-5, what="gradient by x")
+    assert to_weights.keys() == wanted_weights.keys()
+    for shape, g in to_weights.items():
+        assert_close(g, wanted_weights[shape], rtol=1e-4, atol=1e-5, what=f"gradient by {shape}")
+
+
+@each
+def test_training_is_that_of_our_layer(name: str) -> None:
+    require_backend(name)
+    histories, weights = [], []
+    for first in (MAKE[name](), twin()):
+        model = ul.Sequential([L.Rescaling(0.5), first, L.Dense(1)], seed=3)
+        model.compile(ul.optimizers.Adam(0.05), "mse", run_eagerly=True)
+        history = model.fit(X, Y, epochs=3, batch_size=8, backend=name, verbose=0).history["loss"]
+        histories.append([*history, model.evaluate(X, Y, backend=name, verbose=0)])
+        weights.append(by_shape(first.get_weights()))
+    assert histories[0] == pytest.approx(histories[1], rel=1e-4)
+    for shape, w in weights[0].items():
+        assert_close(w, weights[1][shape], rtol=1e-3, atol=1e-4, what=f"weight {shape}")
+
+
+@each
+def test_numpy_arrays_are_guests(name: str) -> None:
+    require_backend(name)
+    layer = MAKE[name]()
+    assert_close(ops.to_numpy(layer(X)), twin()(X), rtol=1e-5, atol=1e-6, what="y")
+    with GradientTape() as tape:
+        loss = ops.sum(layer(X))
+    assert by_shape(tape.gradient(loss, layer.trainable_weights)).keys() == {(5, 3), (3,)}
+
+
+@each
+def test_weights_go_out_and_in(name: str, tmp_path: Path) -> None:
+    require_backend(name)
+    model = ul.Sequential([MAKE[name](), L.Dense(1)], seed=3)
+    with pytest.raises(UnilayersError, match="the layer has not been called yet"):
+        model.layers[0].export()
+    before = ops.to_numpy(model(X))
+    model.save_weights(tmp_path / "w.safetensors")
+    first = model.layers[0]
+    first.set_weights([w * 2 for w in first.get_weights()])
+    exported = first.export()
+    again = type(first)(*((exported,) if name != "jax" else (first.function, exported)))
+    np.testing.assert_array_equal(ops.to_numpy(again(X)), ops.to_numpy(first(X)))
+    assert (ops.to_numpy(model(X)) != before).any()
+    model.load_weights(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(ops.to_numpy(model(X)), before)
+
+
+@each
+def test_where_it_cannot_be(name: str) -> None:
+    backend = require_backend(name)
+    layer = MAKE[name]()
+    with pytest.raises(GraphError, match=rf"code of {name} cannot be part of a graph. Use compile\(run_eagerly=True\)"):
+        ul.function(lambda x: layer(x), backend=name)(X)
+    model = ul.Sequential([MAKE[name](), L.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(GraphError, match="cannot be part of a graph"):
+        model.fit(X, Y, backend=name, verbose=0)
+    other = require_backend(next(n for n in MAKE if n != name))
+    [x] = other.put([X], other.device("cpu"))
+    with pytest.raises(BackendError, match=f"computes with its own arrays. Received those of {other.name}"):
+        layer(x)
+    [x] = backend.put([X], backend.device("cpu"))
+    with GradientTape() as outer:
+        box = outer.watch(x)
+        with GradientTape() as inner:
+            inner.watch(box)
+            loss = ops.sum(layer(box))
+        with pytest.raises(GraphError, match="no second derivatives through an engine's own code"):
+            inner.gradient(loss, box)
+
+
+@each
+def test_a_model_of_another_backend_refuses_it(name: str) -> None:
+    require_backend(name)
+    model = ul.Sequential([MAKE[name](), L.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(BackendError):
+        model.fit(X, Y, epochs=2, backend="numpy", verbose=0)
+
+
+def test_torch_statistics_and_several_arguments() -> None:
+    torch = pytest.importorskip("torch")
+    require_backend("torch")
+    norm, plain = torch.nn.BatchNorm1d(5), torch.nn.BatchNorm1d(5)
+    layer, x = TorchModuleLayer(norm), torch.tensor(X)
+    plain.train()
+    for _ in range(2):
+        y = layer(x, training=True)
+        assert_close(ops.to_numpy(y), plain(x).detach().numpy(), rtol=1e-5, atol=1e-6, what="y")
+    wanted = [v.detach().numpy() for v in (*plain.parameters(), *plain.buffers())]
+    for mine, theirs in zip(layer.get_weights(), wanted, strict=True):
+        assert_close(mine, theirs, rtol=1e-6, atol=0, what="statistics")
+    plain.eval()
+    assert_close(ops.to_numpy(layer(x)), plain(x).detach().numpy(), rtol=1e-5, atol=1e-6, what="inference")
+    assert [v.trainable for v in layer.weights] == [True, True, False, False, False]
+    both = TorchModuleLayer(torch.nn.Bilinear(5, 2, 3))
+    assert tuple(both([x, x[:, :2]]).shape) == (24, 3)
+
+
+def test_torch_module_is_trained_as_by_torch() -> None:
+    """Steps of SGD on a convolution with dropout switched off, by both."""
+    torch = pytest.importorskip("torch")
+    require_backend("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(6, 1))
+    theirs = deepcopy(module)
+    model = ul.Sequential([TorchModuleLayer(module)])
+    model.compile(ul.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    found = model.fit(X[:, None], Y, epochs=4, batch_size=24, shuffle=False, backend="torch", verbose=0).history["loss"]
+    optimizer, wanted = torch.optim.SGD(theirs.parameters(), 0.1), []
+    for _ in range(4):
+        loss = torch.nn.functional.mse_loss(theirs(torch.tensor(X[:, None])), torch.tensor(Y))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        wanted.append(loss.item())
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_configs_cannot_hold_it() -> None:
+    with pytest.raises(UnilayersError, match="a Sequential cannot be written into a config"):
+        torch_layer().get_config()

@@ -74,7 +74,25 @@ from unilayers.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
-from unilayers.layers.preprocessing import Rescaling
+from unilayers.layers.preprocessing import (
+    CategoryEncoding,
+    CenterCrop,
+    Discretization,
+    Hashing,
+    IntegerLookup,
+    Normalization,
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+    Rescaling,
+    Resizing,
+    StringLookup,
+    TextVectorization,
+)
 from unilayers.layers.recurrent import (
     GRU,
     LSTM,

@@ -690,6 +690,8 @@ def test_thresholds_need_not_be_sorted_and_single_ones_are_scalars() -> None:
     labels, y_pred = [0, 1, 1, 1], [0.9, 0.9, 0.2, 0.7]
     np.testing.assert_allclose(metrics.Recall(thresholds=[0.8, 0.1])(labels, y_pred), [1 / 3, 1])
     np.testing.assert_allclose(metrics.Recall(thresholds=[0.8])(labels, y_pred), 1 / 3)
+    areas = [float(metrics.AUC(thresholds=t)(labels, y_pred)) for t in ([0.8, 0.1], np.array([0.1, 0.8]))]
+    np.testing.assert_allclose(areas, 1 / 6, 1e-6)  # a triangle from (0, 0) to (1, 1/3)
 
 
 @pytest.mark.filterwarnings("ignore:.*R2 score. Falling back:UserWarning")

@@ -223,7 +223,7 @@ class AUC(_Curve):
     _: KW_ONLY
     name: str | None = None
     dtype: str | None = None
-    thresholds: list[Probability] | None = None
+    thresholds: list[Probability] | np.ndarray | None = None
     multi_label: bool = False
     num_labels: PositiveInt | None = None
     label_weights: Any = None

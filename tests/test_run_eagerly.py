@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,12 @@ import unilayers as ul
 from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from unilayers import layers, ops
+from unilayers.backend import get_backend
 from unilayers.callbacks import Callback, EarlyStopping, LearningRateScheduler
-from unilayers.errors import GraphError, UnilayersError
+from unilayers.errors import GraphError, ShapeError, UnilayersError
 from unilayers.graph import Value
+from unilayers.program import Program
+from unilayers.training.deferred import Memory
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 6)).astype("float32")
@@ -393,3 +397,520 @@ def test_losses_of_earlier_calls_do_not_count() -> None:
     twin(X)
     assert model.train_on_batch(x, y) == twin.train_on_batch(x, y)
     assert len(model.take_losses()) == 2
+
+
+# ---- steps whose ops are noted and run as one graph -----------------------------------
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Grows by the program of each step that ran as one graph."""
+    runs: list[Any] = []
+    run = Program.run
+
+    def counting(self: Program, store: Any, inputs: Any) -> Any:
+        runs.append(self)
+        return run(self, store, inputs)
+
+    monkeypatch.setattr(Program, "run", counting)
+    return runs
+
+
+def both(whole: list[Any], use: Callable[[], dict[str, Any]]) -> tuple[int, Any]:
+    """Run ``use`` with steps that are noted and without; compare the numbers. How many steps were one graph, and what
+    the first run gave."""
+    whole.clear()
+    found = use()
+    count = len(whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Memory, "begin", lambda *args: None)
+        expected = use()
+    assert len(whole) == count
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_close(np.asarray(found[name]), np.asarray(value), rtol=2e-4, atol=2e-5, what=name)
+    return count, found
+
+
+def numbers(model: ul.Model, x: Any = X, y: Any = Y, **kwargs: Any) -> dict[str, Any]:
+    """Losses of each step of a fit, and all state at its end."""
+    watch = StepLosses()
+    model.fit(x, y, verbose=0, callbacks=[watch], **kwargs)
+    found = {"losses": np.array(watch.losses), "evaluate": np.array(model.evaluate(x, y, verbose=0))}
+    return found | {v.path: v.numpy() for v in [*model.variables, *model.optimizer.variables]}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_noted_steps_give_the_same_numbers(backend: str, whole: list[Any]) -> None:
+    require_backend(backend)
+    count, _ = both(whole, lambda: digits_run(backend, True))
+    assert count > 45  # all but the first steps of each kind, and batches of another size
+
+
+class Residual(layers.Layer):
+    """A user's layer with ops, a weight, a penalty, a NumPy array and a list of its own."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(6, activation="tanh", kernel_regularizer="l2")
+        self.drop = layers.Dropout(0.3)
+        self.calls: list[str] = []
+        self.table = np.zeros(6, "float32")
+
+    def build(self, input_shape: Any) -> None:
+        self.scale = self.add_weight((6,), "ones", name="scale")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        self.calls.append(f"{'train' if training else 'test'} {x.shape}")
+        self.table += 0.01  # in place: the step must see it as it is now
+        h = self.drop(self.inner(x))
+        self.add_loss(0.1 * ops.mean(ops.square(h)))
+        h = x + h * self.scale + self.table
+        self.calls.append("end")
+        low, high = ops.split(h, 2, axis=-1)
+        return ops.concat([low * 0.5, high, x[:, :1]], axis=-1)
+
+
+class Residuals(ul.Model):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.one, self.norm, self.last = Residual(), layers.BatchNormalization(), layers.Dense(3)
+        self.steps = 0
+
+    def call(self, x: Any) -> Any:
+        self.steps += 1
+        return self.last(ops.relu(self.norm(self.one(x))))
+
+
+def residuals(backend: str | None = None) -> Residuals:
+    model = Residuals(seed=4)
+    model.compile(ul.optimizers.Adam(0.01), LOGITS, metrics=["accuracy"], run_eagerly=True, backend=backend)
+    return model
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_python_between_layers_runs_once_a_step(backend: str, whole: list[Any]) -> None:
+    require_backend(backend)
+    calls = []
+
+    def use() -> dict[str, Any]:
+        model = residuals(backend)
+        found = numbers(model, epochs=5, batch_size=6)  # 6, 6, 6, 2
+        calls.append(model.one.calls)
+        assert model.steps == 21
+        return found
+
+    count, _ = both(whole, use)
+    assert count == 13 + 4, "of 15 and 5 training steps all but the first, and the second of the first size"
+    assert calls[0] == calls[1]
+    assert calls[0][:4] == ["train (6, 6)", "end", "train (6, 6)", "end"]
+    assert calls[0][6:8] == ["train (2, 6)", "end"]
+
+
+@pytest.mark.parametrize(
+    ("make", "noted"), [(plain, True), (only_added_losses, True), (branches, True), (written, False)]
+)
+def test_what_compile_offers_is_noted(make: Callable[..., Any], noted: bool, whole: list[Any]) -> None:
+    """Several inputs and outputs, weights, penalties; a loss of the user's own is Python that runs at every step."""
+
+    def use() -> dict[str, Any]:
+        model, x, y, weight = make(run_eagerly=True)
+        found = model.fit(x, y, batch_size=5, epochs=3, sample_weight=weight, verbose=0).history
+        outputs = [model.predict(x, batch_size=4, verbose=0) for _ in range(2)]
+        for i, y in enumerate(outputs):
+            found |= {f"{i} {k}": v for k, v in (y.items() if isinstance(y, dict) else [("y", y)])}
+        return found | {v.path: v.numpy() for v in model.variables}
+
+    count, _ = both(whole, use)
+    assert count == (10 if noted else 0) + 8, "training; and predictions, all but two"
+
+
+class Asking(ul.Model):
+    """Looks at numbers from some call on."""
+
+    def __init__(self, look: Callable[[Any], Any], start: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first, self.last = layers.Dense(4, activation="relu"), layers.Dense(3)
+        self.look, self.start, self.count, self.seen = look, start, 0, []
+
+    def call(self, x: Any) -> Any:
+        self.count += 1
+        h = ops.multiply(self.first(x), 2.0)
+        if self.count >= self.start:
+            self.seen.append(self.look(h))
+        return self.last(h * 0.5)
+
+
+LOOKS: dict[str, Callable[[Any], Any]] = {
+    "if": lambda h: 1.0 if ops.sum(h) > 1 else 0.0,
+    "float": lambda h: float(ops.max(h)),
+    "int": lambda h: int(ops.sum(h)),
+    "numpy": lambda h: h.numpy(),
+    "asarray": lambda h: np.asarray(h),
+    "numpy function": lambda h: np.sin(h),
+    "to_numpy": lambda h: ops.to_numpy(h),
+    "repr": lambda h: len(repr(h)),
+    "copy": lambda h: copy.deepcopy(h).numpy(),
+    "loop": lambda h: ops.to_numpy(ops.while_loop(lambda x: ops.sum(x) > 1, lambda x: (x * 0.5,), (h,))[0]),
+    "tape": lambda h: _slope(h),
+}
+
+
+def _slope(h: Any) -> Any:
+    with ul.GradientTape() as tape:
+        x = tape.watch(h)
+        y = ops.sum(x * x)
+    return ops.to_numpy(tape.gradient(y, x))
+
+
+@pytest.mark.parametrize("start", [1, 5])
+@pytest.mark.parametrize("look", LOOKS)
+def test_who_asks_sees_numbers(look: str, start: int, whole: list[Any]) -> None:
+    """From the step on in which somebody asks, all runs op by op."""
+
+    def use() -> dict[str, Any]:
+        model = Asking(LOOKS[look], start, seed=1)
+        model.compile("adam", LOGITS, run_eagerly=True)
+        watch = StepLosses()
+        model.fit(X, Y, batch_size=5, epochs=2, shuffle=False, verbose=0, callbacks=[watch])
+        assert model.count == 8
+        found = {"losses": np.array(watch.losses), "seen": np.array(model.seen)}
+        return found | {v.path: v.numpy() for v in model.variables}
+
+    count, _ = both(whole, use)
+    assert count == (0 if start == 1 else 2)
+
+
+def test_printing_shows_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Asking(print, 4, seed=1)
+    model.compile("adam", LOGITS, run_eagerly=True)
+    model.fit(X, Y, batch_size=20, epochs=6, verbose=0)
+    shown = capsys.readouterr().out.strip().split("<float32 array(")[1:]
+    assert len(shown) == 3
+    assert all(x.startswith("[[") for x in shown)
+
+
+def test_arrays_met_in_the_python_are_data(whole: list[Any]) -> None:
+    class Noisy(ul.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.last, self.noise = layers.Dense(3), np.random.default_rng(1)
+            self.constant = get_backend("torch").put([np.ones(6, "float32")], "cpu")[0]
+
+        def call(self, x: Any) -> Any:
+            noise = self.noise.normal(size=6).astype("float32")
+            self.constant *= 0.5
+            h = self.last(x + noise - [0.1, 0.2, 0.3, 0.4, 0.5, 0.6] + np.float32(0.5) * self.constant)
+            noise[:] = 100
+            self.constant *= 1.5
+            return h * ops.ones((3,))
+
+    def use() -> dict[str, Any]:
+        model = Noisy(seed=1)
+        model.compile("sgd", LOGITS, run_eagerly=True, backend="torch")
+        return numbers(model, epochs=3, batch_size=10)
+
+    require_backend("torch")
+    count, _ = both(whole, use)
+    assert count == 4
+    assert len(set(whole)) == 1, "one program for all numbers"
+
+
+def test_python_numbers_are_part_of_the_step(whole: list[Any]) -> None:
+    class Scheduled(ul.Model):
+        def __init__(self, factors: list[Any], **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.last, self.factors = layers.Dense(3), factors
+
+        def call(self, x: Any) -> Any:
+            return self.last(x) * self.factors.pop(0)
+
+    def use(*factors: Any) -> dict[str, Any]:
+        model = Scheduled([*factors, 1.0], seed=1)
+        model.compile("sgd", LOGITS, run_eagerly=True)
+        return numbers(model, epochs=len(factors), batch_size=20)
+
+    count, _ = both(whole, lambda: use(1, 2.0, 3.0, 2.0, 3.0, 2, 2.0, -2.0))
+    assert count == 3
+    count, _ = both(whole, lambda: use(*range(20), *[3] * 5))
+    assert count == 0, "after many different steps none is noted any more"
+
+
+class Each(Callback):
+    def __init__(self, change: Callable[[Any, int], None]) -> None:
+        self.change = change
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.change(self.model, epoch)
+
+
+def _rate(model: Any, epoch: int) -> None:
+    model.layers[0].rate = (0.5, 0.0, 0.5, 0.1)[epoch]
+
+
+def _momentum(model: Any, epoch: int) -> None:
+    model.optimizer.momentum = (0.9, 0.9, 0.5, 0.7)[epoch]
+
+
+def _learning_rate(model: Any, epoch: int) -> None:
+    model.optimizer.learning_rate = (0.1, 0.2, 0.3, 0.4)[epoch]
+
+
+def _constraint(model: Any, epoch: int) -> None:
+    model.layers[1].kernel.constraint = ul.constraints.get("non_neg") if epoch == 2 else None
+
+
+def _activation(model: Any, epoch: int) -> None:
+    model.layers[1].activation = (ops.tanh, ops.relu, lambda x: x * x, ops.tanh)[epoch]
+
+
+def _add(model: Any, epoch: int) -> None:
+    if epoch == 2:
+        model.add(layers.Activation("tanh"))
+    if epoch == 3:
+        model.pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(_rate, 12), (_momentum, 12), (_learning_rate, 14), (_constraint, 13), (_activation, 12), (_add, 13)],
+)
+def test_settings_may_change_between_epochs(change: Any, expected: int, whole: list[Any]) -> None:
+    def use() -> dict[str, Any]:
+        model = ul.Sequential([ul.Input((6,)), layers.Dropout(0.5), layers.Dense(4), layers.Dense(3)], seed=1)
+        model.compile(ul.optimizers.SGD(0.1, momentum=0.9), LOGITS, run_eagerly=True)
+        watch = StepLosses()
+        model.fit(X, Y, batch_size=5, epochs=4, verbose=0, callbacks=[watch, Each(change)])
+        return {"losses": np.array(watch.losses)} | {v.path: v.numpy() for v in model.variables}
+
+    count, _ = both(whole, use)
+    assert count == expected
+
+
+def test_a_setting_that_changes_during_the_step(whole: list[Any]) -> None:
+    class Fading(ul.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.drop, self.last = layers.Dropout(0.5), layers.Dense(3)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            h = self.drop(x)
+            self.drop.rate = 0.9 * self.drop.rate
+            return self.last(h)
+
+    def use() -> dict[str, Any]:
+        model = Fading(seed=1)
+        model.compile("sgd", LOGITS, run_eagerly=True)
+        return numbers(model, epochs=6, batch_size=20)
+
+    both(whole, use)
+
+
+def test_layers_freeze_between_fits(whole: list[Any]) -> None:
+    def use() -> dict[str, Any]:
+        model = residuals()
+        found = numbers(model, epochs=3, batch_size=10)
+        model.one.trainable = False
+        before = model.one.inner.kernel.numpy()
+        found |= {f"frozen {k}": v for k, v in numbers(model, epochs=3, batch_size=10).items()}
+        np.testing.assert_array_equal(model.one.inner.kernel.numpy(), before)
+        model.one.trainable, model.norm.trainable = True, False
+        return found | {f"again {k}": v for k, v in numbers(model, epochs=3, batch_size=10).items()}
+
+    count, _ = both(whole, use)
+    assert count == 4 + 4 + 4
+
+
+def test_ragged_lengths_stay_right(whole: list[Any]) -> None:
+    class Sums(ul.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.last = layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            total = x[:, 0]
+            for i in range(1, x.shape[1]):
+                total = ops.tanh(total + x[:, i])
+            return self.last(total)
+
+    lengths = [2, 3, 2, 3, 2, *range(3, 22), 2, 2, 2]
+
+    def use() -> dict[str, Any]:
+        model = Sums(seed=1)
+        model.compile("sgd", LOGITS, run_eagerly=True)
+        rng = np.random.default_rng(2)
+        losses = [model.train_on_batch(rng.normal(size=(4, n, 6)).astype("float32"), Y[:4]) for n in lengths]
+        return {"losses": np.array(losses)} | {v.path: v.numpy() for v in model.variables}
+
+    count, _ = both(whole, use)
+    assert count < 8
+
+
+def test_an_error_in_the_python_leaves_the_weights(whole: list[Any]) -> None:
+    model = residuals()
+    for _ in range(5):
+        model.train_on_batch(X[:10], Y[:10])
+    assert len(whole) == 2, "of five steps: the first builds, and is the only one of its program; two are looked at"
+    before = [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+    seen: list[Any] = []
+
+    def fail(x: Any) -> Any:
+        seen.append(model.norm(x))
+        raise RuntimeError("enough")
+
+    model.last = fail
+    with pytest.raises(RuntimeError, match="enough"):
+        model.train_on_batch(X[:10], Y[:10])
+    for v, value in zip([*model.variables, *model.optimizer.variables], before, strict=True):
+        np.testing.assert_array_equal(v.numpy(), value, err_msg=v.path)
+    assert np.isfinite(ops.to_numpy(seen[0])).all(), "whoever has a value of that step may look at it"
+
+
+def test_a_wrong_shape_is_said_where_it_is() -> None:
+    class Wrong(ul.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.first, self.last, self.width, self.lines = layers.Dense(4), layers.Dense(3), 4, []
+
+        def call(self, x: Any) -> Any:
+            h = self.first(x)
+            self.lines.append("before")
+            h = self.last(h[:, : self.width])
+            self.lines.append("after")
+            return h + np.zeros(self.width - 1, "float32")
+
+    messages = []
+    for width in (3, 5):
+        for noted in (True, False):
+            model = Wrong(seed=1)
+            model.compile("sgd", LOGITS, run_eagerly=True)
+            model.fit(X, Y, epochs=3, verbose=0)
+            model.width, model.lines = width, []
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(ShapeError) as error:
+                if not noted:
+                    patch.setattr(Memory, "begin", lambda *args: None)
+                model.train_on_batch(X, Y)
+            messages.append(str(error.value))
+            assert model.lines == (["before"] if width == 3 else ["before", "after"])
+    assert messages[0] == messages[1]
+    assert "last" in messages[0] or "dense_1" in messages[0]
+    assert messages[2] == messages[3]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_values_that_are_kept_have_their_numbers(backend: str, whole: list[Any]) -> None:
+    """Also those of steps that ran as one graph; they stay as they are."""
+    require_backend(backend)
+
+    class Keeping(ul.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.first, self.last = layers.Dense(4), layers.Dense(3)
+            self.kept: list[Any] = []
+            self.state: Any = np.zeros((5, 4), "float32")
+
+        def call(self, x: Any) -> Any:
+            self.state = ops.tanh(self.first(x) + self.state)
+            y = self.last(self.state)
+            self.kept += [self.state, y, x]
+            return y
+
+    def use() -> dict[str, Any]:
+        model = Keeping(seed=1)
+        model.compile("adam", LOGITS, run_eagerly=True, backend=backend)
+        model.fit(X, Y, batch_size=5, epochs=3, verbose=0)
+        return {str(i): ops.to_numpy(x) for i, x in enumerate(model.kept)}
+
+    count, found = both(whole, use)
+    assert count == 10
+    assert len(found) == 36
+
+
+def test_variables_assigned_in_the_python(whole: list[Any]) -> None:
+    class Assigning(ul.Model):
+        def __init__(self, value: Any, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.last, self.value = layers.Dense(3), value
+
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight((), "ones", name="scale")
+            self.mean = self.add_weight((6,), "zeros", name="mean", trainable=False)
+
+        def call(self, x: Any) -> Any:
+            h = x * self.scale
+            self.value(self, x)
+            return self.last(h * self.scale - self.mean)
+
+    def constant(model: Any, x: Any) -> None:
+        model.scale.assign(0.5)
+
+    def count_up(model: Any, x: Any) -> None:
+        model.scale.assign_add(1.0)
+
+    def moving(model: Any, x: Any) -> None:
+        model.mean.assign(ops.mean(x, axis=0) * 0.1 + model.mean * 0.9)
+
+    def kernel(model: Any, x: Any) -> None:
+        model.last(x)
+        model.last.bias.assign(np.full(3, float(model.last.bias.numpy().sum()) + 1, "float32"))
+
+    for value in (constant, count_up, moving, kernel):
+
+        def use(value: Any = value) -> dict[str, Any]:
+            model = Assigning(value, seed=1)
+            model.compile("sgd", LOGITS, run_eagerly=True)
+            return numbers(model, epochs=3, batch_size=10)
+
+        both(whole, use)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_masks_go_along(backend: str, whole: list[Any]) -> None:
+    require_backend(backend)
+
+    class Passing(layers.Layer):
+        supports_masking = True
+
+        def call(self, x: Any, mask: Any = None) -> Any:
+            return x * 2.0 + ops.expand_dims(ops.astype(mask, "float32"), -1)
+
+    class Tagger(ul.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.embed = layers.Embedding(9, 4, mask_zero=True)
+            self.between, self.run, self.last = Passing(), layers.SimpleRNN(3, return_sequences=True), layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.last(self.run(self.between(self.embed(x))))
+
+    tokens = RNG.integers(0, 9, (8, 5)).astype("int32")
+    targets = RNG.normal(size=(8, 5, 2)).astype("float32")
+
+    def use() -> dict[str, Any]:
+        model = Tagger(seed=1)
+        model.compile("sgd", "mse", metrics=["mae"], run_eagerly=True, backend=backend)
+        return numbers(model, tokens, targets, epochs=3, batch_size=4)
+
+    count, _ = both(whole, use)
+    assert count == 4
+
+
+def test_functions_of_the_user_inside_built_in_layers_run(whole: list[Any]) -> None:
+    calls: list[Any] = []
+
+    def active(x: Any) -> Any:
+        calls.append(x.shape)
+        return ops.tanh(x)
+
+    def use() -> dict[str, Any]:
+        model = ul.Sequential(
+            [ul.Input((6,)), layers.Dense(4, activation=active), layers.Lambda(active), layers.Dense(3)]
+        )
+        model.compile("sgd", LOGITS, run_eagerly=True)
+        calls.clear()
+        found = numbers(model, epochs=4, batch_size=20)
+        assert len(calls) == 10
+        return found
+
+    count, _ = both(whole, use)
+    assert count == 2

@@ -14,7 +14,7 @@ from unilayers.config import floatx
 from unilayers.errors import ShapeError
 from unilayers.graph import Graph, Value, leaf, tracing
 from unilayers.graph.operators import Operators
-from unilayers.ops.define import SERIALS, TAPES, TRACE, Box, home, host_of, unboxed
+from unilayers.ops.define import DEFER, SERIALS, TAPES, TRACE, Box, home, host_of, unboxed
 from unilayers.spec import Spec, check_dtype, dtype_name
 
 
@@ -188,6 +188,8 @@ class Variable(Operators):
             raise ShapeError(
                 "value does not fit the variable", where=self.path, expected=str(self.shape), received=str(shape)
             )
+        if (ask := getattr(DEFER.get(), "ask", None)) is not None:
+            ask()  # what was noted reads the value as it was
         trace = current_trace()
         if trace is not None:
             trace.assign(self, value)

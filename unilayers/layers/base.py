@@ -122,8 +122,14 @@ class Layer(Configurable, family="layer"):
         self._losses: list[Any] = []
         self._counter: Variable | None = None
 
+    changes: ClassVar[int] = 0  # how often a setting of a layer of this package was changed after it was built
+
     def __setattr__(self, key: str, value: Any) -> None:
         if not key.startswith("_"):
+            if vars(self).get("built") and type(self).__module__.startswith("unilayers."):
+                Layer.changes += 1
+                if (ask := getattr(DEFER.get(), "ask", None)) is not None:
+                    ask()  # what was noted runs with the setting as it was
             self._track(value)
         object.__setattr__(self, key, value)
 

@@ -1,4 +1,8 @@
-"""Steps that run op by op: the model's own Python at every batch, with the numbers of the compiled steps."""
+"""Steps that run the model's own Python at every batch, with the numbers of the compiled steps.
+
+They run op by op as far as that Python looks at numbers. Where it does not, its ops are only noted, and a step like one
+before runs as one graph; see ``deferred``.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,20 @@ from unilayers.autodiff import GradientTape
 from unilayers.backend import Array, Backend
 from unilayers.layers.base import collect_losses
 from unilayers.ops.define import Box, unboxed
-from unilayers.program import moved
+from unilayers.program import Program, moved
 from unilayers.structure import leaves_of, map_structure
-from unilayers.training.steps import Batch, Objectives, complete, input_dtypes, require_terms, state_of, total
+from unilayers.training.deferred import Finish, Memory, Recording
+from unilayers.training.steps import (
+    Batch,
+    Objectives,
+    complete,
+    input_dtypes,
+    judge,
+    learn,
+    require_terms,
+    state_of,
+    total,
+)
 from unilayers.variable import Store, Variable, place_together
 
 if TYPE_CHECKING:
@@ -22,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class EagerProgram:
-    """A step with the interface of a `Program` that is never traced.
+    """A step with the interface of a `Program` whose Python runs each time.
 
     What the model, its losses, metrics and optimizer create in a step, mostly the first, joins the state right after
     that step's forward pass, so nothing has to be known of a model before it runs.
@@ -40,13 +55,16 @@ class EagerProgram:
 
     def __init__(self, model: Model, objectives: Objectives, kind: str, like: Batch) -> None:
         self._model, self._objectives, self._form = model, objectives, (like.x, like.y, like.weight)
-        self._dtypes = input_dtypes(model, like)
-        self._step: Callable[[Batch], dict[str, Any]] = getattr(self, f"_{kind}")
+        self._dtypes, self._count = input_dtypes(model, like), len(Batch(like.x).leaves)
+        self._step: Callable[[Batch | Recording], dict[str, Any] | None] = getattr(self, f"_{kind}")
         self._place: tuple[Backend, str]
         self._known = -1  # how many variables there were in the world when the state was last looked at
         self._trained: list[Variable] = []
         self._penalised: list[Variable] = []
         self._sizes: dict[Any, Array] = {}
+        self._leaves: Sequence[Any] = ()  # the data of this step
+        self._memory = Memory(model, objectives, judged=kind != "predict")
+        self._whole: Program | None = None  # what runs all of this step
         self.variables = state_of(model, objectives)
         self.structure: Any = None
 
@@ -56,14 +74,60 @@ class EagerProgram:
 
     def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """One step: reads and updates the state, returns the outputs as the backend's arrays; see ``Program.run``."""
-        place = store.backend, store.device
-        cast = [x if x.dtype == d else x.astype(d) for x, d in zip(inputs, self._dtypes, strict=True)]
-        given = iter(moved(cast, *place))
-        # In boxes, so that operators are ops, as they are in a trace.
-        x, y, weight = (map_structure(lambda a: None if a is None else Box(next(given)), part) for part in self._form)
-        self._place = place
-        found = self._step(Batch(x, y, weight))
+        place = self._place = store.backend, store.device
+        self._leaves = [x if x.dtype == d else x.astype(d) for x, d in zip(inputs, self._dtypes, strict=True)]
+        recording = None
+        if self._known == Variable.made:
+            recording = self._memory.begin(store, self._leaves[: self._count], self.variables, self._trained)
+        found = self._step(self._boxed() if recording is None else recording)
+        if found is None:
+            assert self._whole is not None and recording is not None
+            outputs = self._whole.run(store, [*self._leaves, *recording.others])
+            recording.finish(outputs)
+            return {name: y for name, y in outputs.items() if not name.startswith("kept")}
         return dict(zip(found, moved([unboxed(v) for v in found.values()], *place), strict=True))
+
+    def _boxed(self) -> Batch:
+        """The data in boxes, so that operators on it are ops, as they are in a trace."""
+        given = iter(moved(self._leaves, *self._place))
+        return Batch(*[map_structure(lambda a: None if a is None else Box(next(given)), part) for part in self._form])
+
+    def _call(self, data: Batch | Recording, training: bool, finish: Finish) -> tuple[Batch, Any, list[Any]] | None:
+        """The forward pass: the data, the outputs, and what layers added to the loss. None if its ops were noted, and
+        there is a program for the whole step.
+
+        Args:
+            data: The data, or what takes the notes.
+            training: Whether the model is trained.
+            finish: What follows the forward pass, in a trace.
+        """
+        with collect_losses() as added:
+            if isinstance(data, Batch):
+                outputs = self._model(data.x, training=training)
+                self._gather(data, outputs)
+                return data, outputs, added
+            given = iter(data.inputs)
+            x = map_structure(lambda a: None if a is None else next(given), self._form[0])
+            try:
+                with data:
+                    outputs = self._model(x, training=training)
+            finally:
+                self._memory.on = self._memory.on and not data.asked
+        if not data.closed and Variable.made == self._known and data.seal(outputs, added):
+            del x, given, outputs  # what is still in somebody's hands now is wanted beyond this step
+            added.clear()
+            self.structure = data.structure
+            self._whole = self._memory.program(data, Batch(*self._form), self._leaves, finish)
+            if self._whole is not None:
+                return None
+            data.settle()
+            outputs, added = data.results()
+        elif not data.asked:
+            self._memory.miss()
+            data.settle()
+        batch = self._boxed()
+        self._gather(batch, outputs)
+        return batch, outputs, added
 
     def _gather(self, batch: Batch, outputs: Any) -> None:
         """After a forward pass that may have created weights: create what goes with them, and bring all together."""
@@ -86,40 +150,53 @@ class EagerProgram:
 
     # ---- the kinds of steps
 
-    def _predict(self, batch: Batch) -> dict[str, Any]:
-        outputs = self._model(batch.x, training=False)
-        self.structure = map_structure(lambda _: None, outputs)
-        self._gather(batch, outputs)
-        return {str(i): y for i, y in enumerate(leaves_of(outputs))}
+    def _predict(self, data: Batch | Recording) -> dict[str, Any] | None:
+        found = self._call(data, False, lambda batch, outputs, added: _numbered(outputs))
+        if found is None:
+            return None
+        self.structure = map_structure(lambda _: None, found[1])
+        return _numbered(leaves_of(found[1]))
 
-    def _test(self, batch: Batch) -> dict[str, Any]:
-        outputs, terms = self._forward(batch, training=False)
+    def _test(self, data: Batch | Recording) -> dict[str, Any] | None:
+        def finish(batch: Batch, outputs: list[Any], added: list[Any]) -> dict[str, Any]:
+            return {"loss": judge(self._objectives, batch, outputs, [*added, *self._penalties()])}
+
+        found = self._call(data, False, finish)
+        if found is None:
+            return None
+        batch, outputs, terms = self._terms(*found)
         loss = unboxed(total(terms))
         self._update_metrics(batch, outputs, loss)
         return {"loss": loss}
 
-    def _train(self, batch: Batch) -> dict[str, Any]:
+    def _train(self, data: Batch | Recording) -> dict[str, Any] | None:
+        def finish(batch: Batch, outputs: list[Any], added: list[Any]) -> dict[str, Any]:
+            terms = [*added, *self._penalties()]
+            return {"loss": learn(self._model, self._objectives, batch, outputs, terms, self._trained)}
+
         with GradientTape() as tape:
-            outputs, terms = self._forward(batch, training=True)
+            found = self._call(data, True, finish)
+            if found is None:
+                return None
+            batch, outputs, terms = self._terms(*found)
             require_terms(self._model, terms)
             loss = total(terms)
             scaled = self._model.optimizer.scale_loss(loss)
         trained = self._trained
         if trained:
-            found = tape.gradient(scaled, trained)
-            grads = [ops.zeros_like(v) if g is None else unboxed(g) for g, v in zip(found, trained, strict=True)]
+            flows = tape.gradient(scaled, trained)
+            grads = [ops.zeros_like(v) if g is None else unboxed(g) for g, v in zip(flows, trained, strict=True)]
             self._model.optimizer.apply(grads, trained)
         self._update_metrics(batch, outputs, unboxed(loss))
         return {"loss": loss}
 
-    def _forward(self, batch: Batch, *, training: bool) -> tuple[list[Any], list[Any]]:
-        """The outputs, and all terms of the loss."""
-        with collect_losses() as added:
-            made = self._model(batch.x, training=training)
-        self._gather(batch, made)
+    def _terms(self, batch: Batch, made: Any, added: list[Any]) -> tuple[Batch, list[Any], list[Any]]:
+        """The data, the outputs, and all terms of the loss."""
         outputs = leaves_of(made)
-        penalties = [v.regularizer(v) for v in self._penalised]
-        return outputs, [*self._objectives.total_loss(batch, outputs), *added, *penalties]
+        return batch, outputs, [*self._objectives.total_loss(batch, outputs), *added, *self._penalties()]
+
+    def _penalties(self) -> list[Any]:
+        return [v.regularizer(v) for v in self._penalised]
 
     def _update_metrics(self, batch: Batch, outputs: Sequence[Any], loss: Any) -> None:
         size = len(batch.leaves[0])
@@ -128,3 +205,7 @@ class EagerProgram:
             backend, device = self._place
             self._sizes[key] = backend.put([np.asarray(size, self._objectives.loss_tracker.total.dtype)], device)[0]
         self._objectives.update_metrics(batch, outputs, loss, self._sizes[key])
+
+
+def _numbered(outputs: Sequence[Any]) -> dict[str, Any]:
+    return {str(i): y for i, y in enumerate(outputs)}

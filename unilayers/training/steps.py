@@ -16,7 +16,7 @@ from unilayers.layers.base import training_phase
 from unilayers.program import Program
 from unilayers.spec import Dim, DimLike, Spec, is_float
 from unilayers.structure import leaves_of, map_structure
-from unilayers.variable import Trace, Variable, trace_into
+from unilayers.variable import Trace, Variable, current_trace, trace_into
 
 if TYPE_CHECKING:
     from unilayers.models.model import Model
@@ -287,15 +287,39 @@ def train_program(model: Model, objectives: Objectives, batch: Batch) -> Program
     trained = model.trainable_weights
     with trace_into(trace):
         outputs = leaves_of(model(inputs.x, training=True))
-        terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
-        require_terms(model, terms)
-        loss = total(terms)
-        if trained:
-            scaled = model.optimizer.scale_loss(loss)
-            model.optimizer.apply(gradients(scaled, [trace.leaf(v) for v in trained]), trained)
-        objectives.update_metrics(inputs, outputs, loss)
+        loss = learn(model, objectives, inputs, outputs, [*trace.losses, *model.all_regularization_losses()], trained)
         graph = trace.graph(inputs.leaves, {"loss": loss})
     return Program(graph, trace.variables)
+
+
+def learn(
+    model: Model,
+    objectives: Objectives,
+    batch: Batch,
+    outputs: Sequence[Value],
+    added: Sequence[Any],
+    trained: Sequence[Variable],
+) -> Value:
+    """What follows the forward pass of a training step, in a trace: updates of weights and metrics. Gives the loss.
+
+    Args:
+        model: The model, which is built.
+        objectives: Its losses and metrics.
+        batch: The symbolic data.
+        outputs: Those of the model.
+        added: Further terms of the loss.
+        trained: The weights to update.
+    """
+    terms = [*objectives.total_loss(batch, outputs), *added]
+    require_terms(model, terms)
+    loss = total(terms)
+    if trained:
+        trace = current_trace()
+        assert trace is not None
+        scaled = model.optimizer.scale_loss(loss)
+        model.optimizer.apply(gradients(scaled, [trace.leaf(v) for v in trained]), trained)
+    objectives.update_metrics(batch, outputs, loss)
+    return loss
 
 
 def test_program(model: Model, objectives: Objectives, batch: Batch) -> Program:
@@ -304,11 +328,16 @@ def test_program(model: Model, objectives: Objectives, batch: Batch) -> Program:
     trace, inputs = Trace(), symbolic(model, batch)
     with trace_into(trace):
         outputs = leaves_of(model(inputs.x, training=False))
-        terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
-        loss = total(terms)
-        objectives.update_metrics(inputs, outputs, loss)
+        loss = judge(objectives, inputs, outputs, [*trace.losses, *model.all_regularization_losses()])
         graph = trace.graph(inputs.leaves, {"loss": loss})
     return Program(graph, trace.variables)
+
+
+def judge(objectives: Objectives, batch: Batch, outputs: Sequence[Value], added: Sequence[Any]) -> Value:
+    """What follows the forward pass of an evaluation step, in a trace; see ``learn``."""
+    loss = total([*objectives.total_loss(batch, outputs), *added])
+    objectives.update_metrics(batch, outputs, loss)
+    return loss
 
 
 def predict_program(model: Model, x: Any) -> tuple[Program, Any]:

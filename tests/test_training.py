@@ -20,6 +20,7 @@ from unilayers.callbacks import (
     ModelCheckpoint,
     TerminateOnNaN,
 )
+from unilayers.errors import DataError
 from unilayers.recipe import load_recipe, shipped
 
 RNG = np.random.default_rng(0)
@@ -329,3 +330,21 @@ def test_training_equals_keras() -> None:
     assert set(found) == set(expected)
     for name, values in expected.items():
         assert_close(np.array(found[name]), np.array(values), rtol=2e-4, atol=1e-6, what=name)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_class_weights_are_sample_weights(one_hot: bool) -> None:
+    targets = np.eye(3, dtype="float32")[Y] if one_hot else Y
+    weights = {0: 2.0, 2: 0.5}
+    kind = "CategoricalCrossentropy" if one_hot else "SparseCategoricalCrossentropy"
+    found = []
+    for given in ({"class_weight": weights}, {"sample_weight": np.array([weights.get(int(c), 1.0) for c in Y])}):
+        model = make()
+        model.compile("adam", {kind: {"from_logits": True}})
+        found.append(model.fit(X, targets, epochs=2, verbose=0, **given).history["loss"])
+    assert found[0] == found[1]
+    plain = make()
+    plain.compile("adam", {kind: {"from_logits": True}})
+    assert plain.fit(X, targets, epochs=2, verbose=0).history["loss"] != found[0]
+    with pytest.raises(DataError, match="class_weight needs targets of one output"):
+        plain.fit(X, [targets, targets], class_weight=weights, verbose=0)

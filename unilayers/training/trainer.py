@@ -191,6 +191,7 @@ class Trainer:
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         validation_batch_size: int | None = None,
@@ -214,6 +215,7 @@ class Trainer:
             validation_split: Fraction of the samples, taken from the end, to validate on.
             validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` to validate on.
             shuffle: Whether to go through the samples in a new order each epoch.
+            class_weight: Weight of the samples of each class, by its number; 1 for those left out.
             sample_weight: Weight of each sample.
             initial_epoch: Number of the first epoch.
             validation_batch_size: As ``batch_size``, for validation.
@@ -228,7 +230,7 @@ class Trainer:
             DataError: if lengths differ or shapes do not fit the model.
         """
         self._require_compiled()
-        data = self._data(x, y, sample_weight)
+        data = self._data(x, y, _weighted(sample_weight, y, class_weight))
         if validation_split:
             data, held_out = _split(data, validation_split)
             validation_data = validation_data or (held_out.x, held_out.y, held_out.weight)
@@ -387,8 +389,8 @@ class Trainer:
     # ---- single batches
 
     def train_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False,
-        *, backend: str | Backend | None = None, device: str | None = None,
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None,
+        return_dict: bool = False, *, backend: str | Backend | None = None, device: str | None = None,
     ) -> Any:  # fmt: skip
         """One training step; returns the loss and metrics of this batch alone, not a running mean.
 
@@ -396,11 +398,13 @@ class Trainer:
             x: Inputs of the batch.
             y: Targets.
             sample_weight: Weight of each sample.
+            class_weight: Weight of the samples of each class, by its number.
             return_dict: Whether to return a dict by name.
             backend: Engine to run on.
             device: Device of that engine.
         """
-        return self._on_batch("train", self._data(x, y, sample_weight), return_dict, backend, device)
+        weights = _weighted(sample_weight, y, class_weight)
+        return self._on_batch("train", self._data(x, y, weights), return_dict, backend, device)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False,
@@ -458,6 +462,18 @@ class _BatchLogs(Mapping[str, Any]):
 
 def _length(data: Batch) -> int:
     return len(data.leaves[0]) if data.leaves else 0
+
+
+def _weighted(sample_weight: Any, y: Any, class_weight: Mapping[int, float] | None) -> Any:
+    """Sample weights that also hold the weight of each sample's class: its label, or the largest of its row."""
+    if class_weight is None:
+        return sample_weight
+    if y is None or isinstance(y, Mapping) or (isinstance(y, (list, tuple)) and any(hasattr(p, "shape") for p in y)):
+        raise DataError("class_weight needs targets of one output", where="fit(class_weight=...)")
+    labels = ops.to_numpy(y)
+    labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(len(labels), -1)[:, 0]
+    weights = np.array([class_weight.get(int(c), 1.0) for c in labels], "float32")
+    return weights if sample_weight is None else weights * ops.to_numpy(sample_weight)
 
 
 def _slices(count: int, batch_size: int) -> Iterator[slice]:

@@ -10,7 +10,7 @@ import pytest
 
 import unilayers as ul
 from tests.compare import assert_close
-from unilayers import layers, ops
+from unilayers import layers, models, ops
 from unilayers.errors import CheckpointError, GraphError, ShapeError, UnilayersError
 from unilayers.registry import serialize
 
@@ -322,3 +322,21 @@ def test_a_failed_save_keeps_the_old_file(tmp_path: object, monkeypatch: pytest.
         model.save(path)
     assert path.read_bytes() == whole
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_copies_and_descriptions(tmp_path: Path) -> None:
+    inputs = ul.Input((4,), name="a")
+    x = layers.Dense(3, activation="relu", name="hidden")(inputs)
+    model = ul.Model(inputs, layers.Concatenate()([x, layers.Dense(2)(inputs)]), seed=3)
+    data = np.ones((2, 4), "float32")
+    for other in (models.clone_model(model), models.model_from_json(model.to_json())):
+        assert [v.path for v in other.weights] == [v.path for v in model.weights]
+        assert all(a is not b for a, b in zip(other.weights, model.weights, strict=True))
+        other.set_weights(model.get_weights())
+        np.testing.assert_array_equal(other.predict(data, verbose=0), model.predict(data, verbose=0))
+    models.save_model(model, tmp_path / "m.safetensors")
+    again = models.load_model(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.predict(data, verbose=0), model.predict(data, verbose=0))
+    for text in ("{", '{"Dense": {"units": 3}}'):
+        with pytest.raises(UnilayersError, match="not a description of a model"):
+            models.model_from_json(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from unilayers import ops
 from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
-from unilayers.registry import snake_case
+from unilayers.registry import serialize, snake_case
 from unilayers.spec import public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.steps import inputs_like
@@ -169,6 +170,10 @@ class Model(Trainer, Layer, abstract=True):
         (print_fn or print)(summary(self))
 
     # ---- keeping it
+
+    def to_json(self) -> str:
+        """The architecture as text, without weights; ``models.model_from_json`` reads it."""
+        return json.dumps(serialize(self))
 
     def save(self, path: Any) -> None:
         """Write weights, optimizer state, configuration and training position to one safetensors file, atomically."""

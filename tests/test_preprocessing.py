@@ -43,7 +43,7 @@ def to_numpy(x: Any) -> np.ndarray:
 # ---- a table of cases --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A layer that is not random, and what it is called with.
 
@@ -165,6 +165,17 @@ def test_keras_agrees(keras: Any, case: Case) -> None:
     if case.kwargs.get("output_mode", "int") != "int":  # of Keras's lookups an int64
         wanted = wanted.astype("float32")
     assert_close(found, wanted, rtol=1e-5, atol=1e-4, what=str(case))
+
+
+@each
+def test_output_shape_is_that_of_keras(keras: Any, case: Case) -> None:
+    other, layer = getattr(keras.layers, case.cls.__name__)(**case.kwargs), case.layer()
+    if case.data is not None:
+        other.adapt(case.data)
+    single = "height" in case.kwargs and case.x.ndim == 3
+    assert layer.compute_output_shape(case.x.shape) == ops.shape_of(layer(case.x))
+    for shape in [case.x.shape] + [(None, *case.x.shape[1:])] * (not single):
+        assert layer.compute_output_shape(shape) == tuple(other.compute_output_shape(shape))
 
 
 @each
@@ -676,6 +687,18 @@ def test_formats_of_pictures(make: Callable[[], Any]) -> None:
     assert_close(make()(x[0]), make()(x[:1])[0], rtol=0, atol=0, what="one picture")
     with pytest.raises(ShapeError, match=r"not pictures. Expected 3 axes, or 4 with the batch"):
         make()(BATCH[0, 0])
+
+
+@each_random
+def test_small_batches_and_other_floats(backend: Backend, make: Callable[[], Any]) -> None:
+    for dtype in ("float16", "float64"):
+        layer = type(make()).from_config(make().get_config() | {"dtype": dtype})
+        run = ul.function(lambda x, layer=layer: layer(x, training=True), backend=backend)
+        for count in (0, 1):
+            y = backend.get(run(BATCH[:count]))
+            assert y.dtype == dtype and len(y) == count and np.isfinite(y).all()
+        [empty] = backend.put([BATCH[:0]], backend.device(None))
+        assert tuple(layer(empty, training=True).shape) == (0, *y.shape[1:])
 
 
 def test_flips_are_even() -> None:

@@ -19,7 +19,7 @@ SAME_NAME = (
     "greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert "
     "bitwise_left_shift bitwise_right_shift isnan isinf isfinite negative abs sign floor ceil round exp expm1 log "
     "log1p sqrt square reciprocal sin cos tan asin acos atan atan2 sinh cosh tanh where reshape permute_dims "
-    "broadcast_to take take_along_axis"
+    "broadcast_to take_along_axis"
 )
 
 
@@ -34,6 +34,11 @@ def accumulation(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def pad(x: Any, low: Sequence[int], high: Sequence[int], interior: Sequence[int], value: float) -> Any:
     return lax.pad(x, x.dtype.type(value), list(zip(low, high, interior, strict=True)))
+
+
+def take(x: Any, indices: Any, axis: int) -> Any:
+    """JAX hands a table without elements back as it is, whatever the shape of the indices."""
+    return jnp.take(x, indices, axis).reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
@@ -58,6 +63,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "flip": lambda x, axes: jnp.flip(x, axes),
     "slice": lambda x, start, stop, step: lax.slice(x, start, stop, step),
     "pad": pad,
+    "take": take,
     "take_grad": take_grad,
     "conv": windows.conv,
     "conv_input_grad": windows.conv_input_grad,

@@ -151,24 +151,30 @@ def resize(images: Any, size: Sequence[int], interpolation: Interpolation = "bil
         >>> resize(np.array([0.0, 4.0]).reshape(1, 1, 2, 1), (1, 4)).ravel()
         array([0., 1., 3., 4.])
     """
+    dtype = ops.dtype_of(images)
     for axis, (have, wanted) in enumerate(zip(_known(images), size, strict=True), 1):
         if have == wanted:
             continue
         if interpolation == "nearest":
             images = ops.take(images, (2 * np.arange(wanted) + 1) * have // (2 * wanted), axis)
         elif antialias and have > wanted:
-            shares = _covered(have, wanted).astype(ops.dtype_of(images))
+            shares = _covered(have, wanted).astype(_exact(dtype))
             images = ops.moveaxis(ops.tensordot(images, shares, ([axis], [1])), -1, axis)
         else:
             images = _between(images, axis, have, wanted)
-    return images
+    return ops.astype(images, dtype)
+
+
+def _exact(dtype: str) -> str:
+    """What shares of pixels are computed in."""
+    return "float64" if dtype == "float64" else EXACT
 
 
 def _between(images: Any, axis: int, have: int, wanted: int) -> Any:
     """Values on the straight lines between neighbours along one axis."""
     places = np.clip((np.arange(wanted) + 0.5) * have / wanted - 0.5, 0, have - 1)
     below = np.floor(places).astype("int64")
-    share = (places - below).reshape([-1 if a == axis else 1 for a in range(4)]).astype(ops.dtype_of(images))
+    share = (places - below).reshape([-1 if a == axis else 1 for a in range(4)]).astype(_exact(ops.dtype_of(images)))
     lower, upper = ops.take(images, below, axis), ops.take(images, np.minimum(below + 1, have - 1), axis)
     return ops.add(ops.multiply(lower, 1 - share), ops.multiply(upper, share))
 

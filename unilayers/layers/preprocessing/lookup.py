@@ -312,8 +312,8 @@ class IntegerLookup(Lookup):
 class StringLookup(Lookup):
     """The index of each text in a vocabulary, or with ``invert`` the text of each index.
 
-    Texts are no part of a graph: call the layer on the data before the model is trained on them, or in a model that
-    runs eagerly. The indices are a NumPy array, which every backend takes.
+    Texts are no part of a graph, nor data for ``fit``: call the layer on them first, and train on the indices, a NumPy
+    array that every backend takes. In a model, the layer works when the model is called: ``model(texts)``.
 
     Shapes: x any shape of texts -> the same, int64; for the other output modes, vectors as long as the vocabulary:
     "one_hot" one per element, the others one per row along the last axis.

@@ -24,8 +24,10 @@ class TextVectorization(Layer):
     """Texts as rows of indices of their words, or as vectors that say which words are in them.
 
     A text is standardized, split into tokens, these are joined to n-grams, and each is looked up in the vocabulary, as
-    ``StringLookup`` does it with the mask token "". Texts are no part of a graph: call the layer on the data before the
-    model is trained on them, or in a model that runs eagerly. The result is a NumPy array, which every backend takes.
+    ``StringLookup`` does it with the mask token "".
+
+    Texts are no part of a graph, nor data for ``fit``: call the layer on them first, and train on the result, a NumPy
+    array that every backend takes. In a model, the layer works when the model is called: ``model(texts)``.
 
     Shapes: x ``(batch,)`` or ``(batch, 1)`` of texts -> ``(batch, length)``, int64, in mode "int", else ``(batch,
     vocabulary)``.

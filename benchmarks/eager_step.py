@@ -1,9 +1,12 @@
-"""Time of a training step that runs op by op (``run_eagerly=True``), beside the compiled step and idiomatic PyTorch.
+"""Time of a training step with ``run_eagerly=True``, beside the compiled step and idiomatic PyTorch.
 
     python benchmarks/eager_step.py [--backends torch numpy] [--models mlp convnet] [--rounds 9] [--seconds 0.3]
 
-All contestants run in this process, in turn, ``rounds`` times; printed are medians and ratios of medians. Each step is
-a batch of 32 from NumPy: forward, loss, gradients, Adam. Ours keeps the running mean of the loss, too.
+All contestants run in this process, in turn, ``rounds`` times; printed are medians and best times, and their ratios.
+Each step is a batch of 32 from NumPy: forward, loss, gradients, Adam. Ours keeps the running mean of the loss, too.
+
+Ours runs as a ``Sequential`` and as a subclassed model, whose written ``call`` applies activations by ops; and as one
+that looks at a number in each step, so that it runs op by op.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from typing import Any
 import numpy as np
 
 import unilayers as ul
-from unilayers import layers
+from unilayers import layers, ops
 from unilayers.backend import get_backend
 from unilayers.training.steps import Batch
 
 BATCH = 32
+KINDS = ("compiled", "eager", "written", "looking")
 Run = Callable[[int], Any]
 
 MODELS: dict[str, tuple[tuple[int, ...], Callable[[], list[Any]]]] = {
@@ -46,14 +50,40 @@ def data(model: str) -> tuple[np.ndarray, np.ndarray]:
     return rng.random((BATCH, *MODELS[model][0]), dtype=np.float32), rng.integers(0, 10, BATCH).astype("int32")
 
 
-def ours(model: str, backend: str, eager: bool) -> Run:
+class Written(ul.Model):
+    """The layers of a model, each called by Python of its own, activations as ops."""
+
+    def __init__(self, parts: list[Any], look: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parts, self.look = parts, look
+        self.active = [getattr(p, "activation", None) is not None for p in parts]
+        for part, active in zip(parts, self.active, strict=True):
+            if active:
+                part.activation = None
+
+    def call(self, x: Any) -> Any:
+        for part, active in zip(self.parts, self.active, strict=True):
+            x = part(x)
+            if active:
+                x = ops.relu(x)
+        if self.look:
+            float(x[0, 0])
+        return x
+
+
+def ours(model: str, backend: str, kind: str) -> Run:
     """The step that ``fit`` runs for each batch."""
     shape, make = MODELS[model]
     x, y = data(model)
-    net = ul.Sequential([ul.Input(shape), *make()], seed=0)
+    eager = kind != "compiled"
+    if kind in ("compiled", "eager"):
+        net: Any = ul.Sequential([ul.Input(shape), *make()], seed=0)
+    else:
+        net = Written(make(), kind == "looking", seed=0)
     loss = ul.losses.SparseCategoricalCrossentropy(from_logits=True)
     net.compile("adam", loss, run_eagerly=eager, backend=backend)
-    net.train_on_batch(x, y)
+    for _ in range(4):
+        net.train_on_batch(x, y)
     program, engine = net._program("train", Batch(x, y)), get_backend(backend)
     store = net._store(engine, engine.device(None))
 
@@ -91,8 +121,8 @@ def pytorch(model: str) -> Run:
     return run
 
 
-def measure(contestants: dict[str, Run], rounds: int, seconds: float) -> dict[str, float]:
-    """Median microseconds a step; the contestants take turns."""
+def measure(contestants: dict[str, Run], rounds: int, seconds: float) -> dict[str, tuple[float, float]]:
+    """Median and least microseconds a step; the contestants take turns."""
     counts = {}
     for name, run in contestants.items():
         run(20)
@@ -105,7 +135,7 @@ def measure(contestants: dict[str, Run], rounds: int, seconds: float) -> dict[st
             begin = time.perf_counter()
             run(counts[name])
             times[name].append((time.perf_counter() - begin) / counts[name] * 1e6)
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: (statistics.median(found), min(found)) for name, found in times.items()}
 
 
 def profile(run: Run, count: int = 300) -> None:
@@ -128,20 +158,23 @@ def main() -> None:
         contestants = {"PyTorch": pytorch(model)}
         for backend in args.backends:
             if args.profile:
-                profile(ours(model, backend, eager=True))
-            contestants |= {
-                f"{backend} {kind}": ours(model, backend, kind == "eager") for kind in ("compiled", "eager")
-            }
+                profile(ours(model, backend, "eager"))
+            contestants |= {f"{backend} {kind}": ours(model, backend, kind) for kind in KINDS}
         if args.profile:
             continue
         times = measure(contestants, args.rounds, args.seconds)
-        print(f"{model}, batch {BATCH}: PyTorch {times['PyTorch']:.0f} us a step")
+        print(f"{model}, batch {BATCH}, microseconds a step (median, best): PyTorch", *_rounded(times["PyTorch"]))
         for backend in args.backends:
-            compiled, eager = times[f"{backend} compiled"], times[f"{backend} eager"]
-            print(
-                f"  {backend:12s} compiled {compiled:7.0f} us   eager {eager:7.0f} us   eager / compiled "
-                f"{eager / compiled:5.2f}   eager / PyTorch {eager / times['PyTorch']:5.2f}"
-            )
+            compiled = times[f"{backend} compiled"]
+            print(f"  {backend:12s} compiled", *_rounded(compiled))
+            for kind in KINDS[1:]:
+                found = times[f"{backend} {kind}"]
+                median, best = (a / b for a, b in zip(found, compiled, strict=True))
+                print(f"    {kind:10s}", *_rounded(found), f"  / compiled {median:5.2f} {best:5.2f}")
+
+
+def _rounded(times: tuple[float, float]) -> list[str]:
+    return [f"{t:7.0f}" for t in times]
 
 
 if __name__ == "__main__":

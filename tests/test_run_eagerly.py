@@ -17,7 +17,6 @@ from unilayers.backend import get_backend
 from unilayers.callbacks import Callback, EarlyStopping, LearningRateScheduler
 from unilayers.errors import GraphError, ShapeError, UnilayersError
 from unilayers.graph import Value
-from unilayers.program import Program
 from unilayers.training.deferred import Memory
 
 RNG = np.random.default_rng(0)
@@ -406,13 +405,15 @@ def test_losses_of_earlier_calls_do_not_count() -> None:
 def whole(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Grows by the program of each step that ran as one graph."""
     runs: list[Any] = []
-    run = Program.run
+    find = Memory.program
 
-    def counting(self: Program, store: Any, inputs: Any) -> Any:
-        runs.append(self)
-        return run(self, store, inputs)
+    def counting(self: Memory, *args: Any) -> Any:
+        found = find(self, *args)
+        if found is not None:
+            runs.append(found)
+        return found
 
-    monkeypatch.setattr(Program, "run", counting)
+    monkeypatch.setattr(Memory, "program", counting)
     return runs
 
 
@@ -579,6 +580,16 @@ def test_who_asks_sees_numbers(look: str, start: int, whole: list[Any]) -> None:
 
     count, _ = both(whole, use)
     assert count == (0 if start == 1 else 2)
+
+
+def test_who_asked_once_may_ask_again(whole: list[Any]) -> None:
+    model = Asking(float, 99, seed=1)
+    model.compile("adam", LOGITS, run_eagerly=True)
+    for i in range(9):
+        model.look, model.start = (lambda h: float(ops.sum(h))), 5 if i == 4 else 99
+        model.train_on_batch(X, Y)
+    assert len(model.seen) == 1
+    assert len(whole) == 1, "of four steps; none after the fifth"
 
 
 def test_printing_shows_numbers(capsys: pytest.CaptureFixture[str]) -> None:
@@ -914,3 +925,57 @@ def test_functions_of_the_user_inside_built_in_layers_run(whole: list[Any]) -> N
 
     count, _ = both(whole, use)
     assert count == 2
+
+
+@ops.custom_gradient
+def _reversed(x: Any) -> Any:
+    return x * 1.0, lambda g: -0.5 * g
+
+
+@ul.function
+def _compiled(x: Any, w: Any) -> Any:
+    return ops.tanh(x) * w
+
+
+INSIDE: dict[str, Callable[[Any, Any], Any]] = {
+    "custom gradient": lambda model, h: _reversed(h),
+    "checkpoint": lambda model, h: ops.checkpoint(lambda x: ops.tanh(model.inner(x)))(h),
+    "function": lambda model, h: _compiled(h, model.scale),
+    "fold": lambda model, h: ul.fold(lambda i: ops.tanh(h[i]) * model.scale, range(2), stack=True),
+    "cond": lambda model, h: ops.cond(ops.sum(h) > 0, lambda x: x * model.scale, lambda x: -x, h),
+    "scan": lambda model, h: ops.scan(lambda c, x: (c + x * model.scale, c), ops.zeros((4,)), h)[1],
+    "another model": lambda model, h: h + model.other.predict(np.ones((1, 4), "float32"), verbose=0),
+    "random layer": lambda model, h: model.drop(model.drop(h)),
+    "recurrent layer": lambda model, h: model.run(ops.expand_dims(h, 1)),
+    "several arguments": lambda model, h: model.attend(ops.expand_dims(h, 0), ops.expand_dims(h * 2.0, 0))[0],
+    "a list": lambda model, h: model.join([h, model.inner(h)])[:, 2:6],
+}
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+def test_what_may_be_used_inside(inside: str, whole: list[Any]) -> None:
+    class Using(ul.Model):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.first, self.inner, self.last = layers.Dense(4), layers.Dense(4), layers.Dense(3)
+            self.drop, self.run, self.join = layers.Dropout(0.4), layers.LSTM(4), layers.Concatenate()
+            self.attend = layers.MultiHeadAttention(2, 3)
+            other = ul.Sequential([ul.Input((4,)), layers.Dense(4)], seed=3)
+            other.run_eagerly = True
+            object.__setattr__(self, "other", other)
+
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight((4,), "ones", name="scale")
+
+        def call(self, x: Any) -> Any:
+            h = self.first(x)
+            return self.last(ops.tanh(INSIDE[inside](self, h)) + h)
+
+    def use() -> dict[str, Any]:
+        model = Using(seed=1)
+        model.compile("sgd", LOGITS, run_eagerly=True)
+        return numbers(model, X[:2], Y[:2], epochs=6, batch_size=2)
+
+    count, _ = both(whole, use)
+    noted = ("function", "scan", "random layer", "recurrent layer", "several arguments", "a list")
+    assert (count > 0) == (inside in noted)

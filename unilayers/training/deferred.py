@@ -39,18 +39,9 @@ PROGRAMS = 128  # keys that are kept
 STEPS = 8192  # calls that are kept
 CONSTANTS = (bool, int, float, str)
 # Attributes of layers that say nothing about what they compute.
-INNER = {
-    "_objectives",
-    "_compiled",
-    "_programs",
-    "_place",
-    "_parent",
-    "_sublayers",
-    "_variables",
-    "_losses",
-    "_constructor_call",
-}
-BOOKKEEPING = {"optimizer", "stop_training", "start_epoch", "history", "position", "seen_inputs", "built"}
+INNER = frozenset({"_objectives", "_compiled", "_programs", "_place", "_parent", "_sublayers", "_variables", "_losses"})
+BOOKKEEPING = frozenset({"optimizer", "stop_training", "start_epoch", "history", "position", "seen_inputs", "built"})
+IGNORED = INNER | BOOKKEEPING | {"_constructor_call"}
 
 # ---- values ---------------------------------------------------------------------
 
@@ -351,7 +342,7 @@ class Recording:
         mask = mask_of(x)
         if mask is not None:
             refs.append(self._reference(mask))
-            key += "mask", self._kinds[refs[-1]]
+            key += Hole, self._kinds[refs[-1]]
 
     def _nested(self, x: Any, key: list[Any], refs: list[int]) -> None:
         """An argument of a layer."""
@@ -360,7 +351,7 @@ class Recording:
             for part in x:
                 self._nested(part, key, refs)
         elif x.__class__ is dict:
-            key += dict, *x
+            key += dict, len(x), *x
             for part in x.values():
                 self._nested(part, key, refs)
         elif x is None or x.__class__ in CONSTANTS:
@@ -408,8 +399,9 @@ class Recording:
         host = host_of(x)
         if host is None:
             raise TypeError(f"{type(x).__name__} is no array")
-        # A copy, since the numbers may change before they are used.
-        return self._array(x.copy() if isinstance(x, (np.ndarray, np.generic)) else host.table["identity"](x))
+        # A copy, since the numbers may change before they are used. What has no method for it does not change.
+        kept = x if host.guest else host.table["identity"](x)
+        return self._array(x.copy() if kept is x and hasattr(x, "copy") else kept)
 
     # ---- running what was noted
 
@@ -442,16 +434,19 @@ class Recording:
         finally:
             TAPES.reset(tapes)
             DEFER.reset(defer)
-        for holder, value in zip(self._holders, values, strict=True):
-            x = holder()
-            if x is not None:
-                _settle(x, value.array, value.serial, value.source)
+            for holder, value in zip(self._holders, values, strict=True):
+                x = holder()
+                if x is not None and value is not None:
+                    _settle(x, value.array, value.serial, value.source)
 
     # ---- the end of the forward pass
 
     def seal(self, outputs: Any, added: Sequence[Any]) -> bool:
         """Take down what the forward pass gave, and the terms of the loss; whether it can be had without numbers."""
         self.inputs = []
+        if outputs.__class__ is Deferred and not added and mask_of(outputs) is None:  # as in most models
+            self._outputs = [(self._reference(outputs), -1)]
+            return True
         leaves = leaves_of(outputs)
         if not all(x.__class__ is Deferred for x in leaves):
             return False
@@ -553,6 +548,7 @@ class Memory:
         self._strange = 0  # how many steps in turn were like none before
         self._seen: list[Any] = []
         self._allowed = False
+        self._judges: list[Any] | None = None  # optimizer, metrics and losses
         self.on = True
         self.steps: dict[Any, Any] = {}
         self.refused: set[Any] = set()
@@ -676,10 +672,10 @@ class Memory:
     def _look(self, state: Sequence[Variable], trained: Sequence[Variable]) -> None:
         """See what is built in and how it is set, unless nothing has changed."""
         below = self._model.layers_below
-        parts: list[Any] = []
-        if self._judged:
+        if self._judges is None:
             metrics = [m for _, m in self._objectives.all_metrics]
-            parts = [self._model.optimizer, *metrics, *self._objectives.resolved_losses]
+            found = [self._model.optimizer, *metrics, *self._objectives.resolved_losses] if self._judged else []
+            self._judges = [x for x in found if x is not None]
         now = [
             Layer.changes,
             floatx(),
@@ -689,14 +685,13 @@ class Memory:
             *[v.constraint for v in state],
             *[v.regularizer for v in state],
         ]
-        for x in parts:
-            if x is not None:
-                now += vars(x).values()
+        for x in self._judges:
+            now += vars(x).values()
         if len(now) == len(self._seen) and all(map(is_, now, self._seen)):
             return
         self._seen = now
         rules = [x for v in state for x in (v.constraint, v.regularizer)]
-        self._allowed = all(_built_in(x, set()) for x in (*parts, *rules))
+        self._allowed = all(_built_in(x, set()) for x in (*self._judges, *rules))
         plain = {x for x in below if _plain(x)}
         self.plain = {x for x in below if plain.issuperset(x.layers_below)}
         settings = (
@@ -704,7 +699,7 @@ class Memory:
             *state,
             *trained,
             *[(x, *_settings(x)) for x in below if _is_ours(type(x))],
-            *[_settings(x) for x in parts if x is not None],
+            *map(_settings, self._judges),
             *map(_frozen, rules),
         )
         self.stamp = self._stamps.setdefault(settings, len(self._stamps))
@@ -752,7 +747,7 @@ def _plain(layer: Layer) -> bool:
     """Whether a layer does what this package says, apart from the layers in it."""
     if not _is_ours(type(layer)) or type(layer).__module__.startswith("unilayers.layers.preprocessing"):
         return False
-    return all(_built_in(v, set()) for k, v in vars(layer).items() if k not in INNER and k not in BOOKKEEPING)
+    return all(_built_in(v, set()) for k, v in vars(layer).items() if k not in IGNORED)
 
 
 def _built_in(x: Any, seen: set[int]) -> bool:

@@ -15,7 +15,7 @@ from unilayers import ops
 from unilayers.autodiff import GradientTape
 from unilayers.backend import Array, Backend
 from unilayers.layers.base import collect_losses
-from unilayers.ops.define import Box, unboxed
+from unilayers.ops.define import Box, name_of, unboxed
 from unilayers.program import Program, moved
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.deferred import Finish, Memory, Recording
@@ -75,7 +75,7 @@ class EagerProgram:
     def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """One step: reads and updates the state, returns the outputs as the backend's arrays; see ``Program.run``."""
         place = self._place = store.backend, store.device
-        self._leaves = [x if x.dtype == d else x.astype(d) for x, d in zip(inputs, self._dtypes, strict=True)]
+        self._leaves = [x if name_of(x.dtype) == d else x.astype(d) for x, d in zip(inputs, self._dtypes, strict=True)]
         recording = None
         if self._known == Variable.made:
             recording = self._memory.begin(store, self._leaves[: self._count], self.variables, self._trained)

@@ -72,9 +72,10 @@ class Trainer:
             metrics: List of metrics (names, configs, instances); per output for several outputs.
             loss_weights: Factors of the outputs' losses.
             weighted_metrics: As ``metrics``, but these take ``sample_weight`` into account.
-            run_eagerly: Whether each batch runs op by op instead of as one compiled graph. The numbers are the same;
-                it is slower, but ``call`` may print, stop at a breakpoint, and decide by values: ``if ops.sum(x) > 0``.
-                May also be changed later: ``model.run_eagerly = True``.
+            run_eagerly: Whether the model's Python runs at each batch, not only once for a compiled graph. The numbers
+                are the same, but ``call`` may print, stop at a breakpoint, and decide by values: ``if ops.sum(x) > 0``.
+                Then ops run one by one, which is slower; while it does nothing of the kind, steps that are like ones
+                before run as one graph. May also be changed later: ``model.run_eagerly = True``.
             backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """

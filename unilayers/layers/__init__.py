@@ -46,6 +46,7 @@ from unilayers.layers.merging import (
     multiply,
     subtract,
 )
+from unilayers.layers.native import JaxFunctionLayer, TensorFlowFunctionLayer, TorchModuleLayer
 from unilayers.layers.normalization import (
     BatchNormalization,
     GroupNormalization,

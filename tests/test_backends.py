@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -578,8 +579,9 @@ def test_arrays_of_two_backends_do_not_mix() -> None:
 
 
 def run_python(code: str) -> str:
-    """What a fresh Python prints, stderr included."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    """What a fresh Python prints, stderr included; without the level of logging that JAX may have set in this one."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

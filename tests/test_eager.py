@@ -768,3 +768,26 @@ def test_a_number_beside_bfloat16() -> None:
     require_backend("torch")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout == "[2.0, 2.0]\n", done.stderr
+
+
+def test_a_tape_in_a_graph_sees_what_a_tape_sees_at_once() -> None:
+    """What was computed before it began, also the update of a variable, is a constant to it."""
+
+    def function(x: Any) -> tuple[Any, Any]:
+        before = ops.sin(x)
+        v.assign(ops.multiply(v, ops.sum(before)))
+        with GradientTape() as tape:
+            watched = tape.watch(x)
+            y = ops.sum(before * watched * v)
+        return tape.gradient(y, [watched, v])
+
+    x = np.array([0.5, 1.5])
+    v = Variable(2.0, (), "float64", name="v")
+    at_once = [np.asarray(ops.to_numpy(g)) for g in function(x)]
+    v = Variable(2.0, (), "float64", name="v")
+    compiled = [np.asarray(g) for g in ul.function(function)(x)]
+    total = np.sin(x).sum()
+    expected = [np.sin(x) * 2.0 * total, np.asarray(np.sum(np.sin(x) * x))]
+    for a, b, e in zip(at_once, compiled, expected, strict=True):
+        assert_close(a, e, rtol=1e-12, atol=0, what="at once")
+        assert_close(b, e, rtol=1e-12, atol=0, what="in a graph")

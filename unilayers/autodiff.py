@@ -55,15 +55,17 @@ def gradients(ys: Value | Sequence[Value], xs: Sequence[Value], grad_ys: Sequenc
         return [ops.zeros_like(x) if g is None else g for x, g in zip(xs, found, strict=True)]
 
 
-def _gradients(ys: Sequence[Value], xs: Sequence[Value], grad_ys: Sequence[Any] | None = None) -> list[Value | None]:
-    """The same, with None where y does not depend on x."""
+def _gradients(
+    ys: Sequence[Value], xs: Sequence[Value], grad_ys: Sequence[Any] | None = None, since: int = 0
+) -> list[Value | None]:
+    """The same, with None where y does not depend on x; nodes with a number below ``since`` are not looked behind."""
     with tracing():
         seeds = list(grad_ys) if grad_ys is not None else [ops.ones_like(y) for y in ys]
         grads: dict[Value, Any] = {}
         for y, g in zip(ys, seeds, strict=True):
             if g is not None:
                 grads[y] = ops.add(grads[y], g) if y in grads else g
-        path = _between(ys, set(xs))
+        path = _between(ys, set(xs), since)
         needed = {v for n in path for v in n.outputs} | set(xs)
         for node in path:
             flow = [grads.get(y) for y in node.outputs]
@@ -77,7 +79,7 @@ def _gradients(ys: Sequence[Value], xs: Sequence[Value], grad_ys: Sequence[Any] 
         return [grads.get(x) for x in xs]
 
 
-def _between(ys: Sequence[Value], xs: set[Value]) -> list[Any]:
+def _between(ys: Sequence[Value], xs: set[Value], since: int) -> list[Any]:
     """The nodes through which some y depends on some x, last first; xs are not looked behind."""
     depends: dict[Any, bool] = {}
     stack = [y.node for y in ys if y not in xs]
@@ -85,6 +87,9 @@ def _between(ys: Sequence[Value], xs: set[Value]) -> list[Any]:
         node = stack[-1]
         if node in depends:
             stack.pop()
+            continue
+        if node.serial < since:
+            depends[stack.pop()] = False
             continue
         unseen = [v.node for v in node.inputs if v not in xs and v.node not in depends]
         if unseen:
@@ -290,9 +295,12 @@ class GradientTape:
         self._steps: list[Step] | None = []
         self._watched: set[int] = set()
         self._assigned: dict[Any, Value] = {}  # the values of variables that were assigned to before this tape
+        self._since = 0  # in a trace: what was noted before the tape is no part of it
 
     def __enter__(self) -> GradientTape:
         self._token = TAPES.set((*TAPES.get(), self))
+        if is_tracing():
+            self._since = leaf("input", "tape", Spec(())).node.serial
         trace = TRACE.get()
         if trace is not None:
             self._assigned = dict(trace.current)
@@ -391,7 +399,7 @@ class GradientTape:
         ]
         with tracing():
             ones = ops.ones_like(target)
-            return _gradients([target], values, [ones if flow is None else ops.multiply(ones, flow)])
+            return _gradients([target], values, [ones if flow is None else ops.multiply(ones, flow)], self._since)
 
 
 def boxed_again(x: Any) -> Box:

@@ -33,8 +33,9 @@ class TerminateOnNaN(Callback):
     """Stops training when the loss of a batch is NaN or infinite."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if not math.isfinite(logs["batch_loss"]):
-            print(f"Batch {batch}: loss is {logs['batch_loss']}, training stops.")
+        loss = logs["batch_loss" if "batch_loss" in logs else "loss"]  # a step of the model's own gives "loss" only
+        if not math.isfinite(loss):
+            print(f"Batch {batch}: loss is {loss}, training stops.")
             self.model.stop_training = True
 
 

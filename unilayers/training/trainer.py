@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from unilayers import ops, optimizers
+from unilayers.autodiff import GradientTape
 from unilayers.backend import Backend, get_backend
 from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
 from unilayers.callbacks.base import on_one_line
 from unilayers.data.dataset import batches, split_index
 from unilayers.errors import DataError, UnilayersError
 from unilayers.program import Program
-from unilayers.structure import map_structure
+from unilayers.structure import leaves_of, map_structure
 from unilayers.training import steps
+from unilayers.training.custom import CustomProgram, unpacked
 from unilayers.training.eager import EagerProgram
 from unilayers.training.steps import Batch, Objectives
 from unilayers.variable import Store, place_together
@@ -149,7 +151,12 @@ class Trainer:
             return store
         return place_together(state, backend, device)
 
-    def _program(self, kind: str, batch: Batch) -> Program | EagerProgram:
+    def _own_step(self, kind: str) -> bool:
+        """Whether the model has written this step itself."""
+        name = f"{kind}_step"
+        return kind != "predict" and getattr(type(self), name) is not getattr(Trainer, name)
+
+    def _program(self, kind: str, batch: Batch) -> Program | EagerProgram | CustomProgram:
         """The traced program of one kind for this form of data, traced at the first call."""
         trained = tuple(map(id, self.trainable_weights)) if kind == "train" else ()  # type: ignore[attr-defined]
         key = (kind, batch.signature, trained, self.run_eagerly)
@@ -157,15 +164,17 @@ class Trainer:
             self._programs[key] = self._make_program(kind, batch)
         return self._programs[key]
 
-    def _make_program(self: Any, kind: str, batch: Batch) -> Program | EagerProgram:
+    def _make_program(self: Any, kind: str, batch: Batch) -> Program | EagerProgram | CustomProgram:
+        if self._own_step(kind):
+            return CustomProgram(self, kind, batch)
         if self.run_eagerly:
             return EagerProgram(self, self._objectives, kind, batch)
         if kind == "predict":
             return steps.predict_program(self, batch.x)[0]
         return {"train": steps.train_program, "test": steps.test_program}[kind](self, self._objectives, batch)
 
-    def _reset_metrics(self, store: Store) -> None:
-        if self.run_eagerly:
+    def _reset_metrics(self, store: Store, own: bool = False) -> None:
+        if self.run_eagerly or own:
             return self.reset_metrics()
         if "reset" not in self._programs:
             self._programs["reset"] = steps.reset_program(self._objectives)
@@ -176,8 +185,75 @@ class Trainer:
         for metric in self.metrics:
             metric.reset_state()
 
-    def _results(self) -> dict[str, Any]:
+    def _results(self, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The values of all metrics; or of the logs of a model's own step."""
+        if own is not None:
+            return {name: float(ops.to_numpy(value)) for name, value in own.items()}
         return {name: _read(m) for name, m in self._objectives.all_metrics}
+
+    # ---- steps
+
+    def train_step(self: Any, data: Any) -> dict[str, Any]:
+        """One training step. Override it to write your own, with ops and a `GradientTape`, for every backend.
+
+        It is traced into one graph, or runs op by op with ``run_eagerly=True``. ``fit`` shows what it returns.
+
+        Args:
+            data: x, ``(x, y)`` or ``(x, y, sample_weight)``, as ``fit`` was given them.
+
+        Returns:
+            Scalars by name, such as ``{m.name: m.result() for m in self.metrics}``.
+        """
+        x, y, weight = unpacked(data)
+        with GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, weight)
+            scaled = self.optimizer.scale_loss(loss)
+        trained = self.trainable_weights
+        self.optimizer.apply(tape.gradient(scaled, trained), trained)
+        return self.compute_metrics(x, y, y_pred, weight, loss)
+
+    def test_step(self: Any, data: Any) -> dict[str, Any]:
+        """One evaluation step; see ``train_step``."""
+        x, y, weight = unpacked(data)
+        y_pred = self(x, training=False)
+        loss = self.compute_loss(x, y, y_pred, weight)
+        return self.compute_metrics(x, y, y_pred, weight, loss)
+
+    def compute_loss(self: Any, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> Any:
+        """The loss that ``compile`` was told, with penalties and what layers have added.
+
+        Args:
+            x: Inputs.
+            y: Targets.
+            y_pred: The model's outputs.
+            sample_weight: Weight of each sample.
+        """
+        outputs = leaves_of(y_pred)
+        if not self._objectives.built:
+            steps.complete(self, self._objectives, y, y_pred)
+        batch = Batch(x, y, sample_weight)
+        terms = [*self._objectives.total_loss(batch, outputs), *self.take_losses(), *self.all_regularization_losses()]
+        steps.require_terms(self, terms)
+        return steps.total(terms)
+
+    def compute_metrics(
+        self: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, loss: Any = None
+    ) -> dict[str, Any]:
+        """Take a batch into the metrics that ``compile`` was told; gives their values by name.
+
+        Args:
+            x: Inputs.
+            y: Targets.
+            y_pred: The model's outputs.
+            sample_weight: Weight of each sample.
+            loss: The loss, whose mean is kept, too.
+        """
+        outputs = leaves_of(y_pred)
+        if not self._objectives.built:
+            steps.complete(self, self._objectives, y, y_pred)
+        self._objectives.update_metrics(Batch(x, y, sample_weight), outputs, ops.zeros(()) if loss is None else loss)
+        return {name: m.result() for name, m in self._objectives.all_metrics}
 
     # ---- fit
 
@@ -249,9 +325,9 @@ class Trainer:
         logs: dict[str, Any] = {}
         for epoch in range(self.start_epoch, epochs):  # a callback may have set it
             hooks.call("on_epoch_begin", epoch, {})
-            self._train_epoch(program, data, (engine, where), batch_size, shuffle, hooks)
+            last = self._train_epoch(program, data, (engine, where), batch_size, shuffle, hooks)
             self.position.epoch += 1
-            logs = self._results()
+            logs = self._results(last if isinstance(program, CustomProgram) else None)
             if held is not None and (epoch + 1) % validation_freq == 0:
                 found = self._evaluate(held, validation_batch_size or batch_size, engine, where, hooks)
                 logs |= {f"val_{k}": v for k, v in found.items()}
@@ -265,25 +341,28 @@ class Trainer:
 
     def _train_epoch(
         self,
-        program: Program | EagerProgram,
+        program: Program | EagerProgram | CustomProgram,
         data: Batch,
         place: tuple[Backend, str],
         batch_size: int,
         shuffle: bool,
         hooks: CallbackList,
-    ) -> None:
-        store = self._store(*place)
-        self._reset_metrics(store)
-        arrays = data.leaves
+    ) -> dict[str, Any]:
+        """Gives what the last step returned."""
+        own = isinstance(program, CustomProgram)
+        store = Store(*place, []) if own else self._store(*place)
+        self._reset_metrics(store, own)
+        arrays, outputs = data.leaves, dict[str, Any]()
         for number, rows in enumerate(batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)):  # type: ignore[attr-defined]
             hooks.call("on_train_batch_begin", number, {})
             if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
             outputs = program.run(store, [a[rows] for a in arrays])
             self.position.step += 1
-            hooks.batch_end("on_train_batch_end", number, _BatchLogs(self, place[0], outputs))
+            hooks.batch_end("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
             if self.stop_training:
                 break
+        return outputs
 
     # ---- evaluate and predict
 
@@ -327,17 +406,18 @@ class Trainer:
         self, data: Batch, batch_size: int, engine: Backend, where: str, hooks: CallbackList
     ) -> dict[str, Any]:
         program = self._program("test", data)
-        store = self._store(engine, where)
-        self._reset_metrics(store)
+        own = isinstance(program, CustomProgram)
+        store = Store(engine, where, []) if own else self._store(engine, where)
+        self._reset_metrics(store, own)
         hooks.call("on_test_begin", {})
-        arrays = data.leaves
+        arrays, outputs = data.leaves, dict[str, Any]()
         for number, rows in enumerate(_slices(_length(data), batch_size)):
             hooks.call("on_test_batch_begin", number, {})
             if not program.placed(store):
                 store = self._store(engine, where)
             outputs = program.run(store, [a[rows] for a in arrays])
-            hooks.batch_end("on_test_batch_end", number, _BatchLogs(self, engine, outputs))
-        found = self._results()
+            hooks.batch_end("on_test_batch_end", number, _BatchLogs(self, engine, outputs, own))
+        found = self._results(outputs if own else None)
         hooks.call("on_test_end", found)
         return found
 
@@ -363,7 +443,7 @@ class Trainer:
         """
         data = self._data(x)
         engine, where = self._where_to_run(backend, device)
-        program = self._program("predict", data)
+        program: Any = self._program("predict", data)
         store = self._predict_store(program, engine, where)
         hooks = CallbackList(callbacks or (), self, {"steps": math.ceil(_length(data) / batch_size)})
         hooks.call("on_predict_begin", {})
@@ -418,11 +498,12 @@ class Trainer:
         self._require_compiled()
         engine, where = self._where_to_run(backend, device)
         program = self._program(kind, data)
-        store = self._store(engine, where)
-        self._reset_metrics(store)
-        program.run(store, data.leaves)
+        own = isinstance(program, CustomProgram)
+        store = Store(engine, where, []) if own else self._store(engine, where)
+        self._reset_metrics(store, own)
+        outputs = program.run(store, data.leaves)
         self.position.step += kind == "train"
-        found = self._results()
+        found = self._results(outputs if own else None)
         values = list(found.values())
         return found if return_dict else values if len(values) > 1 else values[0]
 
@@ -438,12 +519,15 @@ def _read(metric: Any) -> Any:
 
 
 class _BatchLogs(Mapping[str, Any]):
-    """Logs of a batch, fetched from the device only when somebody looks: the running means, and ``batch_loss``."""
+    """Logs of a batch, fetched from the device only when somebody looks: the running means, and ``batch_loss``; or what
+    a model's own step has returned."""
 
-    def __init__(self, model: Any, backend: Backend, outputs: Mapping[str, Any]) -> None:
-        self._model, self._backend, self._outputs = model, backend, outputs
+    def __init__(self, model: Any, backend: Backend, outputs: Mapping[str, Any], own: bool) -> None:
+        self._model, self._backend, self._outputs, self._own = model, backend, outputs, own
 
     def __getitem__(self, key: str) -> Any:
+        if self._own:
+            return float(self._backend.get(self._outputs[key]))
         if key == "batch_loss":
             return float(self._backend.get(self._outputs["loss"]))
         for name, metric in self._model._objectives.all_metrics:
@@ -452,10 +536,10 @@ class _BatchLogs(Mapping[str, Any]):
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*self._model.metrics_names, "batch_loss"])
+        return iter(self._outputs if self._own else [*self._model.metrics_names, "batch_loss"])
 
     def __len__(self) -> int:
-        return len(self._model.metrics_names) + 1
+        return len(list(iter(self)))
 
 
 # ---- data -------------------------------------------------------------------

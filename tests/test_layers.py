@@ -262,7 +262,8 @@ def _cases() -> Iterator[Case]:
 
 
 CASES = list(_cases())
-ELSEWHERE = ("attention", "native", "preprocessing", "recurrent")  # layers that a table of shapes does not describe
+# Layers that a table of shapes does not describe.
+ELSEWHERE = ("attention", "convolutional_recurrent", "native", "preprocessing", "recurrent")
 BUILTIN = [
     cls
     for cls in L.Layer.registry

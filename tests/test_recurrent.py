@@ -237,3 +237,46 @@ def test_errors() -> None:
         recurrent.Bidirectional(recurrent.GRU(2), backward_layer=recurrent.GRU(2))
     with pytest.raises(ShapeError, match="cannot be unrolled"):
         ul.Sequential([ul.Input((None, 4)), recurrent.GRU(2, unroll=True)]).predict(X, verbose=0)
+
+
+PICTURES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    ("ConvLSTM1D", (2, 3, 6, 2), {"filters": 3, "kernel_size": 2}),
+    ("ConvLSTM1D", (2, 3, 7, 2), {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same",
+                                  "return_state": True}),
+    ("ConvLSTM2D", (2, 3, 5, 4, 2), {"filters": 3, "kernel_size": (3, 2), "return_sequences": True}),
+    ("ConvLSTM2D", (2, 3, 5, 6, 1), {"filters": 2, "kernel_size": 2, "dilation_rate": 2, "use_bias": False}),
+    ("ConvLSTM2D", (2, 3, 2, 5, 4), {"filters": 3, "kernel_size": 2, "data_format": "channels_first",
+                                     "return_sequences": True, "go_backwards": True, "return_state": True}),
+    ("ConvLSTM3D", (2, 2, 3, 4, 3, 1), {"filters": 2, "kernel_size": 2, "unit_forget_bias": False}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "shape", "kwargs"), PICTURES)
+def test_pictures_equal_keras(name: str, shape: tuple[int, ...], kwargs: dict[str, Any]) -> None:
+    x = RNG.normal(size=shape).astype("float32")
+    ours, theirs = getattr(layers, name)(**kwargs), getattr(keras.layers, name)(**kwargs)
+    ours(x), theirs(x)
+    weights = [RNG.normal(size=w.shape).astype("float32") * 0.5 for w in theirs.get_weights()]
+    ours.set_weights(weights), theirs.set_weights(weights)
+    mask = np.ones(shape[:2], bool)
+    mask[0, -1] = False
+    for given in (None, mask):
+        expected = leaves_of(theirs(x, mask=given))
+        for a, e in zip(leaves_of(ours(x, mask=given)), expected, strict=True):
+            assert_close(np.asarray(a), e.detach().numpy(), rtol=1e-4, atol=1e-5, what=name)
+    again = type(ours).from_config(ours.get_config())
+    assert leaves_of(again(x))[0].shape == leaves_of(ours(x))[0].shape
+
+
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])
+def test_pictures_train_the_same_everywhere(backend: str) -> None:
+    require_backend(backend)
+    x, y = RNG.normal(size=(6, 3, 5, 5, 1)).astype("float32"), RNG.normal(size=(6, 4, 4, 2)).astype("float32")
+
+    def losses(name: str) -> np.ndarray:
+        stack = [ul.Input((3, 5, 5, 1)), layers.ConvLSTM2D(2, 2, dropout=0.2, recurrent_dropout=0.2)]
+        model = ul.Sequential(stack, seed=2)
+        model.compile("sgd", "mse")
+        return np.array(model.fit(x, y, epochs=3, batch_size=3, verbose=0, backend=name).history["loss"])
+
+    assert_close(losses(backend), losses("numpy"), rtol=1e-5, atol=0, what="losses")

@@ -17,6 +17,7 @@ from unilayers.layers.convolutional import (
     SeparableConv1D,
     SeparableConv2D,
 )
+from unilayers.layers.convolutional_recurrent import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from unilayers.layers.core import (
     Dense,
     EinsumDense,

@@ -207,28 +207,36 @@ class LSTMCell(_LSTMArguments, _GatedCell):
     states: ClassVar[int] = 2
 
     def _create_bias(self) -> Variable:
-        usual = initializers.get(self.bias_initializer)
-        assert usual is not None
-        units, forget = self.units, self.unit_forget_bias
-
-        def initial(shape: tuple[int, ...], dtype: str, **kwargs: Any) -> np.ndarray:
-            values = np.array(usual(shape, dtype, **kwargs))
-            if forget:
-                values[units : 2 * units] = 1
-            return values
-
+        initial = forget_bias(self.bias_initializer, self.units) if self.unit_forget_bias else self.bias_initializer
         return self.add_weight(
-            (4 * units,), initial, regularizer=self.bias_regularizer, constraint=self.bias_constraint, name="bias"
+            (4 * self.units,), initial, regularizer=self.bias_regularizer, constraint=self.bias_constraint, name="bias"
         )
 
     def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
         h, c = states
-        activate, gate = _function(self.activation), _function(self.recurrent_activation)
         z = ops.add(z, ops.matmul(self._dropped(h, masks), self.recurrent_kernel))
-        i, f, candidate, o = ops.split(z, 4, -1)
-        c = ops.add(ops.multiply(gate(f), c), ops.multiply(gate(i), activate(candidate)))
-        h = ops.multiply(gate(o), activate(c))
-        return h, [h, c]
+        return lstm_step(z, c, self.activation, self.recurrent_activation)
+
+
+def lstm_step(z: Any, c: Any, activation: Any, recurrent_activation: Any) -> tuple[Any, list[Any]]:
+    """Output and states from the sums that go into the four gates, along the last axis, and the cell's old state."""
+    activate, gate = _function(activation), _function(recurrent_activation)
+    i, f, candidate, o = ops.split(z, 4, -1)
+    c = ops.add(ops.multiply(gate(f), c), ops.multiply(gate(i), activate(candidate)))
+    h = ops.multiply(gate(o), activate(c))
+    return h, [h, c]
+
+
+def forget_bias(usual: Any, units: int) -> Any:
+    """An initializer of the gates' biases: as usual, and 1 for the forget gate."""
+    usual = initializers.get(usual)
+
+    def initial(shape: tuple[int, ...], dtype: str, **kwargs: Any) -> np.ndarray:
+        values = np.array(usual(shape, dtype, **kwargs))
+        values[units : 2 * units] = 1
+        return values
+
+    return initial
 
 
 class _GRUArguments(_Rest, _Second, _First, abstract=True):
@@ -440,6 +448,9 @@ class _Sequences(Layer, abstract=True):
         own = getattr(self.cell, "get_initial_state", None)
         if own is not None:
             return _as_list(own(batch_size=batch_size))
+        shapes = getattr(self.cell, "state_shapes", None)
+        if shapes is not None:
+            return [ops.zeros((batch_size, *shape), self.compute_dtype) for shape in shapes]
         sizes = self.cell.state_size
         return _as_list(map_structure(lambda n: ops.zeros((batch_size, *_as_list(n)), self.compute_dtype), sizes))
 
@@ -458,6 +469,9 @@ class _Sequences(Layer, abstract=True):
             return _as_list(pack_like(sizes, map(ops.identity, self._kept)))
         if getattr(self.cell, "get_initial_state", None) is not None:
             return self.get_initial_state(batch)
+        shapes = getattr(self.cell, "state_shapes", None)  # of states that are no vectors
+        if shapes is not None:
+            return [_zeros_beside(x, (batch, *shape)) for shape in shapes]
         return _as_list(map_structure(lambda n: _zeros_beside(x, (batch, n)), sizes))
 
     def call(self, x: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:

@@ -15,7 +15,7 @@ from unilayers.graph import Value, leaf
 from unilayers.layers.base import training_phase
 from unilayers.program import Program
 from unilayers.spec import Dim, DimLike, Spec, is_float
-from unilayers.structure import leaves_of, map_structure
+from unilayers.structure import leaves_of, map_structure, pack_like
 from unilayers.variable import Trace, Variable, current_trace, trace_into
 
 if TYPE_CHECKING:
@@ -83,9 +83,27 @@ def input_dtypes(model: Model, batch: Batch) -> list[str]:
     return [*declared, *(_input_dtype(v, model.compute_dtype) for v in others)]
 
 
+def sized(inputs: Any, data: Batch) -> Any:
+    """Inputs with the sizes of the data, but for the batch's, where symbols could not be compared: several inputs of
+    unknown sizes, or targets for each step of one. A program is traced for each form of data anyway."""
+
+    def unknown(value: Value) -> bool:
+        return any(isinstance(d, Dim) for d in value.shape[1:])
+
+    def one(value: Value, array: Any) -> Value:
+        shape = (value.shape[0], *ops.shape_of(array)[1:])
+        fits = unknown(value) and len(shape) == value.ndim
+        return leaf("input", value.node.attrs["name"], Spec(shape, value.dtype)) if fits else value
+
+    stepwise = any(len(ops.shape_of(y)) > 2 for y in leaves_of(data.y) if y is not None)
+    several = sum(map(unknown, leaves_of(inputs))) > 1
+    return pack_like(inputs, map(one, leaves_of(inputs), leaves_of(data.x))) if several or stepwise else inputs
+
+
 def symbolic(model: Model, batch: Batch) -> Batch:
     """Graph inputs for a batch of data: the model's declared inputs, targets and weights as they come."""
     dtype, x = model.compute_dtype, model.input_leaves(batch.x)
+    x = sized(x, batch)
     size = leaves_of(x)[0].shape[0]  # a model may declare the size of its batches
     return Batch(x, inputs_like(batch.y, "y", dtype, size), inputs_like(batch.weight, "weight", dtype, size))
 
@@ -343,7 +361,7 @@ def judge(objectives: Objectives, batch: Batch, outputs: Sequence[Value], added:
 def predict_program(model: Model, x: Any) -> tuple[Program, Any]:
     """The forward pass; with outputs in the structure that they are returned in, which the program has, too."""
     model.ensure_built(x)
-    trace, inputs = Trace(), model.input_leaves(x)
+    trace, inputs = Trace(), sized(model.input_leaves(x), Batch(x))
     with trace_into(trace):
         outputs = model(inputs, training=False)
         graph = trace.graph(leaves_of(inputs), {str(i): v for i, v in enumerate(leaves_of(outputs))})

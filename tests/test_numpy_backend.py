@@ -363,6 +363,13 @@ def test_state_is_updated_in_place_and_the_same_list_comes_back() -> None:
     np.testing.assert_array_equal([second["old"], second["new"]], [[1.0] * 3, [2.0] * 3])
 
 
+def test_state_shifted_along_by_an_input_keeps_what_was_there() -> None:
+    x = leaf("input", "x", Spec((3,), "float64"))
+    a, b, c = (leaf("state", name, x.spec) for name in "abc")
+    for updates in ({"a": b, "b": x}, {"a": x, "b": a}, {"a": b, "b": c, "c": x}, {"c": b, "b": a, "a": x}):
+        check(Graph((x,), (a, b, c), {"y": x}, updates))
+
+
 def test_outputs_share_no_memory_with_anything() -> None:
     step = planned(counting())
     state, x = BACKEND.put([np.zeros(3)], "cpu"), np.ones(3)

@@ -38,7 +38,10 @@ def write_state_in_place(plan: Plan, actions: list[Action], apart: bool) -> dict
     # An input that is read in place could be the state's own memory: then it counts as the old state.
     suspects = set() if apart else plan.direct
     waits = _Waits(plan, actions)
-    for store in [a for a in actions if a.op == "store"]:
+    stores = [a for a in actions if a.op == "store"]
+    for store in stores:  # all of these before any choice: a maker that waits for a store must see whom it would pass
+        waits.let_pass(set(waits.readers.get(store.inputs[1], ())) - {store}, store)
+    for store in stores:
         value, state = store.inputs
         readers = {a for v in (state, *suspects) for a in waits.readers.get(v, ())} - {store}
         maker = waits.maker.get(plan.root(value))

@@ -11,8 +11,8 @@ from unilayers.hints import NonNegativeInt, PositiveInt, Probability
 from unilayers.initializers import InitializerLike
 from unilayers.layers.affine import ActivationLike, ConstraintLike, RegularizerLike
 from unilayers.layers.base import Layer
-from unilayers.layers.recurrent import _Sequences, forget_bias, lstm_step
-from unilayers.ops.conv import conv_padding
+from unilayers.layers.recurrent import GateCell, _Sequences, forget_bias, lstm_step
+from unilayers.ops.conv import conv_padding, per_axis, window_counts
 from unilayers.registry import arguments_of, parameters
 
 
@@ -42,62 +42,31 @@ class _Arguments(Layer, abstract=True):
     seed: NonNegativeInt | None = None
 
 
-class _ConvLSTMCell(_Arguments):
+class _ConvLSTMCell(GateCell, _Arguments):
     """One step; its inputs have their channels last."""
-
-    def _on_axes(self, n: Any, rank: int) -> tuple[int, ...]:
-        return (n,) * rank if isinstance(n, int) else tuple(n)
 
     def build(self, input_shape: Any) -> None:
         spatial, filters = input_shape[1:-1], self.filters
-        rank = len(spatial)
         if None in spatial:
             raise ShapeError("the sizes of the pictures must be known", where=self.where, received=str(spatial))
-        window = self._on_axes(self.kernel_size, rank)
-        self._how: dict[str, Any] = {
-            "strides": self._on_axes(self.strides, rank),
-            "dilation": self._on_axes(self.dilation_rate, rank),
-        }
-        pads = conv_padding(self.padding, spatial, window, self._how["strides"], self._how["dilation"])
-        reach = [(k - 1) * d + 1 for k, d in zip(window, self._how["dilation"], strict=True)]
-        sizes = zip(spatial, pads, reach, self._how["strides"], strict=True)
-        counts = [(n + low + high - r) // s + 1 for n, (low, high), r, s in sizes]
+        window, strides, dilation = (
+            per_axis(getattr(self, name), len(spatial), name) for name in ("kernel_size", "strides", "dilation_rate")
+        )
+        self._how: dict[str, Any] = {"strides": strides, "dilation": dilation}
+        pads = conv_padding(self.padding, spatial, window, strides, dilation)
+        counts = window_counts(spatial, window, strides, pads, dilation)
         self.state_size, self.state_shapes = [filters, filters], [(*counts, filters)] * 2
-        self.kernel = self.add_weight(
-            (*window, self.known_size(input_shape, -1), 4 * filters), self.kernel_initializer,
-            regularizer=self.kernel_regularizer, constraint=self.kernel_constraint, name="kernel",
-        )  # fmt: skip
-        self.recurrent_kernel = self.add_weight(
-            (*window, filters, 4 * filters), self.recurrent_initializer, regularizer=self.recurrent_regularizer,
-            constraint=self.recurrent_constraint, name="recurrent_kernel",
-        )  # fmt: skip
-        initial = forget_bias(self.bias_initializer, filters) if self.unit_forget_bias else self.bias_initializer
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                (4 * filters,), initial, regularizer=self.bias_regularizer, constraint=self.bias_constraint, name="bias"
-            )
-        if self.dropout or self.recurrent_dropout:
-            self.random_counter()
+        self.create_weights((*window, self.known_size(input_shape, -1)), (*window, filters), 4 * filters)
+
+    def initial_bias(self, width: int) -> tuple[tuple[int, ...], Any]:
+        return (width,), forget_bias(self.bias_initializer) if self.unit_forget_bias else self.bias_initializer
 
     @property
     def output_size(self) -> int:
         """Channels of the output."""
         return self.filters
 
-    def draw(self, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, Any]:
-        """The masks of input and state for one sequence."""
-        masks: list[Any] = []
-        for like, rate in ((x, self.dropout), (states[0], self.recurrent_dropout)):
-            if not training or not rate:
-                masks.append(None)
-                continue
-            counter, key = self.next_random(self.seed)
-            masks.append(ops.dropout(ops.ones_like(like), counter, rate=rate, key=key))
-        return masks[0], masks[1]
-
     def project(self, x: Any, masks: tuple[Any, Any]) -> Any:
-        """The convolution of the pictures of one step, or of all steps along the first axis."""
         x = x if masks[0] is None else ops.multiply(x, masks[0])
         shape = ops.shape_of(x)
         rank = len(self._how["strides"])
@@ -107,15 +76,9 @@ class _ConvLSTMCell(_Arguments):
         return z if flat is shape else ops.reshape(z, (*shape[:2], *ops.shape_of(z)[1:]))
 
     def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
-        """Output and new states."""
         h, c = states
-        h = h if masks[1] is None else ops.multiply(h, masks[1])
-        z = ops.add(z, ops.conv(h, self.recurrent_kernel, padding="same"))
+        z = ops.add(z, ops.conv(self._dropped(h, masks), self.recurrent_kernel, padding="same"))
         return lstm_step(z, c, self.activation, self.recurrent_activation)
-
-    def call(self, x: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
-        masks = self.draw(x, states, training)
-        return self.step(self.project(x, masks), states, masks)
 
 
 class _ConvLSTM(_Arguments, _Sequences, abstract=True):

@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from unilayers import activations, initializers, ops
-from unilayers.constraints import Constraint
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, is_tracing
 from unilayers.hints import NonNegativeInt, PositiveInt, Probability
 from unilayers.initializers import InitializerLike
-from unilayers.layers.affine import ActivationLike, RegularizerLike, penalise
+from unilayers.layers.affine import ActivationLike, ConstraintLike, RegularizerLike, penalise
 from unilayers.layers.base import Layer, is_tensor
 from unilayers.ops.define import put_beside
 from unilayers.registry import arguments_of, parameters, resolve, snake_case
 from unilayers.structure import leaves_of, map_structure, pack_like
 from unilayers.variable import Variable
-
-ConstraintLike = Constraint | str | Mapping[str, Any] | None
 
 
 def _function(activation: Any) -> Any:
@@ -64,9 +61,72 @@ class _Rest(Layer, abstract=True):
     seed: NonNegativeInt | None = None
 
 
-class _GatedCell(_Rest, _First, abstract=True):
-    """Base of the built-in cells. A step is cut in two: ``project`` is what does not need the state, so that a layer
-    can do it for all steps at once; ``step`` is the rest."""
+class GateCell(Layer, abstract=True):
+    """What the dense and the convolutional cells share: weights of gates, and masks for a whole sequence.
+
+    A step is cut in two: ``project`` is what does not need the state, so that a layer can do it for all steps at once;
+    ``step`` is the rest.
+    """
+
+    def create_weights(self: Any, x_shape: tuple[int, ...], h_shape: tuple[int, ...], width: int) -> None:
+        """Kernels from input and state to the gates, which are ``width`` in all, their bias, and what masks need."""
+        self.kernel = self.add_weight(
+            (*x_shape, width), self.kernel_initializer, regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint, name="kernel",
+        )  # fmt: skip
+        self.recurrent_kernel = self.add_weight(
+            (*h_shape, width), self.recurrent_initializer, regularizer=self.recurrent_regularizer,
+            constraint=self.recurrent_constraint, name="recurrent_kernel",
+        )  # fmt: skip
+        self.bias = None
+        if self.use_bias:
+            shape, initial = self.initial_bias(width)
+            self.bias = self.add_weight(
+                shape, initial, regularizer=self.bias_regularizer, constraint=self.bias_constraint, name="bias"
+            )
+        if self.dropout or self.recurrent_dropout:
+            self.random_counter()
+
+    def initial_bias(self: Any, width: int) -> tuple[tuple[int, ...], Any]:
+        """The shape of the bias, and its initializer."""
+        return (width,), self.bias_initializer
+
+    def draw(self: Any, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, Any]:
+        """The masks of input and state for one sequence: the same at all its steps; None where nothing is dropped.
+
+        Args:
+            x: The input of a step.
+            states: The states before it.
+            training: Whether anything is dropped.
+        """
+        masks: list[Any] = []
+        for like, rate in ((x, self.dropout), (states[0], self.recurrent_dropout)):
+            if not training or not rate:
+                masks.append(None)
+                continue
+            counter, key = self.next_random(self.seed)
+            masks.append(ops.dropout(ops.ones_like(like), counter, rate=rate, key=key))
+        return masks[0], masks[1]
+
+    def project(self, x: Any, masks: tuple[Any, Any]) -> Any:
+        """What the inputs of one step, or of all steps along the first axis, contribute to the gates."""
+        raise NotImplementedError
+
+    def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
+        """Output and new states, from what ``project`` gave for a step."""
+        raise NotImplementedError
+
+    def _dropped(self, h: Any, masks: tuple[Any, Any]) -> Any:
+        return h if masks[1] is None else ops.multiply(h, masks[1])
+
+    def call(self, x: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
+        states = list(states) if isinstance(states, (list, tuple)) else [states]
+        masks = self.draw(x, states, training)
+        return self.step(self.project(x, masks), states, masks)
+
+
+class _GatedCell(GateCell, _Rest, _First, abstract=True):
+    """Base of the built-in cells, whose products are those of matrices."""
 
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
@@ -82,41 +142,7 @@ class _GatedCell(_Rest, _First, abstract=True):
         return self.units
 
     def build(self, input_shape: Any) -> None:
-        width = self.units * self.gates
-        self.kernel = self.add_weight(
-            (self.known_size(input_shape, -1), width), self.kernel_initializer, regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint, name="kernel",
-        )  # fmt: skip
-        self.recurrent_kernel = self.add_weight(
-            (self.units, width), self.recurrent_initializer, regularizer=self.recurrent_regularizer,
-            constraint=self.recurrent_constraint, name="recurrent_kernel",
-        )  # fmt: skip
-        self.bias = self._create_bias() if self.use_bias else None
-        if self.dropout or self.recurrent_dropout:
-            self.random_counter()
-
-    def _create_bias(self) -> Variable:
-        return self.add_weight(
-            (self.units * self.gates,), self.bias_initializer, regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint, name="bias",
-        )  # fmt: skip
-
-    def draw(self, x: Any, states: Sequence[Any], training: bool) -> tuple[Any, Any]:
-        """The masks of input and state for one sequence: the same at all its steps; None where nothing is dropped.
-
-        Args:
-            x: The input of a step, ``(batch, features)``.
-            states: The states before it.
-            training: Whether anything is dropped.
-        """
-        masks: list[Any] = []
-        for like, rate in ((x, self.dropout), (states[0], self.recurrent_dropout)):
-            if not training or not rate:
-                masks.append(None)
-                continue
-            counter, key = self.next_random(self.seed)
-            masks.append(ops.dropout(ops.ones_like(like), counter, rate=rate, key=key))
-        return masks[0], masks[1]
+        self.create_weights((self.known_size(input_shape, -1),), (self.units,), self.units * self.gates)
 
     def project(self, x: Any, masks: tuple[Any, Any]) -> Any:
         """What the inputs of one step, or of all steps along the first axis, contribute to the gates."""
@@ -126,18 +152,6 @@ class _GatedCell(_Rest, _First, abstract=True):
 
     def _input_bias(self) -> Any:
         return self.bias
-
-    def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
-        """Output and new states, from what ``project`` gave for a step."""
-        raise NotImplementedError
-
-    def _dropped(self, h: Any, masks: tuple[Any, Any]) -> Any:
-        return h if masks[1] is None else ops.multiply(h, masks[1])
-
-    def call(self, x: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
-        states = list(states) if isinstance(states, (list, tuple)) else [states]
-        masks = self.draw(x, states, training)
-        return self.step(self.project(x, masks), states, masks)
 
 
 class SimpleRNNCell(_GatedCell):
@@ -206,11 +220,8 @@ class LSTMCell(_LSTMArguments, _GatedCell):
     gates: ClassVar[int] = 4
     states: ClassVar[int] = 2
 
-    def _create_bias(self) -> Variable:
-        initial = forget_bias(self.bias_initializer, self.units) if self.unit_forget_bias else self.bias_initializer
-        return self.add_weight(
-            (4 * self.units,), initial, regularizer=self.bias_regularizer, constraint=self.bias_constraint, name="bias"
-        )
+    def initial_bias(self, width: int) -> tuple[tuple[int, ...], Any]:
+        return (width,), forget_bias(self.bias_initializer) if self.unit_forget_bias else self.bias_initializer
 
     def step(self, z: Any, states: Sequence[Any], masks: tuple[Any, Any]) -> tuple[Any, list[Any]]:
         h, c = states
@@ -227,12 +238,13 @@ def lstm_step(z: Any, c: Any, activation: Any, recurrent_activation: Any) -> tup
     return h, [h, c]
 
 
-def forget_bias(usual: Any, units: int) -> Any:
-    """An initializer of the gates' biases: as usual, and 1 for the forget gate."""
+def forget_bias(usual: Any) -> Any:
+    """An initializer of the biases of LSTM's gates: as usual, and 1 for the forget gate, the second of four."""
     usual = initializers.get(usual)
 
     def initial(shape: tuple[int, ...], dtype: str, **kwargs: Any) -> np.ndarray:
         values = np.array(usual(shape, dtype, **kwargs))
+        units = len(values) // 4
         values[units : 2 * units] = 1
         return values
 
@@ -276,12 +288,8 @@ class GRUCell(_GRUArguments, _GatedCell):
 
     gates: ClassVar[int] = 3
 
-    def _create_bias(self) -> Variable:
-        width = self.units * 3
-        return self.add_weight(
-            (2, width) if self.reset_after else (width,), self.bias_initializer, regularizer=self.bias_regularizer,
-            constraint=self.bias_constraint, name="bias",
-        )  # fmt: skip
+    def initial_bias(self, width: int) -> tuple[tuple[int, ...], Any]:
+        return (2, width) if self.reset_after else (width,), self.bias_initializer
 
     def _input_bias(self) -> Any:
         return ops.getitem(self.bias, 0) if self.reset_after else self.bias

@@ -180,7 +180,7 @@ TARGETS = [Y, RNG.normal(size=(12, 1)).astype("float32")]
 )
 def test_several_inputs_and_outputs(x: object, y: object, loss: object, metrics: object) -> None:
     model = two_by_two()
-    model.compile("sgd", loss, metrics, loss_weights=[1.0, 0.5])
+    model.compile("sgd", loss, metrics=metrics, loss_weights=[1.0, 0.5])
     history = model.fit(x, y, epochs=2, batch_size=5, verbose=0).history
     assert set(history) == {"loss", "kind_accuracy", "size_mean_absolute_error"} or set(history) == {
         "loss",

@@ -169,7 +169,9 @@ def test_a_recipe_builds_what_python_builds() -> None:
     same = ul.Sequential([ul.Input((4,)), *stack], seed=3)
     for a, b in zip(model.get_weights(), same.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    same.compile(ul.optimizers.Adam(1e-2), ul.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+    same.compile(
+        ul.optimizers.Adam(1e-2), ul.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+    )
     data = ul.data.load("blobs", n=60, features=4)
     runs = [m.fit(data.x, data.y, 16, 2, validation_split=0.2, verbose=0).history for m in (model, same)]
     assert runs[0] == runs[1]

@@ -144,7 +144,7 @@ def branches(**kwargs: Any) -> tuple[ul.Model, Any, Any, Any]:
     model.compile(
         ul.optimizers.AdamW(0.01, global_clipnorm=0.5),
         {"kind": LOGITS, "size": "mse"},
-        {"kind": ["accuracy"], "size": ["mae"]},
+        metrics={"kind": ["accuracy"], "size": ["mae"]},
         loss_weights={"kind": 1.0, "size": 0.5},
         **kwargs,
     )

@@ -50,7 +50,7 @@ def save_model(model: Model, path: Any) -> None:
         "compile": _compile_config(model),
         "position": asdict(model.position),
     }
-    _write(path, [*model.variables, *optimizer], about)
+    _write(path, [*model.variables, *optimizer], about, _running_values(model) if model.position.of_epoch else {})
 
 
 def save_weights(model: Model, path: Any) -> None:
@@ -58,10 +58,17 @@ def save_weights(model: Model, path: Any) -> None:
     _write(path, model.variables, {})
 
 
-def _write(path: Any, variables: Sequence[Variable], about: Mapping[str, Any]) -> None:
+def _running_values(model: Model) -> dict[str, Variable]:
+    """What the metrics have summed up so far in an epoch, by the names they have in a file."""
+    return {f"metrics/{name}/{i}": v for name, m in model._objectives.all_metrics for i, v in enumerate(m.variables)}
+
+
+def _write(
+    path: Any, variables: Sequence[Variable], about: Mapping[str, Any], others: Mapping[str, Variable] | None = None
+) -> None:
     from safetensors.numpy import save
 
-    tensors: dict[str, np.ndarray] = {}
+    tensors = {name: np.array(v.numpy(), order="C") for name, v in (others or {}).items()}
     for v in variables:
         if v.path in tensors:
             raise CheckpointError(f"two variables are called {v.path!r}", fix="Give the layers names of their own")
@@ -134,7 +141,11 @@ def load_state(model: Model, path: Any) -> None:
             model.optimizer.build(model.trainable_weights)
         variables += model.optimizer.variables
     _assign(variables, tensors, path)
-    model.position = Position(**about.get("position", {}))
+    for name, v in _running_values(model).items():
+        if name in tensors and tensors[name].shape == v.shape:
+            v.assign(tensors[name])
+    at = about.get("position", {})
+    model.position = Position(**{"sweep": at.get("epoch", 0)} | at)  # which were one, before there were sweeps
 
 
 def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], path: Any) -> None:
@@ -185,7 +196,7 @@ def load_model(path: Any, *, allow_imports: bool = False) -> Any:
         model.ensure_built()
     if about.get("compile"):
         told = dict(about["compile"])
-        model.compile(optimizers.get(told.pop("optimizer")), told.pop("loss"), told.pop("metrics"), **told)
+        model.compile(optimizers.get(told.pop("optimizer")), **told)
     load_state(model, path)
     return model
 

@@ -159,8 +159,8 @@ class ProgressBar(Callback):
         if not self._bars or time.perf_counter() - self._looked < self.INTERVAL:
             return
         self._looked = time.perf_counter()
-        steps = self.params.get("steps", 0)
-        filled = int(24 * (batch + 1) / max(1, steps))
+        steps = self.params.get("steps") or "?"  # data that comes in batches need not say how many
+        filled = int(24 * (batch + 1) / steps) if isinstance(steps, int) else 0
         bar = "━" * filled + "╌" * (24 - filled)
         shown = {k: logs[k] for k in logs if k != "batch_loss"}
         sys.stdout.write(f"\r{self._head()} {bar} {batch + 1}/{steps} {on_one_line(shown)}\x1b[K")

@@ -196,7 +196,7 @@ class Recipe:
             measured = _each(settings["metrics"], outputs, _one(metrics.Metric.registry))
             optimizer = resolve(optimizers.Optimizer.registry, settings["optimizer"])
             weights, where = settings["loss_weights"], (self.backend, self.device)
-            model.compile(optimizer, loss, measured, loss_weights=weights, backend=where[0], device=where[1])
+            model.compile(optimizer, loss, weights, measured, backend=where[0], device=where[1])
         return model
 
     def _stack(self) -> Model:

@@ -40,7 +40,9 @@ STEPS = 8192  # calls that are kept
 CONSTANTS = (bool, int, float, str)
 # Attributes of layers that say nothing about what they compute.
 INNER = frozenset({"_objectives", "_compiled", "_programs", "_place", "_parent", "_sublayers", "_variables", "_losses"})
-BOOKKEEPING = frozenset({"optimizer", "stop_training", "start_epoch", "history", "position", "seen_inputs", "built"})
+BOOKKEEPING = frozenset(
+    {"optimizer", "stop_training", "start_epoch", "start_batch", "history", "position", "seen_inputs", "built"}
+)
 IGNORED = INNER | BOOKKEEPING | {"_constructor_call"}
 
 # ---- values ---------------------------------------------------------------------

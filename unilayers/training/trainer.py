@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,24 @@ from unilayers.autodiff import GradientTape
 from unilayers.backend import Backend, get_backend
 from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
 from unilayers.callbacks.base import on_one_line
-from unilayers.data.dataset import batches, split_index
+from unilayers.data.dataset import split_index
 from unilayers.errors import DataError, UnilayersError
 from unilayers.program import Program
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training import steps
 from unilayers.training.custom import CustomProgram, unpacked
 from unilayers.training.eager import EagerProgram
+from unilayers.training.feed import (
+    ArrayFeed,
+    Feed,
+    Rounds,
+    StreamFeed,
+    checked,
+    is_stream,
+    length,
+    parts_of,
+    weighted,
+)
 from unilayers.training.steps import Batch, Objectives
 from unilayers.variable import Store, place_together
 
@@ -30,12 +42,18 @@ class Position:
     """How far training has come; saved with a checkpoint.
 
     Args:
-        epoch: Epochs completed since the model was made; also keys the order of the samples.
+        epoch: Epochs completed since the model was made.
         step: Training steps completed.
+        sweep: Passes over the data completed; keys the order of the samples.
+        batch: Batches of the present pass that are done.
+        of_epoch: Steps of the present epoch that are done.
     """
 
     epoch: int = 0
     step: int = 0
+    sweep: int = 0
+    batch: int = 0
+    of_epoch: int = 0
 
 
 class Trainer:
@@ -44,7 +62,7 @@ class Trainer:
     def _init_training(self) -> None:
         self.optimizer: Any = None
         self.stop_training = False
-        self.start_epoch = 0
+        self.start_epoch = self.start_batch = 0
         self.history: History | None = None
         self.position = Position()
         self._objectives = Objectives()
@@ -58,11 +76,13 @@ class Trainer:
         self,
         optimizer: Any = "rmsprop",
         loss: Any = None,
-        metrics: Any = None,
-        *,
         loss_weights: Any = None,
+        metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        *,
         backend: str | Backend | None = None,
         device: str | None = None,
     ) -> None:
@@ -71,13 +91,15 @@ class Trainer:
         Args:
             optimizer: Name, config or instance.
             loss: Name, config, instance or function ``(y_true, y_pred)``; a list or dict of them for several outputs.
-            metrics: List of metrics (names, configs, instances); per output for several outputs.
             loss_weights: Factors of the outputs' losses.
+            metrics: List of metrics (names, configs, instances); per output for several outputs.
             weighted_metrics: As ``metrics``, but these take ``sample_weight`` into account.
             run_eagerly: Whether the model's Python runs at each batch, not only once for a compiled graph. The numbers
                 are the same, but ``call`` may print, stop at a breakpoint, and decide by values: ``if ops.sum(x) > 0``.
                 Then ops run one by one, which is slower; while it does nothing of the kind, steps that are like ones
                 before run as one graph. May also be changed later: ``model.run_eagerly = True``.
+            steps_per_execution: Kept for Keras's signature: a step has no overhead that is worth sharing.
+            jit_compile: Kept for Keras's signature: steps are compiled unless ``run_eagerly``.
             backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """
@@ -124,7 +146,32 @@ class Trainer:
     # ---- data and where to run
 
     def _data(self, x: Any, y: Any = None, sample_weight: Any = None) -> Batch:
-        return _checked(Batch(self.arranged(x), y, sample_weight))  # type: ignore[attr-defined]
+        return checked(Batch(self.arranged(x), y, sample_weight))  # type: ignore[attr-defined]
+
+    def _stream(
+        self, source: Any, y: Any, sample_weight: Any, batch_size: int | None,
+        class_weight: Mapping[int, float] | None = None, shuffle: bool = False,
+    ) -> StreamFeed:  # fmt: skip
+        """A feed of what gives batches, which hold all that belongs to a sample."""
+        told = {"y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+        beside = [name for name, value in told.items() if value is not None]
+        if beside:
+            raise DataError(
+                f"{beside[0]} beside data that comes in batches", received=f"x of type {type(source).__name__}",
+                fix="Let each batch be x, (x, y) or (x, y, sample_weight)",
+            )  # fmt: skip
+
+        def prepare(raw: Any) -> Batch:
+            x, y, weight = parts_of(raw)
+            return self._data(x, y, weighted(weight, y, class_weight))
+
+        return StreamFeed(source, prepare, self.root_seed, shuffle)  # type: ignore[attr-defined]
+
+    def _feed(self, x: Any, y: Any, sample_weight: Any, batch_size: int | None) -> Feed:
+        """Data to go through once, in its order."""
+        if is_stream(x):
+            return self._stream(x, y, sample_weight, batch_size)
+        return ArrayFeed(self._data(x, y, sample_weight), batch_size)
 
     def _where_to_run(self, backend: str | Backend | None, device: str | None) -> tuple[Backend, str]:
         """Backend and device: of the call, else of ``compile``, else where the weights are now, else the default."""
@@ -261,16 +308,18 @@ class Trainer:
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks: Sequence[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
         *,
@@ -283,18 +332,26 @@ class Trainer:
         same on every backend, and training that is cut into several calls sees what an uncut one sees.
 
         Args:
-            x: Inputs: an array, or a list or dict of arrays for several inputs; the first axis counts samples.
+            x: Inputs: an array, or a list or dict of arrays for several inputs; the first axis counts samples. Or what
+                gives batches ``(x, y)`` or ``(x, y, sample_weight)``: a ``utils.PyDataset``, a ``DataLoader`` of
+                PyTorch, a ``tf.data.Dataset``, a generator, any iterable that is no list; then they alone say what a
+                batch is.
             y: Targets: an array, list or dict.
-            batch_size: Samples per step; the last batch of an epoch may be smaller.
+            batch_size: Samples per step, 32 if None; the last batch of an epoch may be smaller.
             epochs: Epoch number to stop at, counted from ``initial_epoch``.
             verbose: 0 silent, 1 progress bar, 2 a line an epoch; ``auto`` is 1.
             callbacks: Objects with Keras's hooks.
             validation_split: Fraction of the samples, taken from the end, to validate on.
-            validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` to validate on.
-            shuffle: Whether to go through the samples in a new order each epoch.
+            validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` to validate on, or what gives such batches.
+            shuffle: Whether to go through the samples in a new order each epoch; ``"batch"``: in their order within
+                batches. Data that comes in batches has its own order, except a ``PyDataset``, whose batches have
+                numbers.
             class_weight: Weight of the samples of each class, by its number; 1 for those left out.
             sample_weight: Weight of each sample.
             initial_epoch: Number of the first epoch.
+            steps_per_epoch: Steps in an epoch; the next epoch goes on from there. None: all batches. Needed for data
+                without an end.
+            validation_steps: How many batches to validate on; None: all.
             validation_batch_size: As ``batch_size``, for validation.
             validation_freq: Validate every so many epochs.
             backend: Engine to run on; state moves there and stays.
@@ -307,29 +364,48 @@ class Trainer:
             DataError: if lengths differ or shapes do not fit the model.
         """
         self._require_compiled()
-        data = self._data(x, y, _weighted(sample_weight, y, class_weight))
-        if validation_split:
-            data, held_out = _split(data, validation_split)
-            validation_data = validation_data or (held_out.x, held_out.y, held_out.weight)
-        held = self._data(*validation_data) if validation_data is not None else None
+        if is_stream(x):
+            if validation_split:
+                raise DataError(
+                    "validation_split needs arrays",
+                    received=f"x of type {type(x).__name__}",
+                    fix="Pass validation_data",
+                )
+            feed: Feed = self._stream(x, y, sample_weight, batch_size, class_weight, bool(shuffle))
+        else:
+            data = self._data(x, y, weighted(sample_weight, y, class_weight))
+            if validation_split:
+                data, held_out = _split(data, validation_split)
+                validation_data = validation_data or (held_out.x, held_out.y, held_out.weight)
+            feed = ArrayFeed(data, batch_size, self.root_seed, shuffle)  # type: ignore[attr-defined]
+        held: Feed | None = None
+        if is_stream(validation_data):
+            held = self._feed(validation_data, None, None, None)
+        elif validation_data is not None:
+            parts = parts_of(tuple(validation_data))
+            held = self._feed(*parts, None if is_stream(parts[0]) else validation_batch_size or feed.batch_size)
         engine, where = self._where_to_run(backend, device)
-        program = self._program("train", data)
-        count = _length(data)
+        program = self._program("train", feed.like)
         self.history = History()
         bar = [ProgressBar(verbose=1 if verbose == "auto" else int(verbose))] if verbose else []
-        hooks = CallbackList(
-            [self.history, *(callbacks or ()), *bar], self, {"epochs": epochs, "steps": math.ceil(count / batch_size)}
-        )
-        self.stop_training, self.start_epoch = False, initial_epoch
+        told = {"epochs": epochs, "steps": steps_per_epoch or feed.steps, "verbose": verbose}
+        hooks = CallbackList([self.history, *(callbacks or ()), *bar], self, told)
+        self.stop_training, self.start_epoch, self.start_batch = False, initial_epoch, 0
         hooks.call("on_train_begin", {})
+        rounds = Rounds(feed, self.position, steps_per_epoch)
         logs: dict[str, Any] = {}
         for epoch in range(self.start_epoch, epochs):  # a callback may have set it
             hooks.call("on_epoch_begin", epoch, {})
-            last = self._train_epoch(program, data, (engine, where), batch_size, shuffle, hooks)
+            last = self._train_epoch(rounds, program, (engine, where), hooks)
+            if rounds.ran_out:
+                warnings.warn(_ran_out(epoch), stacklevel=2)
+                self.stop_training = True
+                if last is None:
+                    break
             self.position.epoch += 1
             logs = self._results(last if isinstance(program, CustomProgram) else None)
             if held is not None and (epoch + 1) % validation_freq == 0:
-                found = self._evaluate(held, validation_batch_size or batch_size, engine, where, hooks)
+                found = self._evaluate(held, validation_steps, engine, where, hooks)
                 logs |= {f"val_{k}": v for k, v in found.items()}
             hooks.call("on_epoch_end", epoch, logs)
             if self.stop_training:
@@ -341,27 +417,40 @@ class Trainer:
 
     def _train_epoch(
         self,
+        rounds: Rounds,
         program: Program | EagerProgram | CustomProgram,
-        data: Batch,
         place: tuple[Backend, str],
-        batch_size: int,
-        shuffle: bool,
         hooks: CallbackList,
-    ) -> dict[str, Any]:
-        """Gives what the last step returned."""
+    ) -> dict[str, Any] | None:
+        """Gives what the last step returned; None if there was no data for any.
+
+        Args:
+            rounds: The batches.
+            program: That for batches of the first one's form.
+            place: Backend and device.
+            hooks: The callbacks.
+        """
         own = isinstance(program, CustomProgram)
-        store = Store(*place, []) if own else self._store(*place)
-        self._reset_metrics(store, own)
-        arrays, outputs = data.leaves, dict[str, Any]()
-        for number, rows in enumerate(batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)):  # type: ignore[attr-defined]
+        start, self.start_batch = self.start_batch, 0
+        form, store, outputs = rounds.form, None, None
+        for number, (arrays, like) in rounds.epoch(start):
+            if like is not form:
+                program, form = self._program("train", like), like
+            if store is None:
+                store = Store(*place, []) if own else self._store(*place)
+                if start == 0:  # else the running values go on
+                    self._reset_metrics(store, own)
             hooks.call("on_train_batch_begin", number, {})
             if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
-            outputs = program.run(store, [a[rows] for a in arrays])
+            outputs = program.run(store, arrays)
             self.position.step += 1
+            self.position.of_epoch = number + 1
             hooks.batch_end("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
             if self.stop_training:
                 break
+        rounds.end_epoch()
+        self.position.of_epoch = 0
         return outputs
 
     # ---- evaluate and predict
@@ -370,9 +459,10 @@ class Trainer:
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         verbose: int | str = "auto",
         sample_weight: Any = None,
+        steps: int | None = None,
         callbacks: Sequence[Callback] | None = None,
         return_dict: bool = False,
         *,
@@ -382,40 +472,44 @@ class Trainer:
         """The loss and the metrics on data, in inference mode.
 
         Args:
-            x: Inputs.
+            x: Inputs, or what gives batches; see ``fit``.
             y: Targets.
-            batch_size: Samples per step; does not change the result.
+            batch_size: Samples per step, 32 if None; does not change the result.
             verbose: 0 is silent.
             sample_weight: Weight of each sample.
+            steps: How many batches to take; None: all.
             callbacks: Objects with Keras's hooks.
             return_dict: Whether to return a dict by name instead of a list (or the loss alone).
             backend: Engine to run on.
             device: Device of that engine.
         """
         self._require_compiled()
-        data = self._data(x, y, sample_weight)
+        feed = self._feed(x, y, sample_weight, batch_size)
         engine, where = self._where_to_run(backend, device)
-        steps_ = math.ceil(_length(data) / batch_size)
-        found = self._evaluate(data, batch_size, engine, where, CallbackList(callbacks or (), self, {"steps": steps_}))
+        hooks = CallbackList(callbacks or (), self, {"steps": steps or feed.steps})
+        found = self._evaluate(feed, steps, engine, where, hooks)
         if verbose:
             print(on_one_line(found))
         values = list(found.values())
         return found if return_dict else values if len(values) > 1 else values[0]
 
     def _evaluate(
-        self, data: Batch, batch_size: int, engine: Backend, where: str, hooks: CallbackList
+        self, feed: Feed, steps: int | None, engine: Backend, where: str, hooks: CallbackList
     ) -> dict[str, Any]:
-        program = self._program("test", data)
+        form = feed.like
+        program = self._program("test", form)
         own = isinstance(program, CustomProgram)
         store = Store(engine, where, []) if own else self._store(engine, where)
         self._reset_metrics(store, own)
         hooks.call("on_test_begin", {})
-        arrays, outputs = data.leaves, dict[str, Any]()
-        for number, rows in enumerate(_slices(_length(data), batch_size)):
+        outputs = dict[str, Any]()
+        for number, (arrays, like) in enumerate(islice(feed.batches(0), steps)):
             hooks.call("on_test_batch_begin", number, {})
+            if like is not form:
+                program, form = self._program("test", like), like
             if not program.placed(store):
                 store = self._store(engine, where)
-            outputs = program.run(store, [a[rows] for a in arrays])
+            outputs = program.run(store, arrays)
             hooks.batch_end("on_test_batch_end", number, _BatchLogs(self, engine, outputs, own))
         found = self._results(outputs if own else None)
         hooks.call("on_test_end", found)
@@ -424,8 +518,9 @@ class Trainer:
     def predict(
         self,
         x: Any,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         verbose: int | str = "auto",
+        steps: int | None = None,
         callbacks: Sequence[Callback] | None = None,
         *,
         backend: str | Backend | None = None,
@@ -434,27 +529,35 @@ class Trainer:
         """The outputs for data, in inference mode, as NumPy arrays.
 
         Args:
-            x: Inputs.
-            batch_size: Samples per step.
+            x: Inputs, or what gives batches, of which targets are left aside; see ``fit``.
+            batch_size: Samples per step, 32 if None.
             verbose: Kept for Keras's signature; nothing is printed.
+            steps: How many batches to take; None: all.
             callbacks: Objects with Keras's hooks.
             backend: Engine to run on.
             device: Device of that engine.
         """
-        data = self._data(x)
+        feed: Feed
+        if is_stream(x):
+            feed = StreamFeed(x, lambda raw: self._data(parts_of(raw)[0]))
+        else:
+            feed = ArrayFeed(self._data(x), batch_size)
         engine, where = self._where_to_run(backend, device)
-        program: Any = self._program("predict", data)
+        form = feed.like
+        program: Any = self._program("predict", form)
         store = self._predict_store(program, engine, where)
-        hooks = CallbackList(callbacks or (), self, {"steps": math.ceil(_length(data) / batch_size)})
+        hooks = CallbackList(callbacks or (), self, {"steps": steps or feed.steps})
         hooks.call("on_predict_begin", {})
         parts = []
-        for number, rows in enumerate(_slices(_length(data), batch_size)):
+        for number, (arrays, like) in enumerate(islice(feed.batches(0), steps)):
             hooks.call("on_predict_batch_begin", number, {})
+            if like is not form:
+                program, form = self._program("predict", like), like
             if not program.placed(store):
                 store = self._predict_store(program, engine, where)
-            outputs = program.run(store, [a[rows] for a in data.leaves])
+            outputs = program.run(store, arrays)
             parts.append([engine.get(outputs[str(i)]) for i in range(len(outputs))])
-            hooks.call("on_predict_batch_end", number, {})
+            hooks.call("on_predict_batch_end", number, {"outputs": parts[-1]})
         hooks.call("on_predict_end", {})
         joined = iter(np.concatenate(column) for column in zip(*parts, strict=True))
         return map_structure(lambda _: next(joined), program.structure)
@@ -484,7 +587,7 @@ class Trainer:
             backend: Engine to run on.
             device: Device of that engine.
         """
-        weights = _weighted(sample_weight, y, class_weight)
+        weights = weighted(sample_weight, y, class_weight)
         return self._on_batch("train", self._data(x, y, weights), return_dict, backend, device)
 
     def test_on_batch(
@@ -509,13 +612,20 @@ class Trainer:
 
     def predict_on_batch(self, x: Any, *, backend: str | Backend | None = None, device: str | None = None) -> Any:
         """The outputs for one batch."""
-        return self.predict(x, batch_size=max(1, _length(Batch(x))), verbose=0, backend=backend, device=device)
+        return self.predict(x, batch_size=max(1, length(Batch(x))), verbose=0, backend=backend, device=device)
 
 
 def _read(metric: Any) -> Any:
     """What a metric says: a number, or an array where it says several."""
     value = ops.to_numpy(metric.result())
     return float(value.item()) if value.size == 1 else value
+
+
+def _ran_out(epoch: int) -> str:
+    return (
+        f"the data ran out in epoch {epoch + 1}, where training ends. Give fit something that can be gone through "
+        "again, not a generator, or one that gives steps_per_epoch * epochs batches."
+    )
 
 
 class _BatchLogs(Mapping[str, Any]):
@@ -545,63 +655,8 @@ class _BatchLogs(Mapping[str, Any]):
 # ---- data -------------------------------------------------------------------
 
 
-def _length(data: Batch) -> int:
-    return len(data.leaves[0]) if data.leaves else 0
-
-
-def _weighted(sample_weight: Any, y: Any, class_weight: Mapping[int, float] | None) -> Any:
-    """Sample weights that also hold the weight of each sample's class: its label, or the largest of its row."""
-    if class_weight is None:
-        return sample_weight
-    if y is None or isinstance(y, Mapping) or (isinstance(y, (list, tuple)) and any(hasattr(p, "shape") for p in y)):
-        raise DataError("class_weight needs targets of one output", where="fit(class_weight=...)")
-    labels = ops.to_numpy(y)
-    labels = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels.reshape(len(labels), -1)[:, 0]
-    weights = np.array([class_weight.get(int(c), 1.0) for c in labels], "float32")
-    return weights if sample_weight is None else weights * ops.to_numpy(sample_weight)
-
-
-def _slices(count: int, batch_size: int) -> Iterator[slice]:
-    return (slice(i, min(i + batch_size, count)) for i in range(0, count, batch_size))
-
-
-def _checked(data: Batch) -> Batch:
-    """The data as arrays of one length.
-
-    Raises:
-        DataError: no samples, lengths that differ, or an array that is not numeric.
-    """
-
-    def array(x: Any) -> Any:
-        if x is None:
-            return None
-        a = ops.to_numpy(x)
-        if a.dtype == object or a.dtype.kind in "USO":
-            raise DataError(
-                "data is not numeric", received=f"dtype {a.dtype}", fix="Pass arrays of numbers with equal shapes"
-            )
-        return a.astype("int32") if a.dtype.kind in "iu" and a.dtype.itemsize == 8 else a
-
-    converted = Batch(*(map_structure(array, _plain(part)) for part in (data.x, data.y, data.weight)))
-    lengths = [len(a) if a.ndim else 0 for a in converted.leaves]
-    if not lengths or lengths[0] == 0:
-        raise DataError("no samples", received=f"shapes {[a.shape for a in converted.leaves]}")
-    if len(set(lengths)) > 1:
-        raise DataError(
-            "arrays of different lengths", expected="as many targets and weights as inputs", received=str(lengths)
-        )
-    return converted
-
-
-def _plain(part: Any) -> Any:
-    """A list of numbers is an array, a list of arrays is several inputs."""
-    if isinstance(part, (list, tuple)) and part and not any(hasattr(p, "shape") for p in part):
-        return np.asarray(part)
-    return part
-
-
 def _split(data: Batch, fraction: float) -> tuple[Batch, Batch]:
-    at = split_index(_length(data), fraction)
+    at = split_index(length(data), fraction)
 
     def part(rows: slice) -> Batch:
         return Batch(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import unilayers as ul
 from tests.compare import assert_close
+from tests.conftest import BACKENDS, require_backend
 from unilayers import layers, models, ops
 from unilayers.errors import CheckpointError, GraphError, ShapeError, UnilayersError
 from unilayers.registry import serialize
@@ -249,8 +251,104 @@ def test_a_layer_may_serve_two_models() -> None:
     first, second = ul.Model(x, layers.Dense(3)(h)), ul.Model(x, layers.Dense(2)(h))
     first.compile("sgd", LOGITS)
     first.fit(X, Y, epochs=1, verbose=0)
-    np.testing.assert_array_equal(first.layers[0].get_weights()[0], second.layers[0].get_weights()[0])
+    np.testing.assert_array_equal(first.layers[1].get_weights()[0], second.layers[1].get_weights()[0])
     assert second.predict(X, verbose=0).shape == (12, 2)
+
+
+# ---- what is inside a model --------------------------------------------------------
+
+
+def inside(module: Any) -> tuple[Any, Any]:
+    """A stack and a graph with branches of different depth, two inputs and a layer used twice."""
+    k = module.layers
+    stack = module.Sequential([k.Input((6,)), k.Dense(4, name="a"), k.Dense(3, name="b")])
+    x, z = k.Input((6,), name="x"), k.Input((4,), name="z")
+    shared = k.Dense(4, name="shared")
+    long = k.Dense(6, name="second")(k.Dense(6, name="first")(x))
+    joined = k.Add(name="sum")([shared(x), shared(long), k.Activation("tanh", name="short")(z)])
+    return stack, module.Model([x, z], [k.Dense(2, name="out")(joined), k.Dense(1, name="early")(long)])
+
+
+def test_layers_stand_in_the_order_of_keras() -> None:
+    keras = pytest.importorskip("keras")
+    for mine, theirs in zip(inside(ul), inside(keras), strict=True):
+        assert [x.name for x in mine.layers] == [x.name for x in theirs.layers]
+        assert [type(x).__name__ for x in mine.layers] == [type(x).__name__ for x in theirs.layers]
+
+
+def test_outputs_of_inner_layers_make_a_model() -> None:
+    stack, graph = inside(ul)
+    x, z = RNG.normal(size=(5, 6)).astype("float32"), RNG.normal(size=(5, 4)).astype("float32")
+    first, last = ul.Model(stack.inputs, [layer.output for layer in stack.layers]).predict(x)
+    same(last, stack.predict(x), "last")
+    same(first, stack.layers[0](x), "first")
+    part = ul.Model(graph.input, graph.get_layer("sum").output)
+    shared, long = graph.get_layer("shared"), graph.get_layer("second")(graph.get_layer("first")(x))
+    same(part.predict([x, z]), shared(x) + shared(long) + np.tanh(z), "sum")
+    assert shared.output is shared._calls[0].outputs and graph.get_layer("x").output is graph.inputs[0]
+    kernel = graph.get_layer("first").kernel
+    kernel.assign(kernel * 2.0)  # the same layers, so the same weights
+    same(part.predict([x, z])[:, :0], np.zeros((5, 0), "float32"), "none")
+    same(ul.Model(graph.inputs[0], graph.get_layer("first").output).predict(x), graph.get_layer("first")(x), "kernel")
+
+
+def same(actual: Any, expected: Any, what: str) -> None:
+    assert_close(np.asarray(actual), np.asarray(expected), rtol=1e-5, atol=1e-6, what=what)
+
+
+def test_a_stack_that_was_built_by_data_has_outputs_too() -> None:
+    model = ul.Sequential([layers.Dense(4), layers.Dense(2)])
+    with pytest.raises(UnilayersError, match=r"input's shape is not known.*Begin with an Input"):
+        _ = model.layers[0].output
+    x = np.ones((3, 6), "float32")
+    model.predict(x)
+    same(ul.Model(model.input, model.layers[0].output).predict(x), model.layers[0](x), "hidden")
+    with pytest.raises(UnilayersError, match="not called on symbolic values"):
+        _ = layers.Dense(2).output
+
+
+class Watching(layers.Layer):
+    """A layer with a metric of its own, one that it adds, and an added loss."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.largest = ul.metrics.Mean(name="square")
+
+    def call(self, x: Any) -> Any:
+        self.largest.update_state(ops.square(x))
+        self.add_metric(ops.sum(x), "total")
+        self.add_metric(ops.sum(x), "grand", aggregation="sum")
+        self.add_loss(0.01 * ops.sum(ops.square(x)))
+        return x
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_metrics_of_layers_are_in_the_logs(backend: str, eager: bool) -> None:
+    require_backend(backend)
+    model = ul.Sequential([ul.Input((6,)), Watching(), layers.Dense(2, kernel_regularizer="l2")], seed=0)
+    model.compile("sgd", "mse", metrics=["mae"], run_eagerly=eager, backend=backend)
+    x = RNG.normal(size=(8, 6)).astype("float32")
+    history = model.fit(x, np.ones((8, 2), "float32"), batch_size=4, epochs=2, shuffle=False, verbose=0).history
+    halves = x.reshape(2, -1).sum(1)
+    assert set(history) == {"loss", "mae", "square", "total", "grand"}
+    for epoch in (0, 1):  # they begin anew in each
+        same(history["square"][epoch], np.mean(np.float64(x) ** 2), "square")
+        same(history["total"][epoch], np.float64(halves.mean()), "total")
+        same(history["grand"][epoch], np.float64(x.sum()), "grand")
+    assert {m.name for m in model.metrics} == set(history) == set(model.get_metrics_result())
+
+
+def test_losses_are_those_of_the_latest_call() -> None:
+    model = ul.Sequential([ul.Input((6,)), Watching(), layers.Dense(2, kernel_regularizer="l2")], seed=0)
+    x = np.ones((2, 6), "float32")
+    for _ in range(2):
+        model(x)
+        added, penalty = model.losses
+        same(np.float32(added), np.float32(0.12), "added")
+        same(np.float32(penalty), np.float32(0.01 * np.sum(model.get_weights()[0] ** 2)), "penalty")
+    with pytest.raises(UnilayersError, match=r"unknown aggregation.*mean or sum.*'median'"):
+        model.layers[0].add_metric(1.0, "x", aggregation="median")
 
 
 # ---- errors -------------------------------------------------------------------------

@@ -121,6 +121,8 @@ class Layer(Configurable, family="layer"):
         self._auto_name: str | None = None
         self._losses: list[Any] = []
         self._counter: Variable | None = None
+        self._calls: list[Call] = []
+        self._added_metrics: dict[str, Any] = {}
 
     changes: ClassVar[int] = 0  # how often a setting of a layer of this package was changed after it was built
 
@@ -262,6 +264,16 @@ class Layer(Configurable, family="layer"):
         own = [v for layer in self.layers_below for v in (*_of(layer, True), *_of(layer, False)) if v.is_weight]
         return list(dict.fromkeys(own))
 
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics among the attributes of this layer and those below."""
+        from unilayers.metrics import Metric  # which stands above layers
+
+        found = [
+            m for layer in self.layers_below for m in leaves_of(list(vars(layer).values())) if isinstance(m, Metric)
+        ]
+        return list({id(m): m for m in found}.values())
+
     trainable_variables = trainable_weights
     non_trainable_variables = non_trainable_weights
 
@@ -288,7 +300,39 @@ class Layer(Configurable, family="layer"):
         """How many numbers the weights hold."""
         return sum(int(np.prod(v.shape)) for v in self.weights)
 
+    add_variable = add_weight
+
     # ---- building and calling
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input of the layer's first call in a model."""
+        call = self._first_call()
+        return call.args[0] if call.args else next(iter(call.kwargs.values()))
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output of the layer's first call in a model; a model of what leads there shows its values.
+
+        Example:
+            >>> from unilayers import Input, Model, layers
+            >>> x = Input((4,))
+            >>> hidden = layers.Dense(3)
+            >>> model = Model(x, layers.Dense(2)(hidden(x)))
+            >>> Model(model.input, hidden.output).output_shape
+            (None, 3)
+        """
+        return self._first_call().outputs
+
+    def _first_call(self) -> Call:
+        if not self._calls and hasattr(self._parent, "as_graph"):  # a stack calls its layers so when somebody asks
+            self._parent.as_graph()  # type: ignore[union-attr]
+        if not self._calls:
+            raise UnilayersError(
+                "the layer was not called on symbolic values", where=self.where,
+                fix="Call it on an Input, or give the Sequential that it is in an Input",
+            )  # fmt: skip
+        return self._calls[0]
 
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape (None: a size not known yet). The default creates none."""
@@ -305,6 +349,8 @@ class Layer(Configurable, family="layer"):
         later = DEFER.get()
         if later is not None and (noted := later.call(self, args, kwargs)) is not NotImplemented:
             return noted
+        if Layer.pending and _TRAINING.get() is None and current_trace() is None:
+            self.take_losses()  # those of an earlier call
         if len(args) == 1 and args[0].__class__ is Box and not kwargs:  # as in all layers of a model that runs op by op
             return self._call_now(args, kwargs)
         symbolic = any(isinstance(x, Value) for x in leaves_of([list(args), kwargs]))
@@ -393,6 +439,7 @@ class Layer(Configurable, family="layer"):
             return out if mask is None else with_mask(out, leaf("input", f"{self.path}:mask", mask.spec))
 
         call.outputs = map_structure(remember, traced)
+        self._calls.append(call)
         return call.outputs
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -415,6 +462,16 @@ class Layer(Configurable, family="layer"):
         trace, collected = current_trace(), _LOSSES.get()
         taken = self._losses if collected is None else collected
         (taken if trace is None else trace.losses).append(loss)
+        Layer.pending = True
+
+    pending: ClassVar[bool] = False  # whether any layer may have losses that nobody has taken
+
+    @property
+    def losses(self) -> list[Any]:
+        """What this layer and those below added to the loss in the latest call, and the penalties of their weights."""
+        trace = current_trace()
+        added = trace.losses if trace is not None else [x for layer in self.layers_below for x in layer._losses]
+        return [*added, *self.regularization_losses()]
 
     def take_losses(self) -> list[Any]:
         """Scalars added by ``add_loss`` since the last time, then forgotten: in a trace those of all layers called in
@@ -431,6 +488,28 @@ class Layer(Configurable, family="layer"):
     def regularization_losses(self) -> list[Any]:
         """The penalties of all weights that have a regularizer."""
         return [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
+
+    # ---- extra metrics
+
+    def add_metric(self, value: Any, name: str, aggregation: str = "mean") -> None:
+        """Show the mean of a value in the logs of training, from inside ``call``.
+
+        Args:
+            value: A scalar or an array, of which the mean counts.
+            name: The name in logs.
+            aggregation: ``mean`` or ``sum``, over the batches of an epoch.
+        """
+        from unilayers import metrics
+
+        kinds = {"mean": metrics.Mean, "sum": metrics.Sum}
+        if aggregation not in kinds:
+            raise UnilayersError(
+                "unknown aggregation", where=f"{self.where}.add_metric", expected="mean or sum",
+                received=repr(aggregation),
+            )  # fmt: skip
+        if name not in self._added_metrics:
+            self._added_metrics[name] = kinds[aggregation](name=name)
+        self._added_metrics[name].update_state(value)
 
     # ---- helpers for subclasses
 

@@ -48,6 +48,7 @@ class Functional(Model, abstract=True):
         # In tuples inside a holder, since lists of values among attributes would be searched for layers.
         self._inputs, self._outputs = inputs, outputs
         self._plan = _plan(leaves_of(inputs), leaves_of(outputs))
+        self._heads = tuple(map(_head, self.inputs))
         for step in self._plan:
             if isinstance(step, Call):
                 self._adopt(step.layer)
@@ -58,11 +59,41 @@ class Functional(Model, abstract=True):
         return self._inputs
 
     @property
+    def output_layers(self) -> list[Layer | None]:
+        return [None if v.origin is None else v.origin.layer for v in self.outputs]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, those first that are farthest from the outputs, an ``InputLayer`` for each input included."""
+        depth: dict[int, int] = dict.fromkeys(map(id, leaves_of(self._outputs)), 0)  # of values, then of layers
+        deepest: dict[Layer, int] = {}
+        for step in reversed(self._plan):
+            below = 1 + max(depth.get(id(v), 0) for v in leaves_of(step.outputs))
+            if isinstance(step, Call):
+                deepest[step.layer] = below = max(below, deepest.get(step.layer, 0))
+            depth.update({id(v): max(below, depth.get(id(v), 0)) for v in step.inputs})
+        heads = {head: 1 + depth.get(id(v), 0) for head, v in zip(self._heads, leaves_of(self._inputs), strict=True)}
+        order = heads | {layer: deepest[layer] for layer in self._sublayers}
+        return sorted(order, key=lambda layer: -order[layer])
+
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs, as given."""
+        return self._inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic outputs, as given."""
+        return self._outputs
+
+    @property
     def inputs(self) -> list[Value]:
+        """The symbolic inputs as a list."""
         return leaves_of(self._inputs)
 
     @property
     def outputs(self) -> list[Value]:
+        """The symbolic outputs as a list."""
         return leaves_of(self._outputs)
 
     def call(self, x: Any) -> Any:
@@ -142,6 +173,17 @@ class Functional(Model, abstract=True):
 
 
 Layer.registry.register(Functional, "Functional")
+
+
+def _head(value: Value) -> Layer:
+    """The input layer of a symbolic input."""
+    from unilayers.layers.core import InputLayer
+
+    layer = InputLayer.of(value)
+    call = Call(layer, (value,), {})
+    call.outputs = value
+    layer._calls.append(call)
+    return layer
 
 
 def _restore(structure: Any, mark: str, make: Any) -> Any:

@@ -89,7 +89,12 @@ class Model(Trainer, Layer, abstract=True):
             f"no layer {name!r}", where=self.where, fix=nearest(str(name), [str(x.name) for x in self.layers])
         )
 
-    # ---- inputs
+    # ---- inputs and outputs
+
+    @property
+    def output_layers(self) -> list[Layer | None]:
+        """The layers that make the outputs, which name them, as far as that is known; None for an op."""
+        return []
 
     @property
     def input_structure(self) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value
 from unilayers.layers.base import Layer
+from unilayers.layers.core import Input
 from unilayers.models.model import Model
 from unilayers.registry import resolve, serialize
+from unilayers.structure import leaves_of
 
 
 class Sequential(Model):
@@ -40,6 +42,7 @@ class Sequential(Model):
     ) -> None:
         super().__init__(name=name, trainable=trainable, dtype=dtype, seed=seed)
         self._input: Value | None = None
+        self._chain: tuple[Value, Any] | None = None  # the input and the output
         for layer in layers or ():
             self.add(layer)
 
@@ -54,6 +57,7 @@ class Sequential(Model):
         if any(layer is x for x in self._sublayers):
             raise UnilayersError("the same layer is added twice", where=self.where, received=repr(layer))
         self._adopt(layer)
+        self._chain = None
         object.__setattr__(self, "built", False)
         if self._input is not None:
             self.ensure_built()
@@ -66,8 +70,49 @@ class Sequential(Model):
     def pop(self) -> Layer:
         """Take the last layer off."""
         layer = self._sublayers.pop()
-        layer._parent = None
+        layer._parent, self._chain = None, None
         return layer
+
+    def as_graph(self) -> tuple[Value, Any]:
+        """The symbolic input, and what the layers make of it, each of which has then an ``output``."""
+        if self._chain is None:
+            start = self._input
+            if start is None:
+                seen = self.seen_inputs
+                if not isinstance(seen, dict) or "shape" not in seen:
+                    raise UnilayersError(
+                        "the input's shape is not known", where=self.where, fix="Begin with an Input, or call the model"
+                    )
+                start = Input(seen["shape"], dtype=seen["dtype"])
+            x: Any = start
+            for layer in self._sublayers:
+                x = layer(x)
+            self._chain = start, x
+        return self._chain
+
+    @property
+    def output_layers(self) -> list[Layer | None]:
+        return list(self._sublayers[-1:])
+
+    @property
+    def input(self) -> Value:
+        """The symbolic input."""
+        return self.as_graph()[0]
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output."""
+        return self.as_graph()[1]
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The symbolic input, in a list."""
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The symbolic outputs, in a list."""
+        return leaves_of(self.output)
 
     @property
     def input_structure(self) -> Any:

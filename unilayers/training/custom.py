@@ -52,6 +52,7 @@ class CustomProgram:
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         function = getattr(self._model, f"{self._kind}_step")
+        self._model.take_losses()  # those of an earlier step
         with training_phase(self._kind == "train"):
             logs = function(packed(batch))
         if not isinstance(logs, Mapping):

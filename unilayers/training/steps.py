@@ -129,10 +129,18 @@ class Objectives:
     names: list[str] = field(default_factory=list)
     resolved_losses: list[Any] = field(default_factory=list)
     resolved_metrics: list[list[tuple[Any, bool]]] = field(default_factory=list)
+    tracked: list[Any] = field(default_factory=list)
     built: bool = False
 
-    def build(self, names: Sequence[str], y: Any, outputs: Sequence[Any]) -> None:
-        """Resolve losses and metrics, once the outputs are known."""
+    def build(self, names: Sequence[str], y: Any, outputs: Sequence[Any], tracked: Sequence[Any] = ()) -> None:
+        """Resolve losses and metrics, once the outputs are known.
+
+        Args:
+            names: Names of the outputs.
+            y: Targets.
+            outputs: The outputs.
+            tracked: Metrics that layers keep themselves.
+        """
         if self.built:
             return
         self.names = list(names)
@@ -150,6 +158,8 @@ class Objectives:
             for pairs, t, p in zip(_flagged(plain, weighted), targets, outputs, strict=True)
         ]
         self.loss_tracker = metrics.Mean(name="loss")
+        told = [m for group in self.resolved_metrics for m, _ in group]
+        self.tracked = [m for m in tracked if all(m is not other for other in told)]
         self.built = True
 
     @property
@@ -165,6 +175,8 @@ class Objectives:
                 if weighted and name in found:
                     name = f"{prefix}weighted_{metric.name}"
                 found[_free(name, found)] = metric
+        for metric in self.tracked:
+            found[_free(metric.name, found)] = metric
         return list(found.items())
 
     def total_loss(self, batch: Batch, outputs: Sequence[Any]) -> list[Any]:
@@ -241,11 +253,11 @@ def _aligned(data: Any, names: Sequence[str]) -> list[Any]:
 
 
 def output_names(model: Model, outputs: Any) -> list[str]:
-    """Names of the outputs: dict keys, the layers that made them, or ``output_1``..."""
+    """Names of the outputs: dict keys, the layers that made them, or ``output_0``..."""
     if isinstance(outputs, dict):
         return list(outputs)
-    made = getattr(model, "outputs", None)
-    names = [v.origin.layer.name if v.origin is not None else f"output_{i}" for i, v in enumerate(made)] if made else []
+    made = model.output_layers
+    names = [f"output_{i}" if layer is None else str(layer.name) for i, layer in enumerate(made)]
     count = len(leaves_of(outputs))
     return names if len(names) == count == len(set(names)) else [f"output_{i}" for i in range(count)]
 
@@ -266,7 +278,7 @@ def complete(model: Model, objectives: Objectives, y: Any, outputs: Any) -> None
     """Create metrics and optimizer slots, once there are weights and outputs."""
     if not objectives.built:
         with dtype_scope(model.compute_dtype):  # running sums keep what the model computes with
-            objectives.build(output_names(model, outputs), y, leaves_of(outputs))
+            objectives.build(output_names(model, outputs), y, leaves_of(outputs), model.tracked_metrics)
     if model.optimizer is not None and not model.optimizer.variables:
         model.optimizer.build(model.trainable_weights)
 

@@ -129,8 +129,18 @@ class Trainer:
 
     @property
     def metrics(self) -> list[Any]:
-        """The loss tracker and the metrics."""
-        return [m for _, m in self._objectives.all_metrics]
+        """The loss tracker, the metrics that ``compile`` was told, and those that layers keep."""
+        found = [*(m for _, m in self._objectives.all_metrics), *self.tracked_metrics]
+        return list({id(m): m for m in found}.values())
+
+    @property
+    def tracked_metrics(self) -> list[Any]:
+        """The metrics among the attributes of the model and its layers."""
+        return super().metrics  # type: ignore[misc]
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """The values of ``metrics`` by name."""
+        return {m.name: m.result() for m in self.metrics}
 
     def all_regularization_losses(self) -> list[Any]:
         """Penalties of all weights with a regularizer."""

@@ -65,16 +65,29 @@ class Functional(Model, abstract=True):
     @property
     def layers(self) -> list[Layer]:
         """The layers, those first that are farthest from the outputs, an ``InputLayer`` for each input included."""
-        depth: dict[int, int] = dict.fromkeys(map(id, leaves_of(self._outputs)), 0)  # of values, then of layers
+        depth: dict[int, int] = {}  # of values: how many steps, at most, to an output
         deepest: dict[Layer, int] = {}
         for step in reversed(self._plan):
-            below = 1 + max(depth.get(id(v), 0) for v in leaves_of(step.outputs))
+            above = 1 + max(depth.get(id(v), 0) for v in leaves_of(step.outputs))
             if isinstance(step, Call):
-                deepest[step.layer] = below = max(below, deepest.get(step.layer, 0))
-            depth.update({id(v): max(below, depth.get(id(v), 0)) for v in step.inputs})
-        heads = {head: 1 + depth.get(id(v), 0) for head, v in zip(self._heads, leaves_of(self._inputs), strict=True)}
-        order = heads | {layer: deepest[layer] for layer in self._sublayers}
-        return sorted(order, key=lambda layer: -order[layer])
+                deepest[step.layer] = above = max(above, deepest.get(step.layer, 0))
+            depth.update({id(v): max(above, depth.get(id(v), 0)) for v in step.inputs})
+        heads = dict(zip(map(id, self.inputs), self._heads, strict=True))
+        deepest |= {heads[id(v)]: 1 + depth.get(id(v), 0) for v in self.inputs}
+        met: dict[Layer, int] = {}  # among equals, those first that are met first on the way from the outputs
+        seen, stack = set[int](), self.outputs[::-1]
+        while stack:
+            v = stack.pop()
+            maker: Any = heads.get(id(v)) or v.origin or v.node
+            if id(maker) in seen:
+                continue
+            seen.add(id(maker))
+            layer = maker.layer if isinstance(maker, Call) else maker
+            if isinstance(layer, Layer):
+                met.setdefault(layer, len(met))
+            if maker is not layer or isinstance(maker, Node):
+                stack.extend(maker.inputs[::-1])
+        return sorted(deepest, key=lambda layer: (-deepest[layer], met.get(layer, 0)))
 
     @property
     def input(self) -> Any:

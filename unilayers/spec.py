@@ -18,6 +18,9 @@ ITEMSIZE = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "int32": 4, "int64": 8
 ITEMSIZE |= {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
+TEXT = "string"  # of inputs that layers read before the graph; no op takes it
+
+
 def check_dtype(dtype: str) -> str:
     """The dtype's name, or a ``DTypeError`` that lists the valid ones."""
     name = dtype if isinstance(dtype, str) else dtype_name(dtype)
@@ -211,7 +214,7 @@ class Spec:
 
     Args:
         shape: Sizes, each an int or a symbolic ``Dim`` (the batch).
-        dtype: One of ``DTYPES``.
+        dtype: One of ``DTYPES``, or ``"string"`` for texts on their way to the layers that read them.
 
     Example:
         >>> Spec((Dim.symbol("batch"), 10), "float32")
@@ -223,7 +226,8 @@ class Spec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
-        check_dtype(self.dtype)
+        if self.dtype != TEXT:
+            check_dtype(self.dtype)
 
     def __repr__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

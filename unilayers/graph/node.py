@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.errors import GraphError, UnilayersError
+from unilayers.errors import DTypeError, GraphError, UnilayersError
 from unilayers.graph.operators import Operators
 from unilayers.graph.record import OPS, Op, Specs, register
-from unilayers.spec import Dim, Shape, Spec, dtype_name, public_shape
+from unilayers.spec import TEXT, Dim, Shape, Spec, dtype_name, public_shape
 
 LEAVES = ("input", "state", "constant")
 
@@ -116,6 +116,12 @@ class Value(Operators):
 def make_node(op: Op, inputs: Iterable[Value], attrs: Mapping[str, Any]) -> tuple[Value, ...]:
     """Apply ``op`` symbolically: infer the specs and return the output values."""
     inputs = tuple(inputs)
+    for v in inputs:
+        if v.spec.dtype == TEXT:
+            raise DTypeError(
+                "texts are no part of a graph", where=f"op '{op.name}'", received=repr(v),
+                fix="Begin the model with a layer that reads them: TextVectorization, StringLookup, Hashing",
+            )  # fmt: skip
     try:
         specs = op.infer(*(v.spec for v in inputs), **attrs)
     except UnilayersError as error:
@@ -146,7 +152,7 @@ def leaf(kind: str, name: str, spec: Spec) -> Value:
 def constant(value: Any, dtype: str | None = None) -> Value:
     """A constant value; Python floats become ``dtype`` or float32, ints int32."""
     array = np.asarray(value)
-    if dtype is None and isinstance(value, (float, int)) and not isinstance(value, bool):
+    if dtype in (None, TEXT) and isinstance(value, (float, int)) and not isinstance(value, bool):
         dtype = "float32" if isinstance(value, float) else "int32"
     return make_node(OPS["constant"], (), {"value": Const(array.astype(dtype or dtype_name(array.dtype)))})[0]
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from unilayers import constraints, initializers, ops, random, regularizers
 from unilayers.config import floatx
-from unilayers.errors import ShapeError, UnilayersError
+from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.ops.define import DEFER, TAPES, Box, boxed, mask_of, unboxed, with_mask
 from unilayers.registry import Configurable, snake_case
-from unilayers.spec import is_float, normalize_axis, public_shape
+from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, current_trace, trace_into
 
@@ -429,8 +429,11 @@ class Layer(Configurable, family="layer"):
     def _call_functional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Outside a model, only find the output specs; the values returned remember how to compute them."""
         call = Call(self, args, dict(kwargs))
-        with trace_into(Trace()):
-            traced = self._call_now(args, dict(kwargs))
+        if any(v.dtype == TEXT for v in call.inputs):
+            traced = self._read_examples(args, kwargs)
+        else:
+            with trace_into(Trace()):
+                traced = self._call_now(args, dict(kwargs))
 
         def remember(value: Value) -> Value:
             out = leaf("input", f"{self.path}:output", value.spec)
@@ -442,9 +445,45 @@ class Layer(Configurable, family="layer"):
         self._calls.append(call)
         return call.outputs
 
+    def _read_examples(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a layer makes of symbolic texts, which no graph has: found out on two batches of texts that differ in
+        what is not known of the input, their sizes and words."""
+
+        def example(size: int, text: str) -> Any:
+            def one(x: Any) -> Any:
+                if not isinstance(x, Value):
+                    return x
+                shape = [d if isinstance(d, int) else size for d in x.shape]
+                return np.full(shape, text, object) if x.dtype == TEXT else np.zeros(shape, x.dtype)
+
+            try:
+                with np.errstate(all="ignore"):
+                    return map_structure(unboxed, self._call_now(*map_structure(one, (args, dict(kwargs)))))
+            except (TypeError, ValueError) as error:
+                if isinstance(error, UnilayersError):
+                    raise
+                raise DTypeError(
+                    "the layer takes no texts", where=self.where, expected="numbers", received=str(error),
+                    fix="Put a layer before it that reads them: TextVectorization, StringLookup, Hashing",
+                ) from None  # fmt: skip
+
+        def spec(a: Any, b: Any) -> Value:
+            unknown = [Dim.symbol("batch" if i == 0 else f"{self.name}_{i}") for i in range(a.ndim)]
+            shape = [m if m == n else d for m, n, d in zip(a.shape, b.shape, unknown, strict=True)]
+            dtype = ops.dtype_of(a) if a.dtype.kind in "biuf" else TEXT
+            return leaf("input", f"{self.path}:output", Spec(tuple(shape), "int32" if dtype == "int64" else dtype))
+
+        first, second = example(2, ""), example(3, "one two three")
+        if self.weights:
+            raise UnilayersError(
+                "texts inside a model inside another", where=self.where,
+                fix="Give the layers that read texts to the outer model, before this one",
+            )  # fmt: skip
+        others = iter(leaves_of(second))
+        return map_structure(lambda a: spec(a, next(others)), first)
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The output's shape for inputs of this shape; None stands for sizes not known yet."""
-        from unilayers.spec import Dim, Spec
 
         def fresh(shape: Sequence[int | None]) -> Value:
             known = [Dim.symbol(f"axis{i}") if d is None else d for i, d in enumerate(shape)]

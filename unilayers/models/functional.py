@@ -13,6 +13,7 @@ from unilayers.graph.serialize import decode_attrs, encode_attrs
 from unilayers.layers.base import Call, Layer
 from unilayers.models.model import Model
 from unilayers.models.sequential import _common
+from unilayers.models.texts import Ready, as_texts, reads_text
 from unilayers.ops.define import bind
 from unilayers.registry import resolve, serialize
 from unilayers.spec import Dim, evaluate
@@ -48,6 +49,7 @@ class Functional(Model, abstract=True):
         # In tuples inside a holder, since lists of values among attributes would be searched for layers.
         self._inputs, self._outputs = inputs, outputs
         self._plan = _plan(leaves_of(inputs), leaves_of(outputs))
+        self._texts, self._frontier = _split(self._plan, self.inputs, self.outputs)
         self._heads = tuple(map(_head, self.inputs))
         for step in self._plan:
             if isinstance(step, Call):
@@ -109,11 +111,31 @@ class Functional(Model, abstract=True):
         """The symbolic outputs as a list."""
         return leaves_of(self._outputs)
 
+    @property
+    def graph_inputs(self) -> Any:
+        return Ready(self._frontier) if self._texts else self._inputs
+
+    def arranged(self, x: Any) -> Any:
+        x = super().arranged(x)
+        if not self._texts:
+            return x
+        known = dict(zip(self.inputs, self._texts_among(x), strict=True))
+        for step in self._texts:
+            _run(step, known)
+        return Ready(known[v] for v in self._frontier)
+
+    def _texts_among(self, x: Any) -> list[Any]:
+        """Data for each input, texts as arrays; a list of texts is data for one input."""
+        given = [x] if isinstance(self._inputs, Value) else _aligned(self._inputs, x, self.where)
+        return [as_texts(a, v) for a, v in zip(given, self.inputs, strict=True)]
+
     def call(self, x: Any) -> Any:
         known: dict[Value, Any] = {}
-        given = _aligned(self._inputs, x, self.where)
+        ready = isinstance(x, Ready)
+        begin = self._frontier if ready else self.inputs
+        given = list(x) if ready else _aligned(self._inputs, x, self.where)
         sizes: dict[str, Any] = {}
-        for value, data in zip(self.inputs, given, strict=True):
+        for value, data in zip(begin, given, strict=True):
             known[value] = data
             for want, have in zip(value.shape, ops.shape_of(data), strict=False):
                 if isinstance(want, Dim) and len(want.terms) == 1:
@@ -123,9 +145,10 @@ class Functional(Model, abstract=True):
             return known[value] if isinstance(value, Value) else value
 
         for step in self._plan:
+            if ready and step in self._texts:
+                continue
             if isinstance(step, Call):
-                result = step.layer(*map_structure(now, step.args), **map_structure(now, step.kwargs))
-                known.update(zip(leaves_of(step.outputs), leaves_of(result), strict=True))
+                _run(step, known)
             else:
                 known.update(zip(step.outputs, _replay(step, [now(v) for v in step.inputs], sizes), strict=True))
         return map_structure(now, self._outputs)
@@ -197,6 +220,31 @@ def _head(value: Value) -> Layer:
     call.outputs = value
     layer._calls.append(call)
     return layer
+
+
+def _run(step: Call, known: dict[Value, Any]) -> None:
+    """Call a layer on what is known, and know more."""
+
+    def now(value: Any) -> Any:
+        return known[value] if isinstance(value, Value) else value
+
+    result = step.layer(*map_structure(now, step.args), **map_structure(now, step.kwargs))
+    known.update(zip(leaves_of(step.outputs), leaves_of(result), strict=True))
+
+
+def _split(plan: list[Call | Node], inputs: list[Value], outputs: list[Value]) -> tuple[list[Any], list[Value]]:
+    """The steps that read texts, and the values that the others begin with."""
+    texts = [step for step in plan if isinstance(step, Call) and reads_text(step.inputs)]
+    if not texts and not reads_text(inputs):
+        return [], inputs
+    there = dict.fromkeys([*inputs, *(v for step in texts for v in leaves_of(step.outputs))])
+    wanted = {v for step in plan if step not in texts for v in step.inputs} | set(outputs)
+    frontier = [v for v in there if v in wanted]
+    if reads_text(frontier):
+        raise GraphError(
+            "texts come out of the model", fix="Let a layer make numbers of them, or call the layers alone"
+        )
+    return texts, frontier
 
 
 def _restore(structure: Any, mark: str, make: Any) -> Any:

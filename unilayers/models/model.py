@@ -101,9 +101,16 @@ class Model(Trainer, Layer, abstract=True):
         """The declared inputs: symbolic values in their structure, or None if any data is taken as it comes."""
         return None
 
+    @property
+    def graph_inputs(self) -> Any:
+        """What the graph begins with: the declared inputs; where these are texts, what the layers that read them give.
+
+        ``arranged`` brings data to this form."""
+        return self.input_structure
+
     def input_leaves(self, x: Any) -> Any:
         """Fresh graph inputs for data ``x``: the declared inputs, or what the data looks like."""
-        declared = self.input_structure
+        declared = self.graph_inputs
 
         def fresh(value: Value) -> Value:
             return leaf("input", value.node.attrs["name"], value.spec)
@@ -147,7 +154,7 @@ class Model(Trainer, Layer, abstract=True):
         self.remember_inputs(data)
 
     def arranged(self, x: Any) -> Any:
-        """Data given as a dict, in the order of the declared inputs; anything else as it is."""
+        """Data as the graph takes it: a dict in the order of the declared inputs, with texts read."""
         declared = self.input_structure
         if not isinstance(x, Mapping) or declared is None:
             return x

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unilayers import ops
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value
 from unilayers.layers.base import Layer
 from unilayers.layers.core import Input
+from unilayers.layers.preprocessing.encoding import is_text, texts_of
 from unilayers.models.model import Model
+from unilayers.models.texts import Ready, as_texts, reads_text
 from unilayers.registry import resolve, serialize
+from unilayers.spec import TEXT
 from unilayers.structure import leaves_of
 
 
@@ -42,6 +46,7 @@ class Sequential(Model):
     ) -> None:
         super().__init__(name=name, trainable=trainable, dtype=dtype, seed=seed)
         self._input: Value | None = None
+        self._read: list[Value] = []  # what the layers that read texts give
         self._chain: tuple[Value, Any] | None = None  # the input and the output
         for layer in layers or ():
             self.add(layer)
@@ -58,6 +63,7 @@ class Sequential(Model):
             raise UnilayersError("the same layer is added twice", where=self.where, received=repr(layer))
         self._adopt(layer)
         self._chain = None
+        self._read.clear()
         object.__setattr__(self, "built", False)
         if self._input is not None:
             self.ensure_built()
@@ -71,6 +77,7 @@ class Sequential(Model):
         """Take the last layer off."""
         layer = self._sublayers.pop()
         layer._parent, self._chain = None, None
+        self._read.clear()
         return layer
 
     def as_graph(self) -> tuple[Value, Any]:
@@ -118,9 +125,37 @@ class Sequential(Model):
     def input_structure(self) -> Any:
         return self._input
 
-    def call(self, x: Any) -> Any:
-        for layer in self._sublayers:
+    @property
+    def graph_inputs(self) -> Any:
+        first = self._numbers()[0]
+        return self._input if first is self._input else Ready([first])
+
+    def _numbers(self) -> tuple[Any, int]:
+        """What the graph begins with, and how many layers read texts before that."""
+        value, count = self._input, 0
+        while reads_text([value]) and count < len(self._sublayers):
+            if count == len(self._read):
+                self._read.append(self._sublayers[count](value))
+            value = self._read[count]
+            count += 1
+        return value, count
+
+    def arranged(self, x: Any) -> Any:
+        if self._input is None and self._sublayers and is_text(x):  # the data says what the input is
+            self._input = Input(texts_of(x).shape[1:] or (1,), dtype=TEXT)
+        if not reads_text([self._input]):
+            return super().arranged(x)
+        assert self._input is not None
+        x = as_texts(x, self._input)
+        for layer in self._sublayers[: self._numbers()[1]]:
             x = layer(x)
+        return Ready([x])
+
+    def call(self, x: Any) -> Any:
+        ready = isinstance(x, Ready)
+        for layer in self._sublayers[self._numbers()[1] if ready else 0 :]:
+            x = layer(x[0] if ready else x)
+            ready = False
         return x
 
     def get_config(self) -> dict[str, Any]:

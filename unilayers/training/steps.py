@@ -77,7 +77,7 @@ def _input_dtype(array: Any, float_dtype: str) -> str:
 
 def input_dtypes(model: Model, batch: Batch) -> list[str]:
     """The dtypes that a step takes the leaves of a batch in."""
-    taken = batch.x if model.input_structure is None else model.input_structure
+    taken = batch.x if model.graph_inputs is None else model.graph_inputs
     declared = [v.dtype if isinstance(v, Value) else _input_dtype(v, model.compute_dtype) for v in leaves_of(taken)]
     others = Batch(None, batch.y, batch.weight).leaves
     return [*declared, *(_input_dtype(v, model.compute_dtype) for v in others)]

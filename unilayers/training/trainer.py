@@ -622,7 +622,7 @@ class Trainer:
 
     def predict_on_batch(self, x: Any, *, backend: str | Backend | None = None, device: str | None = None) -> Any:
         """The outputs for one batch."""
-        return self.predict(x, batch_size=max(1, length(Batch(x))), verbose=0, backend=backend, device=device)
+        return self.predict(x, batch_size=max(1, length(self._data(x))), verbose=0, backend=backend, device=device)
 
 
 def _read(metric: Any) -> Any:

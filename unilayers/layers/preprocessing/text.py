@@ -26,8 +26,9 @@ class TextVectorization(Layer):
     A text is standardized, split into tokens, these are joined to n-grams, and each is looked up in the vocabulary, as
     ``StringLookup`` does it with the mask token "".
 
-    Texts are no part of a graph, nor data for ``fit``: call the layer on them first, and train on the result, a NumPy
-    array that every backend takes. In a model, the layer works when the model is called: ``model(texts)``.
+    Texts are no part of a graph. A model that begins with ``Input(shape, dtype="string")`` and this layer, which must
+    have its vocabulary, takes texts in ``fit``, ``evaluate``, ``predict`` and calls: the layer works on the host before
+    each of them, on all of the data, and the graph begins with what it gives.
 
     Shapes: x ``(batch,)`` or ``(batch, 1)`` of texts -> ``(batch, length)``, int64, in mode "int", else ``(batch,
     vocabulary)``.

@@ -151,8 +151,8 @@ def leaf(kind: str, name: str, spec: Spec) -> Value:
 
 def constant(value: Any, dtype: str | None = None) -> Value:
     """A constant value; Python floats become ``dtype`` or float32, ints int32."""
-    array = np.asarray(value)
-    if dtype in (None, TEXT) and isinstance(value, (float, int)) and not isinstance(value, bool):
+    array, dtype = np.asarray(value), None if dtype == TEXT else dtype
+    if dtype is None and isinstance(value, (float, int)) and not isinstance(value, bool):
         dtype = "float32" if isinstance(value, float) else "int32"
     return make_node(OPS["constant"], (), {"value": Const(array.astype(dtype or dtype_name(array.dtype)))})[0]
 

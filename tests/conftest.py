@@ -12,6 +12,7 @@ from unilayers import ops  # noqa: F401  (the records that a backend's table is 
 from unilayers.backend import Backend, backend_names, get_backend
 from unilayers.errors import BackendError
 
+collect_ignore_glob = ["scripts/*"]  # programs for Keras, which test_scripts runs
 BACKENDS = backend_names()
 EXPECTED = [name for name in os.environ.get("UNILAYERS_EXPECT_BACKENDS", "").split(",") if name]
 _REASON = "backend not installed: "

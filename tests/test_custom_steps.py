@@ -147,3 +147,45 @@ def test_logs_must_be_a_dict() -> None:
 
     with pytest.raises(UnilayersError, match=r"train_step gives no logs\. Expected a dict of scalars by name"):
         trained(Wrong, "numpy")
+
+
+class Parts(ul.Model):
+    """The usual step with a loss and metrics of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=3)
+        self.dense = layers.Dense(2, kernel_regularizer="l2")
+        self.largest = ul.metrics.Mean(name="largest")
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> Any:
+        return 2.0 * super().compute_loss(x, y, y_pred, sample_weight) + ops.mean(y_pred**2)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        self.largest.update_state(ops.max(ops.abs(y_pred)))
+        return {**super().compute_metrics(x, y, y_pred, sample_weight), "one": ops.ones(())}
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loss_and_metrics_of_the_models_own(backend: str, eager: bool) -> None:
+    require_backend(backend)
+    model = Parts()
+    model.compile("sgd", "mse", metrics=["mae"], run_eagerly=eager, backend=backend)
+    kernel = model(X) is not None and model.get_weights()[0]
+    y_pred = X @ kernel
+    wanted = {
+        "loss": 2 * (np.mean((y_pred - Y) ** 2) + 0.01 * np.sum(kernel**2)) + np.mean(y_pred**2),
+        "mae": np.mean(np.abs(y_pred - Y)),
+        "largest": np.abs(y_pred).max(),
+        "one": 1.0,
+    }
+    found = model.evaluate(X, Y, verbose=0, return_dict=True)
+    history = model.fit(X, Y, batch_size=len(X), epochs=2, verbose=0).history
+    assert found.keys() == history.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert_close(found[name], np.float64(value), rtol=1e-5, atol=0, what=f"evaluate {name}")
+        assert_close(history[name][0], np.float64(value), rtol=1e-5, atol=0, what=f"fit {name}")
+    assert history["loss"][1] < history["loss"][0]

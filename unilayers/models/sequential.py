@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from unilayers import ops
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value
 from unilayers.layers.base import Layer

@@ -204,7 +204,8 @@ class EagerProgram:
         if key not in self._sizes:
             backend, device = self._place
             self._sizes[key] = backend.put([np.asarray(size, self._objectives.loss_tracker.total.dtype)], device)[0]
-        self._objectives.update_metrics(batch, outputs, loss, self._sizes[key])
+        self._objectives.track_loss(batch, loss, self._sizes[key])
+        self._objectives.update_metrics(batch, outputs)
 
 
 def _numbered(outputs: Sequence[Any]) -> dict[str, Any]:

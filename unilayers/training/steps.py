@@ -195,13 +195,16 @@ class Objectives:
             terms.append(value * self.weights[i] if self.weights[i] != 1.0 else value)
         return terms
 
-    def update_metrics(self, batch: Batch, outputs: Sequence[Any], loss: Any, size: Any = None) -> None:
-        """Take one batch into the running values; ``size`` is its size as a scalar, if there is one at hand."""
-        targets, weights = _aligned(batch.y, self.names), _aligned(batch.weight, self.names)
+    def track_loss(self, batch: Batch, loss: Any, size: Any = None) -> None:
+        """Take the loss of a batch into its running mean; ``size`` is the batch's as a scalar, if that is at hand."""
         if size is None:
             size = ops.size(batch.leaves[0], (0,), ops.dtype_of(loss))
             size = size if isinstance(size, Value) else float(size)
         self.loss_tracker.update_state(loss, sample_weight=size)
+
+    def update_metrics(self, batch: Batch, outputs: Sequence[Any]) -> None:
+        """Take one batch into the running values of the metrics."""
+        targets, weights = _aligned(batch.y, self.names), _aligned(batch.weight, self.names)
         for group, y_true, y_pred, w in zip(self.resolved_metrics, targets, outputs, weights, strict=True):
             for metric, takes_weights in group:
                 metric.update_state(y_true, y_pred, sample_weight=w if takes_weights else None)
@@ -348,7 +351,8 @@ def learn(
         assert trace is not None
         scaled = model.optimizer.scale_loss(loss)
         model.optimizer.apply(gradients(scaled, [trace.leaf(v) for v in trained]), trained)
-    objectives.update_metrics(batch, outputs, loss)
+    objectives.track_loss(batch, loss)
+    objectives.update_metrics(batch, outputs)
     return loss
 
 
@@ -366,7 +370,8 @@ def test_program(model: Model, objectives: Objectives, batch: Batch) -> Program:
 def judge(objectives: Objectives, batch: Batch, outputs: Sequence[Value], added: Sequence[Any]) -> Value:
     """What follows the forward pass of an evaluation step, in a trace; see ``learn``."""
     loss = total([*objectives.total_loss(batch, outputs), *added])
-    objectives.update_metrics(batch, outputs, loss)
+    objectives.track_loss(batch, loss)
+    objectives.update_metrics(batch, outputs)
     return loss
 
 

@@ -209,9 +209,9 @@ class Trainer:
         return place_together(state, backend, device)
 
     def _own_step(self, kind: str) -> bool:
-        """Whether the model has written this step itself."""
-        name = f"{kind}_step"
-        return kind != "predict" and getattr(type(self), name) is not getattr(Trainer, name)
+        """Whether the model has written this step, or a part of it, itself."""
+        parts = (f"{kind}_step", "compute_loss", "compute_metrics")
+        return kind != "predict" and any(getattr(type(self), p) is not getattr(Trainer, p) for p in parts)
 
     def _program(self, kind: str, batch: Batch) -> Program | EagerProgram | CustomProgram:
         """The traced program of one kind for this form of data, traced at the first call."""
@@ -264,27 +264,42 @@ class Trainer:
         x, y, weight = unpacked(data)
         with GradientTape() as tape:
             y_pred = self(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, weight)
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight)
             scaled = self.optimizer.scale_loss(loss)
         trained = self.trainable_weights
         self.optimizer.apply(tape.gradient(scaled, trained), trained)
-        return self.compute_metrics(x, y, y_pred, weight, loss)
+        return self._judged(x, y, y_pred, weight, loss)
 
     def test_step(self: Any, data: Any) -> dict[str, Any]:
         """One evaluation step; see ``train_step``."""
         x, y, weight = unpacked(data)
         y_pred = self(x, training=False)
-        loss = self.compute_loss(x, y, y_pred, weight)
-        return self.compute_metrics(x, y, y_pred, weight, loss)
+        loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight)
+        return self._judged(x, y, y_pred, weight, loss)
 
-    def compute_loss(self: Any, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None) -> Any:
-        """The loss that ``compile`` was told, with penalties and what layers have added.
+    def _judged(self: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any, loss: Any) -> dict[str, Any]:
+        """The logs of a step whose loss is known."""
+        if not self._objectives.built:
+            steps.complete(self, self._objectives, y, y_pred)
+        self._objectives.track_loss(Batch(x, y, sample_weight), loss)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def compute_loss(
+        self: Any,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss that ``compile`` was told, with penalties and what layers have added. Override it for another.
 
         Args:
             x: Inputs.
             y: Targets.
             y_pred: The model's outputs.
             sample_weight: Weight of each sample.
+            training: Kept for Keras's signature.
         """
         outputs = leaves_of(y_pred)
         if not self._objectives.built:
@@ -294,22 +309,19 @@ class Trainer:
         steps.require_terms(self, terms)
         return steps.total(terms)
 
-    def compute_metrics(
-        self: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, loss: Any = None
-    ) -> dict[str, Any]:
-        """Take a batch into the metrics that ``compile`` was told; gives their values by name.
+    def compute_metrics(self: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Take a batch into the metrics that ``compile`` was told; gives all values by name. Override it for others.
 
         Args:
             x: Inputs.
             y: Targets.
             y_pred: The model's outputs.
             sample_weight: Weight of each sample.
-            loss: The loss, whose mean is kept, too.
         """
         outputs = leaves_of(y_pred)
         if not self._objectives.built:
             steps.complete(self, self._objectives, y, y_pred)
-        self._objectives.update_metrics(Batch(x, y, sample_weight), outputs, ops.zeros(()) if loss is None else loss)
+        self._objectives.update_metrics(Batch(x, y, sample_weight), outputs)
         return {name: m.result() for name, m in self._objectives.all_metrics}
 
     # ---- fit

@@ -183,6 +183,34 @@ class Trainer:
             return self._stream(x, y, sample_weight, batch_size)
         return ArrayFeed(self._data(x, y, sample_weight), batch_size)
 
+    def _training_feed(
+        self, x: Any, y: Any, weights: tuple[Any, Any], batch_size: int | None, shuffle: bool | str, split: float
+    ) -> tuple[Feed, Any]:
+        """What ``fit`` trains on, and what a split of it leaves for validation."""
+        sample_weight, class_weight = weights
+        if is_stream(x):
+            if split:
+                raise DataError(
+                    "validation_split needs arrays",
+                    received=f"x of type {type(x).__name__}",
+                    fix="Pass validation_data",
+                )
+            return self._stream(x, y, sample_weight, batch_size, class_weight, bool(shuffle)), None
+        data, rest = self._data(x, y, weighted(sample_weight, y, class_weight)), None
+        if split:
+            data, held = _split(data, split)
+            rest = (held.x, held.y, held.weight)
+        return ArrayFeed(data, batch_size, self.root_seed, shuffle), rest  # type: ignore[attr-defined]
+
+    def _held_feed(self, data: Any, batch_size: int | None, training: Feed) -> Feed | None:
+        """What ``fit`` validates on: a tuple of arrays, or what gives batches; None where there is nothing."""
+        if data is None:
+            return None
+        if is_stream(data):
+            return self._feed(data, None, None, None)
+        x, y, weight = parts_of(tuple(data))
+        return self._feed(x, y, weight, None if is_stream(x) else batch_size or training.batch_size)
+
     def _where_to_run(self, backend: str | Backend | None, device: str | None) -> tuple[Backend, str]:
         """Backend and device: of the call, else of ``compile``, else where the weights are now, else the default."""
         if backend is None:
@@ -386,26 +414,9 @@ class Trainer:
             DataError: if lengths differ or shapes do not fit the model.
         """
         self._require_compiled()
-        if is_stream(x):
-            if validation_split:
-                raise DataError(
-                    "validation_split needs arrays",
-                    received=f"x of type {type(x).__name__}",
-                    fix="Pass validation_data",
-                )
-            feed: Feed = self._stream(x, y, sample_weight, batch_size, class_weight, bool(shuffle))
-        else:
-            data = self._data(x, y, weighted(sample_weight, y, class_weight))
-            if validation_split:
-                data, held_out = _split(data, validation_split)
-                validation_data = validation_data or (held_out.x, held_out.y, held_out.weight)
-            feed = ArrayFeed(data, batch_size, self.root_seed, shuffle)  # type: ignore[attr-defined]
-        held: Feed | None = None
-        if is_stream(validation_data):
-            held = self._feed(validation_data, None, None, None)
-        elif validation_data is not None:
-            parts = parts_of(tuple(validation_data))
-            held = self._feed(*parts, None if is_stream(parts[0]) else validation_batch_size or feed.batch_size)
+        weights = (sample_weight, class_weight)
+        feed, rest = self._training_feed(x, y, weights, batch_size, shuffle, validation_split)
+        held = self._held_feed(rest if validation_data is None else validation_data, validation_batch_size, feed)
         engine, where = self._where_to_run(backend, device)
         program = self._program("train", feed.like)
         self.history = History()

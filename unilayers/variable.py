@@ -144,6 +144,12 @@ class Variable(Operators):
         """Whether the initial value exists already."""
         return self.store is not None or self._host is not None or self._copy is not None
 
+    def forget(self) -> None:
+        """Draw the initial value again at the next read, by the path that the variable has then; for one without a
+        store whose value came from its initializer."""
+        if self._initial is not None and self.store is None:
+            self._host = self._copy = None
+
     def place(self) -> tuple[Backend, str]:
         """The backend and device the value is on now."""
         if self.store is not None:

@@ -190,6 +190,11 @@ class Layer(Configurable, family="layer"):
     def compute_dtype(self) -> str:
         return self.dtype or (self._parent.compute_dtype if self._parent is not None else floatx())
 
+    @property
+    def only_on(self) -> str | None:
+        """The only backend that this layer, or one inside it, computes on, at once and not in a graph; None: on any."""
+        return next((name for layer in self._sublayers if (name := layer.only_on) is not None), None)
+
     # ---- weights
 
     def add_weight(
@@ -429,8 +434,8 @@ class Layer(Configurable, family="layer"):
     def _call_functional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Outside a model, only find the output specs; the values returned remember how to compute them."""
         call = Call(self, args, dict(kwargs))
-        if any(v.dtype == TEXT for v in call.inputs):
-            traced = self._read_examples(args, kwargs)
+        if self.only_on is not None or any(v.dtype == TEXT for v in call.inputs):
+            traced = self._try_examples(args, kwargs)
         else:
             with trace_into(Trace()):
                 traced = self._call_now(args, dict(kwargs))
@@ -445,9 +450,10 @@ class Layer(Configurable, family="layer"):
         self._calls.append(call)
         return call.outputs
 
-    def _read_examples(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a layer makes of symbolic texts, which no graph has: found out on two batches of texts that differ in
-        what is not known of the input, their sizes and words."""
+    def _try_examples(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a layer makes of symbolic values if no graph can have it, of texts or by an engine's own code: found out
+        on two batches that differ in what is not known of the input, sizes and words."""
+        texts = any(v.dtype == TEXT for v in leaves_of([list(args), kwargs]) if isinstance(v, Value))
 
         def example(size: int, text: str) -> Any:
             def one(x: Any) -> Any:
@@ -458,9 +464,10 @@ class Layer(Configurable, family="layer"):
 
             try:
                 with np.errstate(all="ignore"):
-                    return map_structure(unboxed, self._call_now(*map_structure(one, (args, dict(kwargs)))))
+                    y = self._call_now(*map_structure(one, (args, dict(kwargs))))
+                return map_structure(lambda v: v if isinstance(v, np.ndarray) else ops.to_numpy(v), y)
             except (TypeError, ValueError) as error:
-                if isinstance(error, UnilayersError):
+                if isinstance(error, UnilayersError) or not texts:
                     raise
                 raise DTypeError(
                     "the layer takes no texts", where=self.where, expected="numbers", received=str(error),
@@ -473,14 +480,24 @@ class Layer(Configurable, family="layer"):
             dtype = ops.dtype_of(a) if a.dtype.kind in "biuf" else TEXT
             return leaf("input", f"{self.path}:output", Spec(tuple(shape), "int32" if dtype == "int64" else dtype))
 
-        first, second = example(2, ""), example(3, "one two three")
-        if self.weights:
+        with self.without_drawing():
+            first, second = example(2, ""), example(3, "one two three")
+        if texts and self.weights:
             raise UnilayersError(
                 "texts inside a model inside another", where=self.where,
                 fix="Give the layers that read texts to the outer model, before this one",
             )  # fmt: skip
         others = iter(leaves_of(second))
         return map_structure(lambda a: spec(a, next(others)), first)
+
+    @contextmanager
+    def without_drawing(self) -> Iterator[None]:
+        """What runs inside leaves no initial values behind: a layer may have another path later."""
+        drawn = [v for v in self.variables if v.drawn]
+        yield
+        for v in self.variables:
+            if all(v is not other for other in drawn):
+                v.forget()
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The output's shape for inputs of this shape; None stands for sizes not known yet."""

@@ -1,7 +1,7 @@
 """Modules and functions of one engine as layers: its own code runs, its own autograd differentiates.
 
 Such a layer is one step to our gradient tape. It computes on the arrays of its engine only, and not as part of a
-compiled graph: train with ``run_eagerly=True`` and that backend.
+compiled graph: a model with one runs eagerly, on that backend unless another is named.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class NativeLayer(Layer, abstract=True):
 
     # ---- calling
 
+    @property
+    def only_on(self) -> str:
+        return self.engine
+
     def call(self, x: Any, training: bool = False) -> Any:
         backend, device = self._place(x)
         inputs = [_there(v, backend, device) for v in leaves_of(x)]
@@ -88,8 +92,8 @@ class NativeLayer(Layer, abstract=True):
         """Where to compute: where the arrays are. NumPy's come as guests, unless the weights are another backend's."""
         if current_trace() is not None or any(isinstance(v, Value) for v in leaves_of(x)):
             raise GraphError(
-                f"code of {self.engine} cannot be part of a graph", where=self.where,
-                fix=f"Use compile(run_eagerly=True) and backend={self.engine!r}, in a model without Input",
+                f"code of {self.engine} cannot be part of a graph",
+                fix="Call the layer on arrays, or train a model with it, which runs eagerly by itself",
             )  # fmt: skip
         backend = get_backend(self.engine)
         for array in map(unboxed, leaves_of(x)):
@@ -160,7 +164,7 @@ def _takes_training(function: Callable[..., Any]) -> bool:
 
 
 class TorchModuleLayer(NativeLayer):
-    """A ``torch.nn.Module`` as a layer of a model that trains eagerly on the torch backend.
+    """A ``torch.nn.Module`` as a layer of a model that trains on the torch backend, eagerly.
 
     Its parameters are the layer's weights: our optimizers, callbacks and checkpoints see them. Its buffers, such as
     moving statistics, are weights that do not train. What it draws at random comes from PyTorch's own generator. A
@@ -172,11 +176,11 @@ class TorchModuleLayer(NativeLayer):
         module: The module.
 
     Raises:
-        GraphError: as part of a graph, for which ``run_eagerly=True`` helps; and for second derivatives.
+        GraphError: as part of a graph, such as that of a ``function``; and for second derivatives.
         BackendError: for the arrays of another engine.
 
     Example:
-        A model with one trains by ``model.compile(..., run_eagerly=True)`` and ``model.fit(x, y, backend="torch")``:
+        A model with one trains on PyTorch:
 
             model = Sequential([TorchModuleLayer(torch.nn.Linear(4, 8)), layers.ReLU(), layers.Dense(1)])
     """
@@ -246,12 +250,11 @@ class TensorFlowFunctionLayer(NativeLayer):
         function: The function; it may take ``training``.
 
     Raises:
-        GraphError: as part of a graph, for which ``run_eagerly=True`` helps; and for second derivatives.
+        GraphError: as part of a graph, such as that of a ``function``; and for second derivatives.
         BackendError: for the arrays of another engine.
 
     Example:
-        A model with one trains by ``model.compile(..., run_eagerly=True)`` and ``model.fit(x, y,
-        backend="tensorflow")``:
+        A model with one trains on TensorFlow:
 
             model = Sequential([TensorFlowFunctionLayer(tf.nn.softsign), layers.Dense(1)])
     """
@@ -312,11 +315,11 @@ class JaxFunctionLayer(NativeLayer):
         parameters: Arrays in nested lists and dicts, which become the layer's weights.
 
     Raises:
-        GraphError: as part of a graph, for which ``run_eagerly=True`` helps; and for second derivatives.
+        GraphError: as part of a graph, such as that of a ``function``; and for second derivatives.
         BackendError: for the arrays of another engine.
 
     Example:
-        A model with one trains by ``model.compile(..., run_eagerly=True)`` and ``model.fit(x, y, backend="jax")``:
+        A model with one trains on JAX:
 
             model = Sequential([JaxFunctionLayer(lambda p, x: jnp.tanh(x @ p["w"]), {"w": w}), layers.Dense(1)])
     """

@@ -124,8 +124,15 @@ class Model(Trainer, Layer, abstract=True):
         if self.built and all(layer.built for layer in self.layers_below):
             return
         inputs = self.input_leaves(x)
-        with trace_into(Trace()):
-            self(inputs)
+        if self.only_on is not None:  # which no trace can have
+            zeros = map_structure(
+                lambda v: np.zeros([d if isinstance(d, int) else 1 for d in v.shape], v.dtype), inputs
+            )
+            with training_phase(False), self.without_drawing():
+                self(zeros)
+        else:
+            with trace_into(Trace()):
+                self(inputs)
         self.remember_inputs(inputs)
 
     def remember_inputs(self, x: Any) -> None:
@@ -169,8 +176,12 @@ class Model(Trainer, Layer, abstract=True):
     @property
     def output_shape(self) -> Any:
         """Shape of the output, None for the batch."""
-        with trace_into(Trace()):
-            y = self(self.input_leaves(None))
+        inputs = self.input_leaves(None)
+        if self.only_on is not None:
+            y = self._try_examples((inputs,), {})
+        else:
+            with trace_into(Trace()):
+                y = self(inputs)
         return map_structure(lambda v: public_shape(v.shape), y)
 
     # ---- looking at it

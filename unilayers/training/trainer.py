@@ -114,7 +114,7 @@ class Trainer:
     @property
     def run_eagerly(self) -> bool:
         """Whether batches run op by op, each through the model's own Python; see ``compile``."""
-        return self._compiled.get("run_eagerly", False)
+        return self._compiled.get("run_eagerly", False) or self.only_on is not None  # type: ignore[attr-defined]
 
     @run_eagerly.setter
     def run_eagerly(self, value: bool) -> None:
@@ -218,6 +218,7 @@ class Trainer:
             device = device or self._place[1]
         elif device is None and self._place[0] is not None and get_backend(self._place[0]) is get_backend(backend):
             device = self._place[1]
+        backend = backend or self.only_on  # type: ignore[attr-defined]
         if backend is None:
             placed = [v.store for v in self.variables if v.store is not None]  # type: ignore[attr-defined]
             if placed and device is None:

@@ -6,6 +6,7 @@ Nothing is read before `load`. A new data set is a subclass of `Source` in one o
 from .bundled import Blobs, Digits, RandomRegression, Spirals
 from .dataset import Dataset, batches, check, split, split_index
 from .images import Cifar10, Mnist
+from .pipeline import Pipeline
 from .source import Source, find, load, names
 from .tables import Csv, Npz
 
@@ -17,6 +18,7 @@ __all__ = [
     "Digits",
     "Mnist",
     "Npz",
+    "Pipeline",
     "RandomRegression",
     "Source",
     "Spirals",

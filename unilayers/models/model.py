@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unilayers import ops
+from unilayers.custom import custom_object_scope
 from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
@@ -175,20 +176,58 @@ class Model(Trainer, Layer, abstract=True):
         """The architecture as text, without weights; ``models.model_from_json`` reads it."""
         return json.dumps(serialize(self))
 
-    def save(self, path: Any) -> None:
-        """Write weights, optimizer state, configuration and training position to one safetensors file, atomically."""
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """The model with that config, built anew.
+
+        Args:
+            config: What ``get_config`` gave.
+            custom_objects: Classes and functions by name that come before the known ones.
+        """
+        if cls is Model and "steps" in config:  # that of Model(inputs, outputs)
+            from unilayers.models.functional import Functional
+
+            return Functional.from_config(config, custom_objects)
+        with custom_object_scope(custom_objects):
+            return super().from_config(config)
+
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
+        """Write weights, optimizer state, configuration and training position to one file, atomically.
+
+        Args:
+            filepath: The file. Its content is safetensors whatever its suffix, ``.keras`` included.
+            overwrite: Whether a file that is there may be replaced.
+            zipped: Taken for the sake of scripts: it is always one file.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
         from unilayers.saving import save_model
 
-        save_model(self, path)
+        save_model(self, filepath, overwrite)
 
-    def load_weights(self, path: Any) -> None:
-        """Read the weights (not the optimizer state) of a file that ``save`` wrote."""
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
+        """Read the weights (not the optimizer state) of a file that ``save`` or ``save_weights`` wrote.
+
+        Args:
+            filepath: The file.
+            skip_mismatch: Whether weights without a value of their shape in the file are left as they are, with a
+                warning; else that is an error, and no weight is changed.
+
+        Raises:
+            CheckpointError: for a file that cannot be read or is of another model.
+        """
         from unilayers.saving import load_weights
 
-        load_weights(self, path)
+        load_weights(self, filepath, skip_mismatch)
 
-    def save_weights(self, path: Any) -> None:
-        """Write the weights only."""
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Write the weights only.
+
+        Args:
+            filepath: The file. Its content is safetensors whatever its suffix, ``.weights.h5`` included.
+            overwrite: Whether a file that is there may be replaced.
+        """
         from unilayers.saving import save_weights
 
-        save_weights(self, path)
+        save_weights(self, filepath, overwrite)

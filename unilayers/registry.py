@@ -309,7 +309,8 @@ def resolve(registry: Registry, identifier: Any, *, where: str = "", wrap: Calla
             name, config = (identifier, {}) if isinstance(identifier, str) else _name_and_config(registry, identifier)
             own = custom_object(name)
             if own is None or isinstance(own, type):
-                return (own or registry.get(name)).from_config(with_own_functions(config))  # type: ignore[union-attr]
+                cls: Any = own or registry.get(name)
+                return cls.from_config(with_own_functions(config))
             return resolve(registry, own, where=where, wrap=wrap)
         if isinstance(identifier, type) and issubclass(identifier, registry.base):
             return identifier.from_config({})  # type: ignore[attr-defined]

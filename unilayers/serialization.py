@@ -101,7 +101,7 @@ def _made(config: Any) -> Any:
     registered, home = config.get("registered_name"), str(config.get("module") or "")
     if name == "function":
         own = custom_object(registered) or custom_object(inner)
-        return own if own is not None else _function(inner, home)
+        return own if own is not None else _function(str(inner), home)
     own = custom_object(registered) or custom_object(name)
     if own is not None:
         return own.from_config(inner) if hasattr(own, "from_config") else own(**inner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -161,7 +162,7 @@ class Pipeline:
         def start(epoch: int) -> Iterator[Any]:
             for element in self._start(epoch):
                 for i in range(len(leaves_of(element)[0])):
-                    yield map_structure(lambda a, i=i: a[i], element)
+                    yield map_structure(operator.itemgetter(i), element)
 
         return self._then(start, self._count if self._count == INFINITE else UNKNOWN)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
 from unilayers.registry import serialize, snake_case
-from unilayers.spec import public_shape
+from unilayers.spec import Dim, Spec, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
@@ -127,20 +127,20 @@ class Model(Trainer, Layer, abstract=True):
     def build_from_shapes(self, seen: Any) -> None:
         """Create the weights for inputs of remembered shapes (``seen_inputs``)."""
 
-        def array(x: Mapping[str, Any]) -> np.ndarray:
-            return np.zeros((1, *x["shape"]), x["dtype"])
-
-        def restore(x: Any) -> Any:
-            if isinstance(x, dict) and set(x) == {"shape", "dtype"}:
-                return array(x)
-            return {k: restore(v) for k, v in x.items()} if isinstance(x, dict) else [restore(v) for v in x]
-
-        data = restore(seen)
+        data = _restored(seen, lambda shape, dtype: np.zeros((1, *shape), dtype))
         if not self.run_eagerly:
             return self.ensure_built(data)
         with training_phase(False):  # its call may be one that cannot be traced
             self(data)
         self.remember_inputs(data)
+
+    def remembered_leaves(self) -> Any:
+        """Fresh graph inputs like the data that the model was built for, or None if there was none."""
+
+        def fresh(shape: Sequence[int], dtype: str) -> Value:
+            return leaf("input", "x", Spec((Dim.symbol("batch"), *shape), dtype))
+
+        return None if self.seen_inputs is None else _restored(self.seen_inputs, fresh)
 
     def arranged(self, x: Any) -> Any:
         """Data given as a dict, in the order of the declared inputs; anything else as it is."""
@@ -164,11 +164,32 @@ class Model(Trainer, Layer, abstract=True):
 
     # ---- looking at it
 
-    def summary(self, print_fn: Any = None) -> None:
-        """Print each layer with its output shape and parameter count."""
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
+        """Print each layer with its output shape and parameter count.
+
+        Args:
+            line_length: Characters in a line; as many as are needed if None. Longer entries are cut.
+            positions: Where each column ends, in characters or as fractions of the line.
+            print_fn: Takes the text in place of ``print``.
+            expand_nested: Whether to list the layers of models that are layers, too, indented.
+            show_trainable: Whether to say which layers are trained.
+            layer_range: Names of the first and the last layer to list, or patterns of names.
+
+        Raises:
+            UnilayersError: for a range that no layer is in.
+        """
         from unilayers.models.summary import summary
 
-        (print_fn or print)(summary(self))
+        text = summary(self, line_length, positions, expand_nested, show_trainable, layer_range)
+        (print_fn or print)(text)
 
     # ---- keeping it
 
@@ -231,3 +252,12 @@ class Model(Trainer, Layer, abstract=True):
         from unilayers.saving import save_weights
 
         save_weights(self, filepath, overwrite)
+
+
+def _restored(seen: Any, make: Callable[[Any, str], Any]) -> Any:
+    """Remembered inputs, with ``make(shape, dtype)`` for each."""
+    if isinstance(seen, Mapping):
+        if set(seen) == {"shape", "dtype"}:
+            return make(seen["shape"], seen["dtype"])
+        return {key: _restored(value, make) for key, value in seen.items()}
+    return [_restored(value, make) for value in seen]

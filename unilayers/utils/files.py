@@ -6,6 +6,8 @@ import hashlib
 import os
 import secrets
 import shutil
+import tarfile
+import zlib
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -114,12 +116,13 @@ def _unpack(archive: Path, folder: Path, origin: str, kinds: Any) -> None:
         raise DataError("no archive that can be unpacked", where=origin, expected=" or ".join(wanted), received=name)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
-        shutil.unpack_archive(archive, temporary, known[-1], **({} if known[-1] == "zip" else {"filter": "data"}))
+        # Python's zipfile keeps members inside by itself.
+        shutil.unpack_archive(archive, temporary, known[-1], filter=None if known[-1] == "zip" else "data")
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
-    except (shutil.ReadError, OSError, EOFError) as error:
+    except (shutil.ReadError, tarfile.TarError, zlib.error, OSError, EOFError) as error:
         fix = f"Remove {archive} and call again"
-        raise DataError("the archive is damaged", where=origin, received=str(error), fix=fix) from None
+        raise DataError("the archive cannot be unpacked", where=origin, received=str(error), fix=fix) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -206,8 +206,6 @@ def _parts(structure: Any) -> list[tuple[Any, Any]]:
         return list(structure.items())
     if isinstance(structure, dict):
         return sorted(structure.items(), key=lambda item: item[0])
-    if hasattr(structure, "_fields"):
-        return list(zip(structure._fields, structure, strict=True))
     return list(enumerate(structure))
 
 

@@ -24,10 +24,10 @@ class Pipeline:
 
     Every method returns a new pipeline and reads nothing. An element is an array or a structure of arrays; the parts of
     a tuple ``(x, y)`` are handed to functions as arguments. The order of what is shuffled follows from the seed and
-    from how often the pipeline has been started, so each epoch has an order of its own and a second run has the same.
+    from how often it has been gone through, so each epoch has an order of its own and a second run has the same.
 
     Args:
-        start: ``start(epoch)`` begins the pass of that number, from 0.
+        start: ``start()`` begins a pass.
         count: How many elements a pass has; ``INFINITE`` or ``UNKNOWN``.
         class_names: What the labels stand for.
         file_paths: The files behind the samples.
@@ -40,13 +40,13 @@ class Pipeline:
 
     def __init__(
         self,
-        start: Callable[[int], Iterator[Any]],
+        start: Callable[[], Iterator[Any]],
         count: int = UNKNOWN,
         *,
         class_names: Sequence[str] | None = None,
         file_paths: Sequence[str] | None = None,
     ) -> None:
-        self._start, self._count, self._epoch = start, count, 0
+        self._start, self._count = start, count
         self.class_names, self.file_paths = class_names, file_paths
 
     # ---- sources
@@ -85,8 +85,10 @@ class Pipeline:
             **told: ``class_names`` and ``file_paths``.
         """
 
-        def start(epoch: int) -> Iterator[Any]:
-            rows = batches(n, batch_size or 1, seed or 0, epoch, shuffle=seed is not None)
+        passes = itertools.count()
+
+        def start() -> Iterator[Any]:
+            rows = batches(n, batch_size or 1, seed or 0, next(passes), shuffle=seed is not None)
             if batch_size is None:
                 return (load(int(row[0])) for row in rows)
             return ((gather or stacked)([load(int(i)) for i in row]) for row in rows)
@@ -96,8 +98,7 @@ class Pipeline:
     # ---- going through
 
     def __iter__(self) -> Iterator[Any]:
-        self._epoch += 1
-        return self._start(self._epoch - 1)
+        return self._start()
 
     def __len__(self) -> int:
         if self._count < 0:
@@ -115,7 +116,7 @@ class Pipeline:
         """The elements, which are NumPy arrays already."""
         return iter(self)
 
-    def _then(self, start: Callable[[int], Iterator[Any]], count: int) -> Pipeline:
+    def _then(self, start: Callable[[], Iterator[Any]], count: int) -> Pipeline:
         return Pipeline(start, count, class_names=self.class_names, file_paths=self.file_paths)
 
     # ---- changing elements
@@ -128,15 +129,15 @@ class Pipeline:
             num_parallel_calls: Taken for the sake of scripts; elements are made one after the other.
             **kwargs: Likewise.
         """
-        return self._then(lambda epoch: (_called(function, e) for e in self._start(epoch)), self._count)
+        return self._then(lambda: (_called(function, e) for e in self._start()), self._count)
 
     def filter(self, predicate: Callable[..., Any]) -> Pipeline:
         """The elements for which a function, called as in ``map``, is true."""
-        return self._then(lambda epoch: (e for e in self._start(epoch) if _called(predicate, e)), UNKNOWN)
+        return self._then(lambda: (e for e in self._start() if _called(predicate, e)), UNKNOWN)
 
     def enumerate(self, start: int = 0) -> Pipeline:
         """Pairs of number and element."""
-        return self._then(lambda epoch: iter(enumerate(self._start(epoch), start)), self._count)
+        return self._then(lambda: iter(enumerate(self._start(), start)), self._count)
 
     def batch(self, batch_size: int, drop_remainder: bool = False, **kwargs: Any) -> Pipeline:
         """Elements stacked along a new first axis.
@@ -147,8 +148,8 @@ class Pipeline:
             **kwargs: Taken for the sake of scripts.
         """
 
-        def start(epoch: int) -> Iterator[Any]:
-            elements = self._start(epoch)
+        def start() -> Iterator[Any]:
+            elements = self._start()
             while group := list(itertools.islice(elements, batch_size)):
                 if len(group) == batch_size or not drop_remainder:
                     yield stacked(group)
@@ -159,8 +160,8 @@ class Pipeline:
     def unbatch(self) -> Pipeline:
         """The rows of each element, one by one."""
 
-        def start(epoch: int) -> Iterator[Any]:
-            for element in self._start(epoch):
+        def start() -> Iterator[Any]:
+            for element in self._start():
                 for i in range(len(leaves_of(element)[0])):
                     yield map_structure(operator.itemgetter(i), element)
 
@@ -173,19 +174,19 @@ class Pipeline:
         if count < 0:
             return self
         known = UNKNOWN if self._count == UNKNOWN else count if self._count == INFINITE else min(count, self._count)
-        return self._then(lambda epoch: itertools.islice(self._start(epoch), count), known)
+        return self._then(lambda: itertools.islice(self._start(), count), known)
 
     def skip(self, count: int) -> Pipeline:
         """All but the first elements; none if ``count`` is negative."""
         if count < 0:
             return self.take(0)
         known = self._count if self._count < 0 else max(0, self._count - count)
-        return self._then(lambda epoch: itertools.islice(self._start(epoch), count, None), known)
+        return self._then(lambda: itertools.islice(self._start(), count, None), known)
 
     def shard(self, num_shards: int, index: int) -> Pipeline:
         """Every ``num_shards``-th element, from the one at ``index``."""
         known = self._count if self._count < 0 else len(range(index, self._count, num_shards))
-        return self._then(lambda epoch: itertools.islice(self._start(epoch), index, None, num_shards), known)
+        return self._then(lambda: itertools.islice(self._start(), index, None, num_shards), known)
 
     def shuffle(
         self, buffer_size: int, seed: int | None = None, reshuffle_each_iteration: bool | None = None
@@ -198,10 +199,12 @@ class Pipeline:
             reshuffle_each_iteration: Whether each pass has another order; so unless it is False.
         """
 
-        def start(epoch: int) -> Iterator[Any]:
-            number = 0 if reshuffle_each_iteration is False else epoch
+        passes = itertools.count() if reshuffle_each_iteration is not False else itertools.repeat(0)
+
+        def start() -> Iterator[Any]:
+            number = next(passes)
             generator = random.generator(random.default_seed() if seed is None else seed, f"shuffle/{number}")
-            elements = self._start(epoch)
+            elements = self._start()
             held = list(itertools.islice(elements, max(1, buffer_size)))
             while held:
                 i = int(generator.integers(len(held)))
@@ -215,9 +218,9 @@ class Pipeline:
         """The pass so many times over; without end if None or negative."""
         if count is None or count < 0:
 
-            def forever(epoch: int) -> Iterator[Any]:
-                for k in itertools.count(epoch):
-                    elements = self._start(k)
+            def forever() -> Iterator[Any]:
+                while True:
+                    elements = self._start()
                     first = list(itertools.islice(elements, 1))
                     if not first:
                         return
@@ -225,8 +228,8 @@ class Pipeline:
 
             return self._then(forever, 0 if self._count == 0 else INFINITE)
 
-        def start(epoch: int) -> Iterator[Any]:
-            return itertools.chain.from_iterable(self._start(epoch * count + k) for k in range(count))
+        def start() -> Iterator[Any]:
+            return itertools.chain.from_iterable(self._start() for _ in range(count))
 
         return self._then(start, self._count if self._count < 0 and count else self._count * count)
 
@@ -234,7 +237,7 @@ class Pipeline:
         """These elements, then those of another pipeline."""
         counts = (self._count, other._count)
         known = INFINITE if INFINITE in counts else UNKNOWN if UNKNOWN in counts else sum(counts)
-        return self._then(lambda epoch: itertools.chain(self._start(epoch), other._start(epoch)), known)
+        return self._then(lambda: itertools.chain(self._start(), other._start()), known)
 
     @staticmethod
     def zip(*pipelines: Pipeline) -> Pipeline:
@@ -243,7 +246,7 @@ class Pipeline:
         counts = [p._count for p in parts]
         finite = [c for c in counts if c != INFINITE]
         known = UNKNOWN if UNKNOWN in counts else min(finite) if finite else INFINITE
-        return Pipeline(lambda epoch: zip(*(p._start(epoch) for p in parts), strict=False), known)
+        return Pipeline(lambda: zip(*(p._start() for p in parts), strict=False), known)
 
     # ---- speed
 
@@ -260,10 +263,10 @@ class Pipeline:
             raise DataError("no cache in a file", where="Pipeline.cache", received=repr(filename), fix="Call cache()")
         kept: list[list[Any]] = []
 
-        def start(epoch: int) -> Iterator[Any]:
+        def start() -> Iterator[Any]:
             if not kept:
                 elements = []
-                for element in self._start(epoch):
+                for element in self._start():
                     elements.append(element)
                     yield element
                 kept.append(elements)

@@ -226,6 +226,8 @@ class _Files:
     def __post_init__(self) -> None:
         _one_of("label_mode", self.label_mode, MODES_OF_LABELS)
         self.folder = existing_folder(self.directory)
+        if self.labels is None or self.label_mode is None:
+            self.labels = self.label_mode = None
         self.targets: np.ndarray | None = None
         if self.labels == "inferred":
             names = sorted(p.name for p in self.folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -239,8 +241,6 @@ class _Files:
             self.targets = np.repeat(np.arange(len(found), dtype="int32"), [len(group) for group in found])
         else:
             self._given_labels()
-        if self.label_mode is None:
-            self.targets = None
         if not self.paths:
             raise DataError(
                 "no files" if self.labels != "inferred" or self.names else "no folders of classes",

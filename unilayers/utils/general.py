@@ -111,7 +111,7 @@ def get_source_inputs(tensor: Any) -> list[Any]:
     while stack:
         value = stack.pop()
         step = value.origin if value.origin is not None else value.node
-        if not step.inputs:
+        if value.origin is None and value.node.op == "input":
             found[value] = None
         elif id(step) not in seen:
             seen.add(id(step))

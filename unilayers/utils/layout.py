@@ -188,7 +188,7 @@ def _placed(
     lane: float,
 ) -> list[float]:
     """The centres across. What follows one another without branching stands in one column; each column moves towards
-    the middle of its neighbours; columns that would overlap push each other apart, long edges and short columns most."""
+    the middle of its neighbours; columns that would overlap push each other apart, long edges and short ones most."""
     column = _columns(rows, links)
     count = max(column, default=-1) + 1
     apart = [

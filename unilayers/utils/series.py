@@ -124,7 +124,7 @@ def split_dataset(
     order = np.arange(total) if chosen is None else random.permutation(total, chosen, 0)
     return (
         Pipeline.of_samples(left, lambda i: load(int(order[i]))),
-        Pipeline.of_samples(right, lambda i: load(int(order[left + i]))),
+        Pipeline.of_samples(right, lambda i: load(int(order[total - right + i]))),
     )
 
 

@@ -137,8 +137,11 @@ def _ranks(n: int, edges: Sequence[tuple[int, int]]) -> list[int]:
     rank = [0] * n
     for i in order:
         rank[i] = max((rank[a] + 1 for a in above[i]), default=0)
+    follows = [False] * n  # whether all that leads to a box leads nowhere else, and so can go down with it
+    for i in order:
+        follows[i] = all(follows[a] and len(below[a]) == 1 for a in above[i])
     for i in reversed(order):
-        if len(below[i]) > len(above[i]):
+        if len(below[i]) > len(above[i]) or (follows[i] and below[i]):
             rank[i] = min(rank[b] for b in below[i]) - 1
     return rank
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from unilayers.custom import custom_object, custom_object_scope, get_registered_name
 from unilayers.errors import UnilayersError
-from unilayers.registry import Configurable, Registry
+from unilayers.registry import Configurable, Registry, parameters
 
 HOMES = ("layers", "models", "losses", "metrics", "optimizers", "initializers", "regularizers", "constraints")
 
@@ -74,7 +74,7 @@ def deserialize_keras_object(
         Huber(delta=0.5)
     """
     with custom_object_scope(custom_objects):
-        return _made(config)
+        return _made(_without_policies(config))
 
 
 def _named(thing: Any, class_name: str, config: Any) -> dict[str, Any]:
@@ -105,7 +105,21 @@ def _made(config: Any) -> Any:
     own = custom_object(registered) or custom_object(name)
     if own is not None:
         return own.from_config(inner) if hasattr(own, "from_config") else own(**inner)
-    return _class(name, home).from_config(inner)
+    cls = _class(name, home)
+    known = parameters(cls)
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        # An option that only Keras has does no harm where it is off.
+        inner = {name: value for name, value in inner.items() if name in known or value not in (None, False)}
+    return cls.from_config(inner)
+
+
+def _without_policies(config: Any) -> Any:
+    """Keras's descriptions of dtype policies become their names."""
+    if isinstance(config, Mapping):
+        if config.get("class_name") == "DTypePolicy":
+            return config["config"]["name"]
+        return {key: _without_policies(value) for key, value in config.items()}
+    return [_without_policies(value) for value in config] if isinstance(config, list) else config
 
 
 def _class(name: str, home: str) -> Any:

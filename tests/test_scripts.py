@@ -199,6 +199,48 @@ model.compile(optimizer="rmsprop", loss="categorical_crossentropy")
 model.fit([encoder, decoder], np.eye(7)[rng.integers(0, 7, (20, 4))], batch_size=10, epochs=1, verbose=0)
 score = model.predict([encoder, decoder], verbose=0)
 """,
+    "sequences, one-hot labels, a registered layer and a saved model": """
+import os, tempfile
+from keras.utils import pad_sequences, to_categorical
+
+keras.utils.set_random_seed(7)
+texts = [rng.integers(1, 30, rng.integers(3, 12)).tolist() for _ in range(40)]
+x = pad_sequences(texts, maxlen=8, padding="post", truncating="post")
+y = to_categorical(rng.integers(0, 3, 40), num_classes=3)
+
+@keras.saving.register_keras_serializable(package="scripts")
+class Mean(layers.Layer):
+    def call(self, x):
+        return keras.ops.mean(x, axis=1)
+
+inputs = keras.Input((8,), dtype="int32")
+outputs = layers.Dense(3, activation="softmax")(Mean()(layers.Embedding(30, 4)(inputs)))
+model = keras.Model(inputs, outputs)
+model.summary(line_length=80, show_trainable=True, expand_nested=True, print_fn=lambda *a, **k: None)
+model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+model.fit(x, y, epochs=2, batch_size=16, verbose=0)
+with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "model.keras")
+    model.save(path)
+    again = keras.models.load_model(path, custom_objects={"Mean": Mean})
+    model.save_weights(os.path.join(folder, "model.weights.h5"))
+    again.load_weights(os.path.join(folder, "model.weights.h5"))
+score = again.evaluate(x, y, verbose=0)
+before = model.evaluate(x, y, verbose=0)
+assert np.allclose(score, before)
+""",
+    "windows over a series and nested structures": """
+series = np.sin(np.arange(120) / 5).astype("float32")[:, None]
+windows = keras.utils.timeseries_dataset_from_array(series[:-10], series[10:], sequence_length=10, batch_size=25)
+x, y = (np.concatenate(part) for part in zip(*[[np.array(p) for p in batch] for batch in windows]))
+model = keras.Sequential([keras.Input((10, 1)), layers.LSTM(4), layers.Dense(1)])
+model.compile("adam", "mse")
+model.fit(x, y, epochs=1, verbose=0)
+sizes = keras.tree.map_structure(lambda w: int(np.prod(w.shape)), {"all": model.weights})
+bar = keras.utils.Progbar(2, verbose=0)
+bar.update(1, [("loss", 1.0)])
+score = [model.evaluate(x, y, verbose=0), sum(keras.tree.flatten(sizes)), keras.backend.epsilon()]
+""",
 }
 
 

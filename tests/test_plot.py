@@ -185,6 +185,8 @@ def test_branches_and_shared_layers() -> None:
     }  # fmt: skip
     assert drawn.boxes[5].lines == ["input: (None, 4), (None, 4)", "output: (None, 8)"]
     assert (1, 1) in drawing(looped()).edges
+    x = ul.Input((3,))
+    assert drawing(ul.Model(x, layers.Add()([x, x]))).edges == [(0, 1)]
 
 
 def test_nested_models_are_opened_on_demand() -> None:

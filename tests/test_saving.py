@@ -81,6 +81,17 @@ def test_functions_that_are_not_known(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.predict(X, verbose=0), model().predict(X, verbose=0))
 
 
+def test_a_loss_that_was_defined_in_a_function(tmp_path: Path) -> None:
+    def local_error(y_true: Any, y_pred: Any) -> Any:
+        return error(y_true, y_pred)
+
+    made = ul.Sequential([ul.Input((4,)), layers.Dense(2)], seed=1)
+    made.compile("sgd", local_error)
+    made.save(tmp_path / "m.keras")
+    again = ul.load_model(tmp_path / "m.keras", custom_objects={"local_error": local_error})
+    assert again.evaluate(X, Y, verbose=0) == made.evaluate(X, Y, verbose=0)
+
+
 def test_registered_functions_are_known(tmp_path: Path) -> None:
     model().save(tmp_path / "m.keras")
     activations._registered.clear()
@@ -228,6 +239,9 @@ def test_registered_names() -> None:
     assert saving.get_custom_objects()["plain"] is error and ul.losses.get("plain").name == "error"
     with saving.CustomObjectScope({"x": 1}), utils.custom_object_scope({"y": 2}):
         assert saving.get_registered_object("x") == 1 and saving.get_registered_object("y") == 2
+        assert saving.get_registered_object("plain") is error
+        with saving.custom_object_scope({"plain": twice}):
+            assert saving.get_registered_object("plain") is twice
     assert saving.get_registered_object("x") is None
 
 

@@ -1,5 +1,5 @@
-"""Defaults that Keras has as settings. The default float dtype may be changed and any ``dtype=`` argument overrides it;
-of the others there is one value, and to set another is an error.
+"""Settings. The default float dtype is a visible default that any ``dtype=`` argument overrides; of some settings that
+Keras has there is one value here, and to set another is an error.
 """
 
 from __future__ import annotations
@@ -45,6 +45,31 @@ def _check(dtype: str) -> str:
     if name not in FLOATS:
         raise DTypeError(f"{name!r} is not a float dtype", expected=" or ".join(FLOATS))
     return name
+
+
+# ---- what helpers tell
+
+_INTERACTIVE: ContextVar[bool] = ContextVar("interactive", default=True)
+
+
+def enable_interactive_logging() -> None:
+    """Print what helpers tell (files found, files fetched, bars)."""
+    _INTERACTIVE.set(True)
+
+
+def disable_interactive_logging() -> None:
+    """Send what helpers tell to Python's logger ``unilayers`` in place of the screen."""
+    _INTERACTIVE.set(False)
+
+
+def is_interactive_logging_enabled() -> bool:
+    """Whether helpers print.
+
+    Example:
+        >>> is_interactive_logging_enabled()
+        True
+    """
+    return _INTERACTIVE.get()
 
 
 # ---- what is settled

@@ -6,6 +6,7 @@ and for scripts that say so in Keras's way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -94,8 +95,7 @@ def custom_object(name: Any) -> Any:
         return None
     found = get_registered_object(name)
     if found is None and (":" in name or ">" in name):
-        short = name.rpartition(":")[2].rpartition(">")[2]
-        found = get_registered_object(short)
+        found = get_registered_object(re.split("[:>.]", name)[-1])
         if found is None:
             found = next((x for x in _REGISTERED.values() if _is_called(x, name)), None)
     return found

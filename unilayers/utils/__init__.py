@@ -1,5 +1,10 @@
 """What scripts use around models: labels and sequences, files, folders, pictures of models, seeds."""
 
+from unilayers.config import (
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+)
 from unilayers.data.pipeline import Pipeline
 from unilayers.saving import (
     CustomObjectScope,
@@ -27,12 +32,7 @@ from .general import (
 )
 from .images import array_to_img, img_to_array, load_img, save_img
 from .plot import model_to_dot, plot_model
-from .progress import (
-    Progbar,
-    disable_interactive_logging,
-    enable_interactive_logging,
-    is_interactive_logging_enabled,
-)
+from .progress import Progbar
 from .series import split_dataset, timeseries_dataset_from_array
 
 __all__ = [

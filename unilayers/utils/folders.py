@@ -371,7 +371,6 @@ def _resampled(sound: np.ndarray, length: int) -> np.ndarray:
     wide[: shared // 2 + 1] = spectrum[: shared // 2 + 1]
     if shared % 2 == 0 and have != length:  # the highest frequency stands for two, or comes from two
         wide[shared // 2] *= 0.5 if length > have else 2.0
-        wide[shared // 2] = wide[shared // 2].real if length < have else wide[shared // 2]
     return (np.fft.irfft(wide, length, axis=0) * (length / have)).astype("float32")
 
 

@@ -6,37 +6,15 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from unilayers.callbacks.base import on_one_line
-
-_INTERACTIVE: ContextVar[bool] = ContextVar("interactive", default=True)
-
-
-def enable_interactive_logging() -> None:
-    """Print what helpers tell (files found, files fetched, bars)."""
-    _INTERACTIVE.set(True)
-
-
-def disable_interactive_logging() -> None:
-    """Send what helpers tell to Python's logger ``unilayers`` in place of the screen."""
-    _INTERACTIVE.set(False)
-
-
-def is_interactive_logging_enabled() -> bool:
-    """Whether helpers print.
-
-    Example:
-        >>> is_interactive_logging_enabled()
-        True
-    """
-    return _INTERACTIVE.get()
+from unilayers.config import is_interactive_logging_enabled
 
 
 def message(text: str, end: str = "\n") -> None:
-    """Print a line, or log it; see `disable_interactive_logging`."""
-    if _INTERACTIVE.get():
+    """Print a line, or log it; see `config.disable_interactive_logging`."""
+    if is_interactive_logging_enabled():
         sys.stdout.write(text + end)
         sys.stdout.flush()
     else:

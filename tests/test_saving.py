@@ -172,6 +172,16 @@ def test_configs_with_own_objects() -> None:
         ul.Sequential.from_config(config)
 
 
+def test_compiling_by_a_config() -> None:
+    first = model()
+    config = first.get_compile_config()
+    second = ul.Sequential([ul.Input((4,)), layers.Dense(3, activation=twice), layers.Dense(2)], seed=1)
+    assert second.get_compile_config() is None
+    with saving.custom_object_scope(OWN):
+        second.compile_from_config(config)
+    assert first.fit(X, Y, verbose=0).history == second.fit(X, Y, verbose=0).history
+
+
 # ---- options ------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ import itertools
 import logging
 import random as python_random
 import tarfile
+import threading
+import time
 import wave
 import zipfile
 from collections import OrderedDict, namedtuple
@@ -268,6 +270,35 @@ def test_elements_are_made_late_and_cached_once() -> None:
     made.clear()
     assert [int(x) for x in cached] == [int(x) for x in cached] == [0, 1, 2, 3, 4]
     assert made == [0, 1, 2, 3, 4]
+
+
+def test_elements_are_made_ahead() -> None:
+    made: list[int] = []
+    threads = threading.active_count()
+
+    def slow(x: Any) -> Any:
+        if x == 4:
+            raise DataError("the fifth is bad")
+        made.append(int(x))
+        return x, ul.config.floatx()
+
+    with ul.config.dtype_scope("float64"):
+        elements = iter(Pipeline.from_tensor_slices(np.arange(9)).map(slow).prefetch(2))
+        assert made == []
+        assert next(elements) == (0, "float64")  # the thread has the settings of the one that asks
+    deadline = time.monotonic() + 20
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert made[:3] == [0, 1, 2]  # two wait before they are asked for
+    assert [int(x) for x, _ in itertools.islice(elements, 3)] == [1, 2, 3]
+    with pytest.raises(DataError, match="the fifth is bad"):
+        next(elements)
+    left = iter(Pipeline.from_tensor_slices(np.arange(9)).repeat().prefetch())
+    next(left)
+    left.close()
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= threads
 
 
 def test_layers_may_change_elements() -> None:

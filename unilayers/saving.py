@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from unilayers import layers, optimizers
+from unilayers import layers
 from unilayers.custom import (
     CustomObjectScope,
     custom_object_scope,
@@ -24,7 +24,6 @@ from unilayers.custom import (
     get_registered_name,
     get_registered_object,
     register_keras_serializable,
-    with_own_functions,
 )
 from unilayers.errors import CheckpointError, UnilayersError
 from unilayers.models import Model
@@ -62,7 +61,7 @@ def save_model(model: Model, filepath: Any, overwrite: bool = True, zipped: bool
     about = {
         "model": serialize(model),
         "inputs": model.seen_inputs,
-        "compile": _compile_config(model),
+        "compile": compile_config(model),
         "position": asdict(model.position),
     }
     _write(filepath, [*model.variables, *optimizer], about, overwrite)
@@ -90,7 +89,8 @@ def _write(path: Any, variables: Sequence[Variable], about: Mapping[str, Any], o
         raise CheckpointError("cannot write the checkpoint", where=str(path), received=str(error)) from None
 
 
-def _compile_config(model: Model) -> Any:
+def compile_config(model: Model) -> Any:
+    """What the model was compiled with, as plain data; see ``Model.get_compile_config``."""
     if model.optimizer is None:
         return None
     given = dict(model._compiled)
@@ -226,8 +226,7 @@ def load_model(
         elif model.input_structure is not None:
             model.ensure_built()
         if compile and about.get("compile"):
-            told = with_own_functions(about["compile"])
-            model.compile(optimizers.get(told.pop("optimizer")), told.pop("loss"), told.pop("metrics"), **told)
+            model.compile_from_config(about["compile"])
     load_state(model, filepath)
     return model
 

@@ -1,6 +1,7 @@
 """Data sets: ``load`` finds one by name or path; ``check``, ``split`` and ``batches`` serve training.
 
-Nothing is read before `load`. A new data set is a subclass of `Source` in one of the modules here.
+``Pipeline`` makes batches as they are asked for. Nothing is read before `load`. A new data set is a subclass of
+`Source` in one of the modules here.
 """
 
 from .bundled import Blobs, Digits, RandomRegression, Spirals

@@ -5,6 +5,10 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from contextvars import copy_context
+from queue import Full, Queue
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -275,9 +279,47 @@ class Pipeline:
 
         return self._then(start, self._count)
 
-    def prefetch(self, buffer_size: Any = None) -> Pipeline:
-        """The same pipeline: nothing is made ahead. Here for the sake of scripts."""
-        return self
+    def prefetch(self, buffer_size: int | None = None) -> Pipeline:
+        """The same elements, made ahead by a thread while earlier ones are used.
+
+        Args:
+            buffer_size: How many at most; two if None or negative (``tf.data.AUTOTUNE``), none if 0.
+        """
+        size = 2 if buffer_size is None or buffer_size < 0 else buffer_size
+        return self._then(lambda: _ahead(self._start, size), self._count) if size else self
+
+
+def _ahead(start: Callable[[], Iterator[Any]], size: int) -> Iterator[Any]:
+    """What ``start()`` gives, read by a thread that ends with the last element or when nobody wants more."""
+    made: Queue[tuple[bool, Any]] = Queue(size)  # whether it is an element, and that or the error at the end
+    left = Event()
+
+    def put(is_element: bool, what: Any) -> bool:
+        while not left.is_set():
+            with suppress(Full):
+                made.put((is_element, what), timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            if all(put(True, element) for element in start()):
+                put(False, None)
+        except BaseException as error:
+            put(False, error)
+
+    Thread(target=copy_context().run, args=(work,), daemon=True).start()
+    try:
+        while True:
+            is_element, what = made.get()
+            if is_element:
+                yield what
+            elif what is None:
+                return
+            else:
+                raise what
+    finally:
+        left.set()
 
 
 def stacked(elements: list[Any]) -> Any:

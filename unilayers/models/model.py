@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unilayers import ops
-from unilayers.custom import custom_object_scope
+from unilayers.custom import custom_object_scope, with_own_functions
 from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
@@ -196,6 +196,16 @@ class Model(Trainer, Layer, abstract=True):
     def to_json(self) -> str:
         """The architecture as text, without weights; ``models.model_from_json`` reads it."""
         return json.dumps(serialize(self))
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """What ``compile`` was told, as plain data; None if it was not called or with a function without a name."""
+        from unilayers.saving import compile_config
+
+        return compile_config(self)
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """``compile`` with what ``get_compile_config`` gave."""
+        self.compile(**with_own_functions(config))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:

@@ -41,24 +41,26 @@ def ports(model: Model) -> dict[Layer, Ports]:
         return found
 
     def watch(layer: Layer) -> Any:
-        inner = type(layer).call
+        inner = layer.call
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            y = inner(layer, *args, **kwargs)
+            y = inner(*args, **kwargs)
             found.setdefault(layer, Ports(_specs(args[0] if args else None), _specs(y)))
             return y
 
         return call
 
-    layers = model.layers_below
+    layers = {layer: vars(layer).get("call") for layer in model.layers_below}
     for layer in layers:
         object.__setattr__(layer, "call", watch(layer))
     try:
         with trace_into(Trace()):
             model(inputs)
     finally:
-        for layer in layers:
+        for layer, own in layers.items():
             object.__delattr__(layer, "call")
+            if own is not None:
+                object.__setattr__(layer, "call", own)
     return found
 
 

@@ -325,7 +325,7 @@ class _Files:
             return load(paths[i]) if targets is None else (load(paths[i]), targets[i])
 
         told = {"class_names": self.names, "file_paths": paths}
-        return Pipeline.of_samples(len(rows), one, batch_size, seed, gather=gather, **told)
+        return Pipeline.of_samples(len(rows), one, batch_size, seed, gather=gather, **told).prefetch()
 
     def _encoded(self, targets: np.ndarray) -> np.ndarray:
         if self.label_mode == "binary":

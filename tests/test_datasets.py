@@ -65,7 +65,7 @@ def test_every_data_set_has_keras_signature() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"digits"}))
 def test_offline_says_where_to_put_the_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(address: str) -> Any:
+    def refuse(address: str, timeout: float) -> Any:
         raise OSError("no network")
 
     monkeypatch.setenv("UNILAYERS_CACHE", str(tmp_path))

@@ -13,6 +13,7 @@ import wave
 import zipfile
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -606,6 +607,33 @@ def test_files_that_cannot_be_fetched(origin: Path) -> None:
     assert list(place.parent.iterdir()) == []  # nothing half done is left
     with pytest.raises(UnilayersError, match="no address to fetch from"):
         utils.get_file("a.txt")
+
+
+class HalfServer(BaseHTTPRequestHandler):
+    """Promises ten bytes and gives six, or all where the address says so."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "10")
+        self.end_headers()
+        self.wfile.write(b"0123456789" if "whole" in self.path else b"012345")
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_downloads_cut_short_are_not_taken(origin: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), HalfServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        try:
+            with pytest.raises(DataError, match=r"cannot fetch the file. Received .*6"):
+                utils.get_file(origin=f"{address}/half.bin")
+            path = Path(utils.get_file(origin=f"{address}/whole.bin?a=b"))
+        finally:
+            server.shutdown()
+    assert path.read_bytes() == b"0123456789"
+    assert [p.name for p in path.parent.iterdir()] == ["whole.bin"]
 
 
 @pytest.mark.parametrize("kind", ["z.zip", "z.tar", "z.tar.gz", "z.tgz"])

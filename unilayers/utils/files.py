@@ -18,6 +18,7 @@ from unilayers.errors import DataError, UnilayersError
 from .progress import message
 
 VARIABLE = "UNILAYERS_CACHE"
+SILENCE = 60  # seconds without a byte after which a server counts as gone
 SUFFIXES = {"tar": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"), "zip": (".zip",)}
 FORMATS = {".tar": "tar", ".tar.gz": "gztar", ".tgz": "gztar", ".tar.bz2": "bztar", ".tbz2": "bztar"}
 FORMATS |= {".tar.xz": "xztar", ".txz": "xztar", ".zip": "zip"}
@@ -91,17 +92,21 @@ def _hash(file: Path, wanted: str, algorithm: str) -> str:
 
 def _fetch(origin: str, file: Path, wanted: str | None, algorithm: str) -> None:
     """Through a file of another name, so that one cut short is never taken for the whole."""
-    from urllib.request import urlopen  # here, as few runs fetch something
+    from http.client import HTTPException  # here, as few runs fetch something
+    from urllib.request import urlopen
 
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        with urlopen(origin) as source, temporary.open("xb") as sink:
+        with urlopen(origin, timeout=SILENCE) as source, temporary.open("xb") as sink:
             shutil.copyfileobj(source, sink)
+            size, told = sink.tell(), source.headers.get("Content-Length")
+        if told is not None and size != int(told):
+            raise OSError(f"{size} of {told} bytes")
         if wanted is not None and (found := _hash(temporary, wanted, algorithm)) != wanted:
             raise DataError("the file has another hash", where=origin, expected=wanted, received=found)
         temporary.replace(file)
-    except OSError as error:  # urllib's errors are such, too
+    except (OSError, HTTPException) as error:  # urllib's errors are of the first kind
         fix = f"Fetch it by other means and save it as {file}"
         raise DataError("cannot fetch the file", where=origin, received=str(error), fix=fix) from None
     finally:

@@ -17,7 +17,7 @@ import unilayers as ul
 from unilayers import layers, utils
 from unilayers.errors import UnilayersError
 from unilayers.utils.layout import Layout, layered
-from unilayers.utils.plot import Drawing, _place
+from unilayers.utils.plot import Drawing, _curve, _place
 
 pytest.importorskip("matplotlib")
 
@@ -284,3 +284,13 @@ def test_plot_rejects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnilayersError, match=r"pip install 'unilayers\[plot\]', or write a .dot file"):
         utils.plot_model(stack(), tmp_path / "x.png")
     utils.plot_model(stack(), tmp_path / "x.dot")
+
+
+@pytest.mark.parametrize("rankdir", ["TB", "BT", "LR", "RL"])
+@pytest.mark.parametrize("make", MODELS)
+def test_the_last_piece_of_an_arrow_has_a_direction(make: Callable[[], ul.Model], rankdir: Any) -> None:
+    placed = _place(drawing(make(), show_shapes=True), rankdir)
+    for route in filter(None, placed.routes):
+        points, codes = _curve(route, rankdir in ("LR", "RL"))
+        assert len(points) == len(codes) and codes[0] == 1
+        assert np.linalg.norm(np.subtract(points[-1], points[-2])) > 1

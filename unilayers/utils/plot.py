@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -419,7 +420,7 @@ def _curve(route: list[Point], flat: bool) -> tuple[list[Point], list[int]]:
     for k, (x, y) in enumerate(route[1:]):
         px, py = points[-1]
         if k % 2 == 0:
-            if (px, py) != (x, y):
+            if math.dist((px, py), (x, y)) > 0.01:  # an arrow needs to see where its last piece points
                 points.append((x, y))
                 codes.append(2)
             continue

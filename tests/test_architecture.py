@@ -15,10 +15,13 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors",
     "structure",
+    "tree",
     "spec",
     "config",
     "hints",
+    "custom",
     "registry",
+    "serialization",
     "random",
     "graph",
     "backend",
@@ -41,6 +44,9 @@ ORDER = [
     "training",
     "models",
     "saving",
+    "utils",
+    "datasets",
+    "preprocessing",
     "recipe",
     "cli",
 ]

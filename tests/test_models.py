@@ -135,6 +135,77 @@ def test_summary_lists_layers_shapes_and_counts(capsys: pytest.CaptureFixture[st
     assert "Total params: 73 (trainable 63, fixed 10)" in text
 
 
+def nested() -> ul.Model:
+    inner = ul.Sequential([ul.Input((6,)), layers.Dense(4), layers.Dense(6)], name="inner")
+    x = ul.Input((6,))
+    model = ul.Model(x, layers.Dense(3)(layers.ReLU()(inner(x))), name="outer")
+    inner.layers[0].trainable = False
+    return model
+
+
+def summary(model: ul.Model, **told: object) -> list[str]:
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, **told)
+    return "\n".join(lines).splitlines()
+
+
+def test_summary_of_nested_models_and_frozen_layers() -> None:
+    assert [line.split()[0] for line in summary(nested())[4:8]] == ["input", "inner", "re_lu", "dense"]
+    lines = summary(nested(), expand_nested=True, show_trainable=True)
+    assert [tuple(line.split()) for line in lines[4:10]] == [
+        ("input", "(InputLayer)", "(None,", "6)", "0", "-"),
+        ("inner", "(Sequential)", "(None,", "6)", "58", "Y"),
+        ("dense", "(Dense)", "(None,", "4)", "28", "N"),
+        ("dense_1", "(Dense)", "(None,", "6)", "30", "Y"),
+        ("re_lu", "(ReLU)", "(None,", "6)", "0", "-"),
+        ("dense", "(Dense)", "(None,", "3)", "21", "Y"),
+    ]
+    assert lines[6].startswith("  dense") and "(trainable 51, fixed 28)" in lines[-1]
+
+
+def test_summary_of_some_layers() -> None:
+    assert [line.split()[0] for line in summary(nested(), layer_range=["re_lu", "dense"])[4:-2]] == ["re_lu", "dense"]
+    assert [line.split()[0] for line in summary(nested(), layer_range=["inner", "re.*"])[4:-2]] == ["inner", "re_lu"]
+    for wrong, message in (
+        (["inner"], "not a range"),
+        (["inner", "x"], "no layer 'x'. Layers: input, inner, re_lu, dense"),
+    ):
+        with pytest.raises(UnilayersError, match=message):
+            summary(nested(), layer_range=wrong)
+
+
+def test_widths_of_a_summary() -> None:
+    wide = summary(nested(), line_length=90)
+    assert {len(line) for line in wide[1:-1]} == {90}
+    narrow = summary(nested(), line_length=32)
+    assert {len(line) for line in narrow[1:-1]} == {32} and "…" in narrow[4]
+    placed = summary(nested(), line_length=60, positions=[0.5, 0.8, 1.0])
+    assert placed[2].index("Output") == 32 and {len(line) for line in placed[1:-1]} == {60}
+    with pytest.raises(UnilayersError, match="positions do not fit"):
+        summary(nested(), positions=[0.5, 0.4, 1.0])
+
+
+def test_summary_of_a_model_built_from_data() -> None:
+    model = Net()
+    assert [line.split("  ")[1:2] for line in summary(model)[4:5]] != [["(None, 5)"]]
+    model.predict(X, verbose=0)
+    assert ["(None, 5)" in line for line in summary(model)[4:8]] == [True, True, True, False]
+
+
+class Deciding(Net):
+    """A model whose Python looks at numbers."""
+
+    def call(self, x: object) -> object:
+        return super().call(x if ops.sum(x) > 0 else -x)
+
+
+def test_summary_of_a_model_that_cannot_be_traced() -> None:
+    model = Deciding()
+    model.run_eagerly = True
+    model.predict(X, verbose=0)
+    assert [line.split()[2] for line in summary(model)[4:6]] == ["?", "?"]
+
+
 def test_initial_values_do_not_depend_on_what_was_built_before() -> None:
     alone = sequential().get_weights()
     layers.Dense(7)(X)

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unilayers import (
         activations,
+        backend,
         callbacks,
         config,
         constraints,
         data,
+        datasets,
         errors,
         initializers,
         layers,
@@ -29,25 +31,41 @@ if TYPE_CHECKING:
         models,
         ops,
         optimizers,
+        preprocessing,
         random,
         regularizers,
+        saving,
+        tree,
+        utils,
     )
     from unilayers.autodiff import GradientTape, grad, hessian, jacobian, value_and_grad
     from unilayers.backend import backend_names, get_backend, register_backend
     from unilayers.folding import fold
     from unilayers.functions import function
+    from unilayers.initializers import Initializer
     from unilayers.layers import Input, Layer
+    from unilayers.losses import Loss
+    from unilayers.metrics import Metric
     from unilayers.models import Model, Sequential
     from unilayers.ops import checkpoint, custom_gradient
+    from unilayers.optimizers import Optimizer
     from unilayers.random import set_random_seed
+    from unilayers.regularizers import Regularizer
     from unilayers.saving import load_model
+    from unilayers.utils.general import KerasTensor, name_scope
     from unilayers.variable import Variable
 
 _HOME = {
     "GradientTape": "autodiff",
+    "Initializer": "initializers",
     "Input": "layers",
+    "KerasTensor": "utils.general",
     "Layer": "layers",
+    "Loss": "losses",
+    "Metric": "metrics",
     "Model": "models",
+    "Optimizer": "optimizers",
+    "Regularizer": "regularizers",
     "Sequential": "models",
     "Variable": "variable",
     "backend_names": "backend",
@@ -60,6 +78,7 @@ _HOME = {
     "hessian": "autodiff",
     "jacobian": "autodiff",
     "load_model": "saving",
+    "name_scope": "utils.general",
     "register_backend": "backend",
     "set_random_seed": "random",
     "value_and_grad": "autodiff",
@@ -88,12 +107,19 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "GradientTape",
+    "Initializer",
     "Input",
+    "KerasTensor",
     "Layer",
+    "Loss",
+    "Metric",
     "Model",
+    "Optimizer",
+    "Regularizer",
     "Sequential",
     "Variable",
     "activations",
+    "backend",
     "backend_names",
     "callbacks",
     "checkpoint",
@@ -101,6 +127,7 @@ __all__ = [
     "constraints",
     "custom_gradient",
     "data",
+    "datasets",
     "errors",
     "fold",
     "function",
@@ -114,11 +141,16 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "name_scope",
     "ops",
     "optimizers",
+    "preprocessing",
     "random",
     "register_backend",
     "regularizers",
+    "saving",
     "set_random_seed",
+    "tree",
+    "utils",
     "value_and_grad",
 ]

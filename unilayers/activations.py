@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from unilayers import ops
+from unilayers.custom import custom_object
 from unilayers.errors import UnilayersError, nearest
 from unilayers.registry import deserializer
 
@@ -165,7 +166,8 @@ def get(identifier: ActivationLike, *, where: str = "") -> Callable[..., Any]:
     if callable(identifier):
         return identifier
     if isinstance(identifier, str):
-        found = BUILTIN.get(identifier) or BUILTIN.get(identifier.lower()) or _registered.get(identifier)
+        found = custom_object(identifier) or BUILTIN.get(identifier) or BUILTIN.get(identifier.lower())
+        found = found or _registered.get(identifier)
         if found is not None:
             return found
         fix = "Make it known with activations.register" if ":" in identifier else nearest(identifier, BUILTIN)

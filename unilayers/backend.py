@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -139,6 +140,11 @@ def backend_names() -> list[str]:
     return sorted(set(_installed()) | set(_loaded), key=lambda n: (n != EMBEDDED, n))
 
 
+def default_name() -> str:
+    """The backend's name where none is given: ``UNILAYERS_BACKEND``, else ``numpy``."""
+    return os.environ.get(VARIABLE) or EMBEDDED
+
+
 def get_backend(name: str | Backend | None = None) -> Backend:
     """The backend called ``name``; imports its framework at the first call.
 
@@ -150,7 +156,7 @@ def get_backend(name: str | Backend | None = None) -> Backend:
     """
     if isinstance(name, Backend):
         return name
-    name = name or os.environ.get(VARIABLE) or EMBEDDED
+    name = name or default_name()
     if name in _loaded:
         return _loaded[name]
     if name not in _installed():
@@ -185,3 +191,21 @@ def backend_of(array: object) -> Backend | None:
             backend = get_backend(name)
             return backend if backend.device_of(array) is not None else None
     return None
+
+
+# ---- keras.backend ----------------------------------------------------------
+
+_KERAS = dict.fromkeys(
+    ("backend", "epsilon", "floatx", "image_data_format", "set_epsilon", "set_floatx", "set_image_data_format"),
+    "config",
+) | dict.fromkeys(
+    ("clear_session", "is_float_dtype", "is_int_dtype", "is_keras_tensor", "result_type", "standardize_dtype"),
+    "utils.general",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """The helpers that Keras's module of this name has; they stand elsewhere."""
+    if name not in _KERAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"unilayers.{_KERAS[name]}"), name)

@@ -1,4 +1,6 @@
-"""The default float dtype: a visible default that any ``dtype=`` argument overrides."""
+"""Settings. The default float dtype is a visible default that any ``dtype=`` argument overrides; of some settings that
+Keras has there is one value here, and to set another is an error.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from unilayers.errors import DTypeError
+from unilayers.errors import DTypeError, UnilayersError
 from unilayers.spec import FLOATS, dtype_name
 
 _FLOATX: ContextVar[str] = ContextVar("floatx", default="float32")
@@ -43,3 +45,73 @@ def _check(dtype: str) -> str:
     if name not in FLOATS:
         raise DTypeError(f"{name!r} is not a float dtype", expected=" or ".join(FLOATS))
     return name
+
+
+# ---- what helpers tell
+
+_INTERACTIVE: ContextVar[bool] = ContextVar("interactive", default=True)
+
+
+def enable_interactive_logging() -> None:
+    """Print what helpers tell (files found, files fetched, bars)."""
+    _INTERACTIVE.set(True)
+
+
+def disable_interactive_logging() -> None:
+    """Send what helpers tell to Python's logger ``unilayers`` in place of the screen."""
+    _INTERACTIVE.set(False)
+
+
+def is_interactive_logging_enabled() -> bool:
+    """Whether helpers print.
+
+    Example:
+        >>> is_interactive_logging_enabled()
+        True
+    """
+    return _INTERACTIVE.get()
+
+
+# ---- what is settled
+
+
+def epsilon() -> float:
+    """What losses, metrics and constraints add or clip by, so as not to divide by zero: 1e-7."""
+    return 1e-7
+
+
+def set_epsilon(value: float) -> None:
+    """Only 1e-7 is accepted; layers and optimizers have an ``epsilon`` of their own.
+
+    Raises:
+        UnilayersError: for another value.
+    """
+    _only(epsilon(), value, "set_epsilon", "Give layers and optimizers their own epsilon=")
+
+
+def image_data_format() -> str:
+    """Where the channels of images are unless a layer's ``data_format`` says otherwise: ``channels_last``."""
+    return "channels_last"
+
+
+def set_image_data_format(data_format: str) -> None:
+    """Only "channels_last" is accepted; a layer may have another ``data_format``.
+
+    Raises:
+        UnilayersError: for another one.
+    """
+    _only(image_data_format(), data_format, "set_image_data_format", "Give the layers data_format=")
+
+
+def backend() -> str:
+    """The name of the backend that is used where no other is asked for; `unilayers.get_backend` is the backend."""
+    from unilayers.backend import default_name
+
+    return default_name()
+
+
+def _only(value: object, given: object, where: str, fix: str) -> None:
+    if given != value:
+        raise UnilayersError(
+            "cannot be changed for all", where=where, expected=repr(value), received=repr(given), fix=fix
+        )

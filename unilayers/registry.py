@@ -55,6 +55,7 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
 
+from .custom import custom_object, with_own_functions
 from .errors import UnilayersError, nearest
 from .hints import check_value
 
@@ -106,7 +107,9 @@ class Registry:
             UnilayersError: if there is none; says the nearest name.
         """
         if _key(name) not in self._by_key:
-            raise UnilayersError(f"unknown {self.family} {name!r}", where=where, fix=nearest(name, self.names()))
+            own = "Pass it in custom_objects, or import the module that defines it"
+            fix = own if ":" in name else nearest(name, self.names())
+            raise UnilayersError(f"unknown {self.family} {name!r}", where=where, fix=fix)
         return self._by_key[_key(name)]
 
     def names(self) -> list[str]:
@@ -302,11 +305,13 @@ def resolve(registry: Registry, identifier: Any, *, where: str = "", wrap: Calla
     if identifier is None or isinstance(identifier, registry.base):
         return identifier
     try:
-        if isinstance(identifier, str):
-            return registry.get(identifier).from_config({})
-        if isinstance(identifier, Mapping):
-            name, config = _name_and_config(registry, identifier)
-            return registry.get(name).from_config(config)
+        if isinstance(identifier, (str, Mapping)):
+            name, config = (identifier, {}) if isinstance(identifier, str) else _name_and_config(registry, identifier)
+            own = custom_object(name)
+            if own is None or isinstance(own, type):
+                cls: Any = own or registry.get(name)
+                return cls.from_config(with_own_functions(config))
+            return resolve(registry, own, where=where, wrap=wrap)
         if isinstance(identifier, type) and issubclass(identifier, registry.base):
             return identifier.from_config({})  # type: ignore[attr-defined]
         if callable(identifier) and wrap is not None:

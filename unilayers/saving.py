@@ -1,10 +1,14 @@
-"""Checkpoints: one safetensors file with weights, optimizer state, configuration and position. Never pickle."""
+"""Checkpoints: one safetensors file with weights, optimizer state, configuration and position. Never pickle.
+
+The format is the same whatever the file is called: ``model.safetensors``, ``model.keras``, ``model.weights.h5``.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from unilayers import layers, optimizers
+from unilayers import layers
+from unilayers.custom import (
+    CustomObjectScope,
+    custom_object_scope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+)
 from unilayers.errors import CheckpointError, UnilayersError
 from unilayers.models import Model
 from unilayers.registry import plain, resolve, serialize
+from unilayers.serialization import deserialize_keras_object, serialize_keras_object
 from unilayers.training.trainer import Position
 from unilayers.variable import Variable
 
 VERSION = 1
 KEY = "unilayers"  # our entry in the file's metadata, a JSON text
+FOREIGN = {b"PK": "a zip archive, as Keras writes", b"\x89HDF": "HDF5, as Keras writes"}  # by the first bytes
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -41,21 +55,22 @@ def write_atomically(path: Path, content: bytes) -> None:
 # ---- writing ----------------------------------------------------------------
 
 
-def save_model(model: Model, path: Any) -> None:
+def save_model(model: Model, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
     """Everything that is needed to go on: see ``Model.save``."""
     optimizer = model.optimizer.variables if model.optimizer is not None else []
     about = {
         "model": serialize(model),
         "inputs": model.seen_inputs,
-        "compile": _compile_config(model),
+        "compile": compile_config(model),
         "position": asdict(model.position),
     }
-    _write(path, [*model.variables, *optimizer], about, _running_values(model) if model.position.of_epoch else {})
+    running = _running_values(model) if model.position.of_epoch else {}
+    _write(filepath, [*model.variables, *optimizer], about, overwrite, running)
 
 
-def save_weights(model: Model, path: Any) -> None:
+def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
     """The model's variables alone."""
-    _write(path, model.variables, {})
+    _write(filepath, model.variables, {}, overwrite)
 
 
 def _running_values(model: Model) -> dict[str, Variable]:
@@ -64,10 +79,16 @@ def _running_values(model: Model) -> dict[str, Variable]:
 
 
 def _write(
-    path: Any, variables: Sequence[Variable], about: Mapping[str, Any], others: Mapping[str, Variable] | None = None
+    path: Any,
+    variables: Sequence[Variable],
+    about: Mapping[str, Any],
+    overwrite: bool,
+    others: Mapping[str, Variable] | None = None,
 ) -> None:
     from safetensors.numpy import save
 
+    if not overwrite and Path(path).exists():
+        raise CheckpointError("the file is there already", where=str(path), fix="Pass overwrite=True to replace it")
     tensors = {name: np.array(v.numpy(), order="C") for name, v in (others or {}).items()}
     for v in variables:
         if v.path in tensors:
@@ -80,7 +101,8 @@ def _write(
         raise CheckpointError("cannot write the checkpoint", where=str(path), received=str(error)) from None
 
 
-def _compile_config(model: Model) -> Any:
+def compile_config(model: Model) -> Any:
+    """What the model was compiled with, as plain data; see ``Model.get_compile_config``."""
     if model.optimizer is None:
         return None
     given = dict(model._compiled)
@@ -109,8 +131,13 @@ def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        head = Path(path).read_bytes()[:4]
+        foreign = next((what for start, what in FOREIGN.items() if head.startswith(start)), "")
         raise CheckpointError(
-            "the checkpoint is damaged or not a safetensors file", where=str(path), received=str(error)
+            "the checkpoint is damaged or not a safetensors file",
+            where=str(path),
+            received=foreign or str(error),
+            fix="Build the model here and set_weights with those that Keras's get_weights gives" if foreign else "",
         ) from None
     if KEY not in metadata:
         raise CheckpointError("not a checkpoint of unilayers", where=str(path), expected=f"metadata {KEY!r}")
@@ -126,10 +153,17 @@ def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return tensors, about
 
 
-def load_weights(model: Model, path: Any) -> None:
+def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> None:
     """Set a model's variables from a file; see ``Model.load_weights``."""
-    tensors, _ = read(path)
-    _assign(model.variables, tensors, path)
+    tensors, _ = read(filepath)
+    variables = model.variables
+    if skip_mismatch:
+        fitting = [v for v in variables if v.path in tensors and tensors[v.path].shape == v.shape]
+        left = [v.path for v in variables if v not in fitting]
+        if left:
+            warnings.warn(f"{filepath}: no value that fits {', '.join(left)}; left as they are", stacklevel=3)
+        variables = fitting
+    _assign(variables, tensors, filepath)
 
 
 def load_state(model: Model, path: Any) -> None:
@@ -170,34 +204,46 @@ def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], pa
         v.assign(tensors[v.path])
 
 
-def load_model(path: Any, *, allow_imports: bool = False) -> Any:
+def load_model(
+    filepath: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+    *,
+    allow_imports: bool = False,
+) -> Any:
     """The model that ``Model.save`` wrote: same architecture, weights, optimizer state and position.
 
     Args:
-        path: The file.
+        filepath: The file.
+        custom_objects: Classes and functions of one's own by name, where they are known by no other way: a class is
+            known once it is defined, a function if it is registered.
+        compile: Whether to compile it as it was and to take up the optimizer's state.
+        safe_mode: Taken for the sake of scripts: nothing in a file is ever run as code.
         allow_imports: Whether classes from outside unilayers may be imported by the name in the file. Importing runs
             that module's code, so allow it for files you trust; classes already defined are found without it.
 
     Raises:
         CheckpointError: if the file is not a whole checkpoint.
+        UnilayersError: for a class or function that is not known.
     """
-    _, about = read(path)
+    _, about = read(filepath)
     if "model" not in about:
         raise CheckpointError(
-            "the file holds weights only", where=str(path), fix="Build the model and call load_weights"
+            "the file holds weights only", where=str(filepath), fix="Build the model and call load_weights"
         )
     if allow_imports:
         import_named(about["model"])
-    model = resolve(layers.Layer.registry, about["model"], where=str(path))
-    model.run_eagerly = (about.get("compile") or {}).get("run_eagerly", False)
-    if about.get("inputs") is not None:
-        model.build_from_shapes(about["inputs"])
-    elif model.input_structure is not None:
-        model.ensure_built()
-    if about.get("compile"):
-        told = dict(about["compile"])
-        model.compile(optimizers.get(told.pop("optimizer")), **told)
-    load_state(model, path)
+    with custom_object_scope(custom_objects):
+        model = resolve(layers.Layer.registry, about["model"], where=str(filepath))
+        model.run_eagerly = (about.get("compile") or {}).get("run_eagerly", False)
+        if about.get("inputs") is not None:
+            model.build_from_shapes(about["inputs"])
+        elif model.input_structure is not None:
+            model.ensure_built()
+        if compile and about.get("compile"):
+            model.compile_from_config(about["compile"])
+    load_state(model, filepath)
     return model
 
 
@@ -213,3 +259,19 @@ def import_named(config: Any) -> None:
     elif isinstance(config, (list, tuple)):
         for value in config:
             import_named(value)
+
+
+__all__ = [
+    "CustomObjectScope",
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "load_model",
+    "load_weights",
+    "register_keras_serializable",
+    "save_model",
+    "save_weights",
+    "serialize_keras_object",
+]

@@ -1,11 +1,13 @@
 """Data sets: ``load`` finds one by name or path; ``check``, ``split`` and ``batches`` serve training.
 
-Nothing is read before `load`. A new data set is a subclass of `Source` in one of the modules here.
+``Pipeline`` makes batches as they are asked for. Nothing is read before `load`. A new data set is a subclass of
+`Source` in one of the modules here.
 """
 
 from .bundled import Blobs, Digits, RandomRegression, Spirals
 from .dataset import Dataset, batches, check, split, split_index
 from .images import Cifar10, Mnist
+from .pipeline import Pipeline
 from .pydataset import PyDataset
 from .source import Source, find, load, names
 from .tables import Csv, Npz
@@ -18,6 +20,7 @@ __all__ = [
     "Digits",
     "Mnist",
     "Npz",
+    "Pipeline",
     "PyDataset",
     "RandomRegression",
     "Source",

@@ -17,7 +17,7 @@ from .dataset import Dataset
 from .source import Source
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR10_RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue planes
+CIFAR_IMAGE = (3, 32, 32)  # the red, green and blue planes, after the labels
 # Type codes of IDX files; numbers are big-endian.
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -72,8 +72,8 @@ class Cifar10(Source):
     def read(self) -> Dataset:
         folder = _cifar_folder(existing_folder(self.path))
         train = [_file(folder, (f"data_batch_{i}.bin",)) for i in range(1, 6)]
-        x, y = (np.concatenate(parts) for parts in zip(*map(_read_cifar, train), strict=True))
-        x_test, y_test = _read_cifar(_file(folder, ("test_batch.bin",)))
+        x, y = (np.concatenate(parts) for parts in zip(*map(_scaled_cifar, train), strict=True))
+        x_test, y_test = _scaled_cifar(_file(folder, ("test_batch.bin",)))
         return Dataset(x, y, "cifar10", 10, x_test, y_test, CIFAR10_CLASSES)
 
     @classmethod
@@ -107,6 +107,29 @@ def read_idx(path: Path) -> np.ndarray:
         expected = f"{expected_size} bytes for shape {shape}"
         raise DataError(problem, where=str(path), expected=expected, received=f"{len(raw)} bytes")
     return np.frombuffer(raw, dtype, offset=start).reshape(shape)
+
+
+def read_cifar(path: Path, labels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures uint8 ``(n, 32, 32, 3)`` and labels uint8 ``(n, labels)`` of a file of CIFAR's binary version.
+
+    Args:
+        path: The file.
+        labels: How many a picture has: 1 in CIFAR-10; 2, coarse and fine, in CIFAR-100.
+
+    Raises:
+        DataError: if its size is not that of whole records.
+    """
+    raw, record = np.fromfile(path, np.uint8), labels + math.prod(CIFAR_IMAGE)
+    if not raw.size or raw.size % record:
+        raise DataError(
+            f"not a file of CIFAR-{10 if labels == 1 else 100}'s binary version",
+            where=str(path),
+            expected=f"a multiple of {record} bytes ({10000 * record} for the original files)",
+            received=f"{raw.size} bytes",
+        )
+    records = raw.reshape(-1, record)
+    planes = records[:, labels:].reshape(-1, *CIFAR_IMAGE)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, :labels]
 
 
 def existing_folder(path: str | PathLike[str]) -> Path:
@@ -163,16 +186,6 @@ def _cifar_folder(folder: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def _read_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    raw = np.fromfile(path, np.uint8)
-    if not raw.size or raw.size % CIFAR10_RECORD:
-        raise DataError(
-            "not a file of CIFAR-10's binary version",
-            where=str(path),
-            expected=f"a multiple of {CIFAR10_RECORD} bytes (30730000 for the original files)",
-            received=f"{raw.size} bytes",
-        )
-    records = raw.reshape(-1, CIFAR10_RECORD)
-    planes = records[:, 1:].reshape(-1, 3, 32, 32)
-    x = np.ascontiguousarray(planes.transpose(0, 2, 3, 1), dtype=np.float32) / np.float32(255)
-    return x, records[:, 0].astype(np.int32)
+def _scaled_cifar(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    x, y = read_cifar(path)
+    return x.astype(np.float32) / np.float32(255), y[:, 0].astype(np.int32)

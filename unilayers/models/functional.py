@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unilayers import ops
+from unilayers.custom import custom_object_scope
 from unilayers.errors import GraphError, UnilayersError
 from unilayers.graph import OPS, Node, Value, tracing
 from unilayers.graph.passes import map_attr
@@ -185,11 +186,12 @@ class Functional(Model, abstract=True):
         } | _common(self)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
         from unilayers.layers.core import InputLayer
 
         config = dict(config)
-        layers = {layer.name: layer for layer in (resolve(Layer.registry, c) for c in config.pop("layers"))}
+        with custom_object_scope(custom_objects):
+            layers = {layer.name: layer for layer in (resolve(Layer.registry, c) for c in config.pop("layers"))}
         inputs = _restore(config.pop("inputs"), "input", lambda c: InputLayer(**c).symbolic_input())
         results: list[list[Any]] = [leaves_of(inputs)]  # [-1 + 1] are the inputs
 

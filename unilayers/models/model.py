@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from unilayers import ops
+from unilayers.custom import custom_object_scope, with_own_functions
 from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
 from unilayers.registry import serialize, snake_case
-from unilayers.spec import public_shape
+from unilayers.spec import Dim, Spec, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
@@ -145,20 +146,20 @@ class Model(Trainer, Layer, abstract=True):
     def build_from_shapes(self, seen: Any) -> None:
         """Create the weights for inputs of remembered shapes (``seen_inputs``)."""
 
-        def array(x: Mapping[str, Any]) -> np.ndarray:
-            return np.zeros((1, *x["shape"]), x["dtype"])
-
-        def restore(x: Any) -> Any:
-            if isinstance(x, dict) and set(x) == {"shape", "dtype"}:
-                return array(x)
-            return {k: restore(v) for k, v in x.items()} if isinstance(x, dict) else [restore(v) for v in x]
-
-        data = restore(seen)
+        data = _restored(seen, lambda shape, dtype: np.zeros((1, *shape), dtype))
         if not self.run_eagerly:
             return self.ensure_built(data)
         with training_phase(False):  # its call may be one that cannot be traced
             self(data)
         self.remember_inputs(data)
+
+    def remembered_leaves(self) -> Any:
+        """Fresh graph inputs like the data that the model was built for, or None if there was none."""
+
+        def fresh(shape: Sequence[int], dtype: str) -> Value:
+            return leaf("input", "x", Spec((Dim.symbol("batch"), *shape), dtype))
+
+        return None if self.seen_inputs is None else _restored(self.seen_inputs, fresh)
 
     def arranged(self, x: Any) -> Any:
         """Data as the graph takes it: a dict in the order of the declared inputs, with texts read."""
@@ -186,11 +187,32 @@ class Model(Trainer, Layer, abstract=True):
 
     # ---- looking at it
 
-    def summary(self, print_fn: Any = None) -> None:
-        """Print each layer with its output shape and parameter count."""
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
+        """Print each layer with its output shape and parameter count.
+
+        Args:
+            line_length: Characters in a line; as many as are needed if None. Longer entries are cut.
+            positions: Where each column ends, in characters or as fractions of the line.
+            print_fn: Takes the text in place of ``print``.
+            expand_nested: Whether to list the layers of models that are layers, too, indented.
+            show_trainable: Whether to say which layers are trained.
+            layer_range: Names of the first and the last layer to list, or patterns of names.
+
+        Raises:
+            UnilayersError: for a range that no layer is in.
+        """
         from unilayers.models.summary import summary
 
-        (print_fn or print)(summary(self))
+        text = summary(self, line_length, positions, expand_nested, show_trainable, layer_range)
+        (print_fn or print)(text)
 
     # ---- keeping it
 
@@ -198,20 +220,77 @@ class Model(Trainer, Layer, abstract=True):
         """The architecture as text, without weights; ``models.model_from_json`` reads it."""
         return json.dumps(serialize(self))
 
-    def save(self, path: Any) -> None:
-        """Write weights, optimizer state, configuration and training position to one safetensors file, atomically."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """What ``compile`` was told, as plain data; None if it was not called or with a function without a name."""
+        from unilayers.saving import compile_config
+
+        return compile_config(self)
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        """``compile`` with what ``get_compile_config`` gave."""
+        self.compile(**with_own_functions(config))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """The model with that config, built anew.
+
+        Args:
+            config: What ``get_config`` gave.
+            custom_objects: Classes and functions by name that come before the known ones.
+        """
+        if cls is Model and "steps" in config:  # that of Model(inputs, outputs)
+            from unilayers.models.functional import Functional
+
+            return Functional.from_config(config, custom_objects)
+        with custom_object_scope(custom_objects):
+            return super().from_config(config)
+
+    def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
+        """Write weights, optimizer state, configuration and training position to one file, atomically.
+
+        Args:
+            filepath: The file. Its content is safetensors whatever its suffix, ``.keras`` included.
+            overwrite: Whether a file that is there may be replaced.
+            zipped: Taken for the sake of scripts: it is always one file.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
         from unilayers.saving import save_model
 
-        save_model(self, path)
+        save_model(self, filepath, overwrite)
 
-    def load_weights(self, path: Any) -> None:
-        """Read the weights (not the optimizer state) of a file that ``save`` wrote."""
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
+        """Read the weights (not the optimizer state) of a file that ``save`` or ``save_weights`` wrote.
+
+        Args:
+            filepath: The file.
+            skip_mismatch: Whether weights without a value of their shape in the file are left as they are, with a
+                warning; else that is an error, and no weight is changed.
+
+        Raises:
+            CheckpointError: for a file that cannot be read or is of another model.
+        """
         from unilayers.saving import load_weights
 
-        load_weights(self, path)
+        load_weights(self, filepath, skip_mismatch)
 
-    def save_weights(self, path: Any) -> None:
-        """Write the weights only."""
+    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+        """Write the weights only.
+
+        Args:
+            filepath: The file. Its content is safetensors whatever its suffix, ``.weights.h5`` included.
+            overwrite: Whether a file that is there may be replaced.
+        """
         from unilayers.saving import save_weights
 
-        save_weights(self, path)
+        save_weights(self, filepath, overwrite)
+
+
+def _restored(seen: Any, make: Callable[[Any, str], Any]) -> Any:
+    """Remembered inputs, with ``make(shape, dtype)`` for each."""
+    if isinstance(seen, Mapping):
+        if set(seen) == {"shape", "dtype"}:
+            return make(seen["shape"], seen["dtype"])
+        return {key: _restored(value, make) for key, value in seen.items()}
+    return [_restored(value, make) for value in seen]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unilayers.custom import custom_object_scope
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value
 from unilayers.layers.base import Layer
@@ -166,8 +167,9 @@ class Sequential(Model):
         return config | _common(self)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Any:
-        return cls(**config)
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        with custom_object_scope(custom_objects):
+            return cls(**config)
 
 
 def _common(model: Model) -> dict[str, Any]:

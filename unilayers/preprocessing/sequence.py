@@ -1,0 +1,5 @@
+"""Sequences; see `unilayers.utils`."""
+
+from unilayers.utils.arrays import pad_sequences
+
+__all__ = ["pad_sequences"]

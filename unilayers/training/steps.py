@@ -11,7 +11,7 @@ from unilayers import losses, metrics, ops
 from unilayers.autodiff import gradients
 from unilayers.config import dtype_scope
 from unilayers.errors import UnilayersError
-from unilayers.graph import Value, leaf
+from unilayers.graph import Value, leaf, scope
 from unilayers.layers.base import training_phase
 from unilayers.program import Program
 from unilayers.spec import Dim, DimLike, Spec, is_float
@@ -167,6 +167,7 @@ class Objectives:
                 found[_free(name, found)] = metric
         return list(found.items())
 
+    @scope(part="loss")
     def total_loss(self, batch: Batch, outputs: Sequence[Any]) -> list[Any]:
         """The weighted loss of each output."""
         targets = _aligned(batch.y, self.names)
@@ -183,6 +184,7 @@ class Objectives:
             terms.append(value * self.weights[i] if self.weights[i] != 1.0 else value)
         return terms
 
+    @scope(part="metrics")
     def update_metrics(self, batch: Batch, outputs: Sequence[Any], loss: Any, size: Any = None) -> None:
         """Take one batch into the running values; ``size`` is its size as a scalar, if there is one at hand."""
         targets, weights = _aligned(batch.y, self.names), _aligned(batch.weight, self.names)

@@ -12,7 +12,7 @@ import numpy as np
 from unilayers import ops, optimizers
 from unilayers.autodiff import GradientTape
 from unilayers.backend import Backend, get_backend
-from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
+from unilayers.callbacks import Callback, CallbackList, History
 from unilayers.callbacks.base import on_one_line
 from unilayers.data.dataset import batches, split_index
 from unilayers.errors import DataError, UnilayersError
@@ -316,10 +316,10 @@ class Trainer:
         program = self._program("train", data)
         count = _length(data)
         self.history = History()
-        bar = [ProgressBar(verbose=1 if verbose == "auto" else int(verbose))] if verbose else []
         hooks = CallbackList(
-            [self.history, *(callbacks or ()), *bar], self, {"epochs": epochs, "steps": math.ceil(count / batch_size)}
-        )
+            [callbacks or (), self.history], add_progbar=bool(verbose), model=self,
+            epochs=epochs, steps=math.ceil(count / batch_size), verbose=verbose,
+        )  # fmt: skip
         self.stop_training, self.start_epoch = False, initial_epoch
         hooks.call("on_train_begin", {})
         logs: dict[str, Any] = {}
@@ -354,12 +354,14 @@ class Trainer:
         self._reset_metrics(store, own)
         arrays, outputs = data.leaves, dict[str, Any]()
         for number, rows in enumerate(batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)):  # type: ignore[attr-defined]
+            inputs = [a[rows] for a in arrays]
+            self._running = (program, inputs, rows)  # for callbacks that look into a step
             hooks.call("on_train_batch_begin", number, {})
             if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
-            outputs = program.run(store, [a[rows] for a in arrays])
+            outputs = program.run(store, inputs)
             self.position.step += 1
-            hooks.batch_end("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
+            hooks.call("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
             if self.stop_training:
                 break
         return outputs
@@ -396,7 +398,7 @@ class Trainer:
         data = self._data(x, y, sample_weight)
         engine, where = self._where_to_run(backend, device)
         steps_ = math.ceil(_length(data) / batch_size)
-        found = self._evaluate(data, batch_size, engine, where, CallbackList(callbacks or (), self, {"steps": steps_}))
+        found = self._evaluate(data, batch_size, engine, where, CallbackList(callbacks, model=self, steps=steps_))
         if verbose:
             print(on_one_line(found))
         values = list(found.values())
@@ -416,7 +418,7 @@ class Trainer:
             if not program.placed(store):
                 store = self._store(engine, where)
             outputs = program.run(store, [a[rows] for a in arrays])
-            hooks.batch_end("on_test_batch_end", number, _BatchLogs(self, engine, outputs, own))
+            hooks.call("on_test_batch_end", number, _BatchLogs(self, engine, outputs, own))
         found = self._results(outputs if own else None)
         hooks.call("on_test_end", found)
         return found
@@ -445,7 +447,7 @@ class Trainer:
         engine, where = self._where_to_run(backend, device)
         program: Any = self._program("predict", data)
         store = self._predict_store(program, engine, where)
-        hooks = CallbackList(callbacks or (), self, {"steps": math.ceil(_length(data) / batch_size)})
+        hooks = CallbackList(callbacks, model=self, steps=math.ceil(_length(data) / batch_size))
         hooks.call("on_predict_begin", {})
         parts = []
         for number, rows in enumerate(_slices(_length(data), batch_size)):

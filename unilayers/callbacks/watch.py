@@ -78,7 +78,8 @@ class Monitor(Callback):
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether a value beats another, or is the first, by at least ``min_delta``."""
-        return than is None or self._sign * value + self.min_delta < self._sign * than
+        sign = self._sign  # which may raise, also at the first value
+        return than is None or sign * value + self.min_delta < sign * than
 
     @property
     def _sign(self) -> float:

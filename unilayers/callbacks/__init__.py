@@ -4,6 +4,7 @@ from unilayers.callbacks.base import Callback, CallbackList, History, LambdaCall
 from unilayers.callbacks.files import BackupAndRestore, CSVLogger, ModelCheckpoint
 from unilayers.callbacks.nonfinite import TerminateOnNaN
 from unilayers.callbacks.remote import RemoteMonitor
+from unilayers.callbacks.tensorboard import TensorBoard
 from unilayers.callbacks.watch import (
     EarlyStopping,
     LearningRateScheduler,
@@ -25,5 +26,6 @@ __all__ = [
     "ReduceLROnPlateau",
     "RemoteMonitor",
     "SwapEMAWeights",
+    "TensorBoard",
     "TerminateOnNaN",
 ]

@@ -17,8 +17,9 @@ import pytest
 
 import unilayers as ul
 from tests.compare import assert_close
+from tests.conftest import BACKENDS, require_backend
 from unilayers import callbacks, layers, metrics
-from unilayers.errors import UnilayersError
+from unilayers.errors import CheckpointError, UnilayersError
 
 keras = pytest.importorskip("keras")
 
@@ -93,6 +94,91 @@ def test_a_broken_run_goes_on_from_its_backup(tmp_path: Path) -> None:
     assert rest.epoch == [2, 3, 4]
     assert rest.history["loss"] == whole.history["loss"][2:]
     assert not (tmp_path / "backup.safetensors").exists()
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("every", "broken_after", "goes_on_with"), [(2, 8, 8), (4, 11, 8), (5, 7, 5)])
+def test_a_run_goes_on_in_the_middle_of_an_epoch(
+    every: int, broken_after: int, goes_on_with: int, backend: str, eager: bool, tmp_path: Path
+) -> None:
+    """With the same bits: masks, slots, order of the samples and running means; in epochs of five batches."""
+    require_backend(backend)
+    steps: list[int] = []
+
+    class Broken(callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            steps.append(self.model.position.step)
+            if self.model.position.step == broken_after and len(steps) == broken_after:
+                raise KeyboardInterrupt
+
+    def fit(*watching: Any) -> tuple[ul.Model, Any]:
+        model = make()
+        model.run_eagerly = eager
+        return model, model.fit(X, Y, 5, 3, 0, watching, backend=backend)
+
+    whole, history = fit()
+    backup = [callbacks.BackupAndRestore(tmp_path, every), Broken()]
+    with pytest.raises(KeyboardInterrupt):
+        fit(*backup)
+    model, rest = fit(*backup)
+    assert steps == [*range(1, broken_after + 1), *range(goes_on_with + 1, 16)]
+    assert rest.epoch == [1, 2]
+    exact = {"rtol": 1e-5 if eager else 0, "atol": 0}  # steps run op by op until one like it has been met
+    assert_close(np.array(rest.history["loss"]), np.array(history.history["loss"][1:]), **exact, what="loss")
+    for a, e in zip(model.get_weights(), whole.get_weights(), strict=True):
+        assert_close(a, e, **exact, what="weights")
+    assert model.position == whole.position
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_fit_after_a_broken_one_begins_with_the_first_batch() -> None:
+    model, seen = make(), list[int]()
+
+    def note(batch: int, logs: Any) -> None:
+        seen.append(batch)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    told = [callbacks.LambdaCallback(on_train_batch_end=note)]
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, 8, verbose=0, callbacks=told)
+    model.fit(X, Y, 8, verbose=0, callbacks=told)
+    assert seen == [0, 1, 0, 1, 2]
+
+
+def test_a_damaged_backup_has_one_before_it(tmp_path: Path) -> None:
+    def fit(**settings: Any) -> Any:
+        keep = callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False, **settings)
+        return make().fit(X, Y, epochs=3, verbose=0, callbacks=[keep])
+
+    fit()
+    (only,) = tmp_path.iterdir()
+    assert fit().epoch == []  # all is done already
+    only.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="damaged"):
+        fit()
+    only.unlink()
+    history = fit(double_checkpoint=True).history["loss"]
+    assert len([*tmp_path.iterdir()]) == 2
+    only.write_bytes(b"nothing")
+    again = fit(double_checkpoint=True)
+    assert (again.epoch, again.history["loss"]) == ([2], history[2:])
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="damaged"):
+        fit(double_checkpoint=True)
+
+
+def test_a_model_without_weights_cannot_be_restored(tmp_path: Path) -> None:
+    def fit() -> Any:
+        model = ul.Sequential([layers.Dense(2)])
+        model.compile("adam", "mse", run_eagerly=True)
+        return model.fit(X, Y, verbose=0, callbacks=[callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)])
+
+    fit()
+    with pytest.raises(UnilayersError, match="a model without weights cannot be restored"):
+        fit()
 
 
 def test_averages_are_evaluated_and_weights_are_trained() -> None:
@@ -425,5 +511,7 @@ def test_errors(tmp_path: Path) -> None:
     for wrong in ("batch", 0, 2.0, True):
         with pytest.raises(UnilayersError, match=r"not a frequency\. Expected 'epoch' or a number of batches"):
             callbacks.ModelCheckpoint(tmp_path, save_freq=wrong)  # type: ignore[arg-type]
+        with pytest.raises(UnilayersError, match=r"BackupAndRestore\.save_freq: not a frequency"):
+            callbacks.BackupAndRestore(tmp_path, wrong)  # type: ignore[arg-type]
     with pytest.raises(UnilayersError, match=r"unknown hook 'on_epoch_ended'\. Did you mean 'on_epoch_end'"):
         callbacks.LambdaCallback(on_epoch_ended=print)

@@ -41,8 +41,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 # ---- writing ----------------------------------------------------------------
 
 
-def save_model(model: Model, path: Any) -> None:
-    """Everything that is needed to go on: see ``Model.save``."""
+def save_model(model: Model, path: Any, *, running: bool = False) -> None:
+    """Everything that is needed to go on: see ``Model.save``.
+
+    Args:
+        model: The model.
+        path: The file.
+        running: Whether to keep, too, what the metrics have summed up, to go on in the middle of an epoch.
+    """
     optimizer = model.optimizer.variables if model.optimizer is not None else []
     about = {
         "model": serialize(model),
@@ -50,7 +56,7 @@ def save_model(model: Model, path: Any) -> None:
         "compile": _compile_config(model),
         "position": asdict(model.position),
     }
-    _write(path, [*model.variables, *optimizer], about)
+    _write(path, [*model.variables, *optimizer], about, model.running_values() if running else {})
 
 
 def save_weights(model: Model, path: Any) -> None:
@@ -58,10 +64,12 @@ def save_weights(model: Model, path: Any) -> None:
     _write(path, model.variables, {})
 
 
-def _write(path: Any, variables: Sequence[Variable], about: Mapping[str, Any]) -> None:
+def _write(
+    path: Any, variables: Sequence[Variable], about: Mapping[str, Any], others: Mapping[str, Variable] | None = None
+) -> None:
     from safetensors.numpy import save
 
-    tensors: dict[str, np.ndarray] = {}
+    tensors = {name: v.numpy() for name, v in (others or {}).items()}
     for v in variables:
         if v.path in tensors:
             raise CheckpointError(f"two variables are called {v.path!r}", fix="Give the layers names of their own")
@@ -125,8 +133,14 @@ def load_weights(model: Model, path: Any) -> None:
     _assign(model.variables, tensors, path)
 
 
-def load_state(model: Model, path: Any) -> None:
-    """Set weights, optimizer state and position of a model that is built and compiled, to go on training it."""
+def load_state(model: Model, path: Any, *, running: bool = False) -> None:
+    """Set weights, optimizer state and position of a model that is built and compiled, to go on training it.
+
+    Args:
+        model: The model.
+        path: The file.
+        running: Whether to go on with what the metrics had summed up.
+    """
     tensors, about = read(path)
     variables = list(model.variables)
     if model.optimizer is not None and any(name.startswith("optimizer/") for name in tensors):
@@ -135,6 +149,8 @@ def load_state(model: Model, path: Any) -> None:
         variables += model.optimizer.variables
     _assign(variables, tensors, path)
     model.position = Position(**about.get("position", {}))
+    if running and model.position.batch:
+        model.resume_values({name: x for name, x in tensors.items() if name.startswith("metrics/")})
 
 
 def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], path: Any) -> None:

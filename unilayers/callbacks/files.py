@@ -11,7 +11,7 @@ import numpy as np
 
 from unilayers.callbacks.base import Callback
 from unilayers.callbacks.watch import Monitor
-from unilayers.errors import UnilayersError, nearest
+from unilayers.errors import CheckpointError, UnilayersError, nearest
 
 
 class Every:
@@ -110,38 +110,77 @@ class _Names(dict[str, Any]):
 
 
 class BackupAndRestore(Callback):
-    """Saves all of the training state after each epoch, so that the same ``fit`` begins where a broken one stopped.
+    """Saves all of the training state, so that the same ``fit`` goes on where a broken one was saved last, and gives
+    what an unbroken one gives: also in the middle of an epoch, with its other batches and its running values.
 
     Args:
         backup_dir: A folder for this run alone.
-        save_freq: ``"epoch"``.
+        save_freq: ``"epoch"``, or after how many batches; counted on from one epoch to the next.
+        double_checkpoint: Whether to keep the backup before the last, too, for a file system that may lose the last.
         delete_checkpoint: Whether the backup is removed when training has ended.
+
+    Raises:
+        CheckpointError: if the backup is damaged, and there is none before it.
     """
 
-    def __init__(self, backup_dir: Any, save_freq: str = "epoch", delete_checkpoint: bool = True) -> None:
-        if save_freq != "epoch":
-            raise UnilayersError(
-                "a backup is made after each epoch", where="BackupAndRestore.save_freq", expected="'epoch'",
-                received=repr(save_freq),
-            )  # fmt: skip
+    def __init__(
+        self,
+        backup_dir: Any,
+        save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
         self.path = Path(backup_dir) / "backup.safetensors"
-        self.delete_checkpoint = delete_checkpoint
+        self.previous = self.path.with_name("previous.safetensors")
+        self.save_freq = save_freq
+        self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
+        self._every = Every(save_freq, "BackupAndRestore.save_freq")
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if self.path.is_file():
-            from unilayers.saving import load_state  # it knows models, which are above callbacks
+        self._every, self._due = Every(self.save_freq, "BackupAndRestore.save_freq"), False
+        there = [path for path in (self.path, self.previous) if path.is_file()]
+        if not there:
+            return
+        from unilayers.saving import load_state  # it knows models, which are above callbacks
 
-            begun = self.model.position.epoch
-            load_state(self.model, self.path)
-            self.model.start_epoch += self.model.position.epoch - begun
+        model = self.model
+        if not model.built:
+            raise UnilayersError(
+                "a model without weights cannot be restored", where="BackupAndRestore",
+                fix="Call it on a batch of data before fit",
+            )  # fmt: skip
+        begun = model.position.epoch
+        try:
+            load_state(model, there[0], running=True)
+        except CheckpointError:
+            if len(there) == 1:
+                raise
+            load_state(model, there[1], running=True)
+        model.start_epoch += model.position.epoch - begun
+        model.start_batch = model.position.batch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._every.due():
+            self._due = True
+        if self._due and batch + 1 != self.params.get("steps"):  # after the last one, the epoch is completed first
+            self._save()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.model.save(self.path)
+        if self._due or self.save_freq == "epoch":
+            self._save()
+
+    def _save(self) -> None:
+        from unilayers.saving import save_model
+
+        if self.double_checkpoint and self.path.is_file():
+            self.path.replace(self.previous)
+        save_model(self.model, self.path, running=True)
+        self._due = False
 
     def on_train_end(self, logs: Any = None) -> None:
         if self.delete_checkpoint:
             self.path.unlink(missing_ok=True)
+            self.previous.unlink(missing_ok=True)
 
 
 class CSVLogger(Callback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,12 @@ class Position:
     Args:
         epoch: Epochs completed since the model was made; also keys the order of the samples.
         step: Training steps completed.
+        batch: How many of them belong to an epoch that is not completed.
     """
 
     epoch: int = 0
     step: int = 0
+    batch: int = 0
 
 
 class Trainer:
@@ -44,10 +47,11 @@ class Trainer:
     def _init_training(self) -> None:
         self.optimizer: Any = None
         self.stop_training = False
-        self.start_epoch = 0
+        self.start_epoch = self.start_batch = 0
         self.history: History | None = None
         self.position = Position()
         self._objectives = Objectives()
+        self._awaited: Mapping[str, np.ndarray] = {}
         self._compiled: dict[str, Any] = {}
         self._programs: dict[Any, Any] = {}
         self._place: tuple[str | Backend | None, str | None] = (None, None)
@@ -185,6 +189,17 @@ class Trainer:
         for metric in self.metrics:
             metric.reset_state()
 
+    def running_values(self) -> dict[str, Any]:
+        """The variables of the metrics, under names for a file."""
+        return {f"metrics/{i}/{j}": v for i, m in enumerate(self.metrics) for j, v in enumerate(m.variables)}
+
+    def resume_values(self, values: Mapping[str, np.ndarray]) -> None:
+        """Set running values; those of metrics that are not there yet when they come to be, in the same ``fit``."""
+        there = self.running_values()
+        self._awaited = {name: value for name, value in values.items() if name not in there}
+        for name in there.keys() & values.keys():
+            there[name].assign(values[name])
+
     def _results(self, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The values of all metrics; or of the logs of a model's own step."""
         if own is not None:
@@ -320,13 +335,13 @@ class Trainer:
             [callbacks or (), self.history], add_progbar=bool(verbose), model=self,
             epochs=epochs, steps=math.ceil(count / batch_size), verbose=verbose,
         )  # fmt: skip
-        self.stop_training, self.start_epoch = False, initial_epoch
+        self.stop_training, self.start_epoch, self.start_batch, self._awaited = False, initial_epoch, 0, {}
         hooks.call("on_train_begin", {})
         logs: dict[str, Any] = {}
-        for epoch in range(self.start_epoch, epochs):  # a callback may have set it
+        for epoch in range(self.start_epoch, epochs):  # a callback may have set it, and start_batch
             hooks.call("on_epoch_begin", epoch, {})
             last = self._train_epoch(program, data, (engine, where), batch_size, shuffle, hooks)
-            self.position.epoch += 1
+            self.position.epoch, self.position.batch = self.position.epoch + 1, 0
             logs = self._results(last if isinstance(program, CustomProgram) else None)
             if held is not None and (epoch + 1) % validation_freq == 0:
                 found = self._evaluate(held, validation_batch_size or batch_size, engine, where, hooks)
@@ -351,16 +366,19 @@ class Trainer:
         """Gives what the last step returned."""
         own = isinstance(program, CustomProgram)
         store = Store(*place, []) if own else self._store(*place)
-        self._reset_metrics(store, own)
+        first, self.start_batch = self.start_batch, 0
+        if not first:
+            self._reset_metrics(store, own)
         arrays, outputs = data.leaves, dict[str, Any]()
-        for number, rows in enumerate(batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)):  # type: ignore[attr-defined]
+        order = batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)  # type: ignore[attr-defined]
+        for number, rows in enumerate(islice(order, first, None), first):
             inputs = [a[rows] for a in arrays]
             self._running = (program, inputs, rows)  # for callbacks that look into a step
             hooks.call("on_train_batch_begin", number, {})
             if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
             outputs = program.run(store, inputs)
-            self.position.step += 1
+            self.position.step, self.position.batch = self.position.step + 1, number + 1
             hooks.call("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
             if self.stop_training:
                 break

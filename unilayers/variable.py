@@ -41,7 +41,9 @@ class Store:
         """A copy of an array, on the device."""
         given = self.arrays[index]
         copied = self.backend.table["identity"](given)
-        return self.backend.put([self.backend.get(given)], self.device)[0] if copied is given else copied
+        if copied is not given:
+            return copied
+        return self.backend.put([given if isinstance(given, np.ndarray) else self.backend.get(given)], self.device)[0]
 
 
 class Variable(Operators):

@@ -338,8 +338,8 @@ class TerminateOnNaN(Callback):
         self._steps: deque[Before] = deque(maxlen=2)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self.explain and (running := getattr(self.model, "_running", None)) is not None:
-            program, inputs, rows = running
+        if self.explain and self.model._running is not None:
+            program, inputs, rows = self.model._running
             self._steps.append(Before(batch, program, inputs, rows, {v: v.copied() for v in program.variables}))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

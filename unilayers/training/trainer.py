@@ -51,6 +51,7 @@ class Trainer:
         self.history: History | None = None
         self.position = Position()
         self._objectives = Objectives()
+        self._running: Any = None  # the step that is being made: what runs, the data, the numbers of its samples
         self._awaited: Mapping[str, np.ndarray] = {}
         self._compiled: dict[str, Any] = {}
         self._programs: dict[Any, Any] = {}
@@ -373,7 +374,7 @@ class Trainer:
         order = batches(_length(data), batch_size, self.root_seed, self.position.epoch, shuffle)  # type: ignore[attr-defined]
         for number, rows in enumerate(islice(order, first, None), first):
             inputs = [a[rows] for a in arrays]
-            self._running = (program, inputs, rows)  # for callbacks that look into a step
+            self._running = (program, inputs, rows)
             hooks.call("on_train_batch_begin", number, {})
             if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
@@ -382,6 +383,7 @@ class Trainer:
             hooks.call("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
             if self.stop_training:
                 break
+        self._running = None
         return outputs
 
     # ---- evaluate and predict

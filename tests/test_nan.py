@@ -205,7 +205,8 @@ class Deciding(ul.Model):
 UNTRACED = {
     "forward": r"Batch 0: loss is nan. First in layer 'logs' \(Lambda\), op 'log': input 0 has values <= 0 ",
     "data": r"Batch 2: loss is nan. It is in the data: 'input 0' has nan in sample 1 of the batch, number 17 ",
-    "gradient": r"Batch 1: loss is nan. Batch 0 has made 'dense/kernel' nan. First in the gradients: ",
+    "gradient": r"Batch 1: loss is nan. Batch 0 has made 'dense/kernel' nan. First in the gradient of op 'sqrt'"
+    r": its inputs are 0 to 0; ",
 }
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from unilayers import ops
+from unilayers.autodiff import GradientTape
 from unilayers.backend import Array, Backend, get_backend
 from unilayers.callbacks.base import Callback
 from unilayers.errors import NonFiniteError
 from unilayers.graph import OPS, Graph, Op, leaf, tracing
 from unilayers.graph.node import SCOPE
 from unilayers.graph.passes import as_values, named
-from unilayers.ops.define import DEFER, bind, home, spec_of, unboxed
+from unilayers.ops.define import DEFER, Box, bind, home, spec_of, unboxed
 from unilayers.program import Program, interpret, interpretable
 from unilayers.spec import is_float
 from unilayers.variable import Variable
@@ -151,6 +152,7 @@ class Watch:
     def __init__(self, state: Sequence[Variable], inputs: Mapping[str, Any]) -> None:
         self._trail, self._kept = Trail(), list[Any]()
         self._updated: list[Hashable] = []
+        self._calls: list[tuple[Fault, list[Any], list[Any]]] = []  # ops before the update: what each took and made
         for v in state:
             self._trail.start(self._key(v), v.numpy(), "state", v.path)
         self._named = [(name, ops.to_numpy(x)) for name, x in inputs.items()]
@@ -186,24 +188,64 @@ class Watch:
             self._trail.step(op.name, SCOPE.get(), attrs, keys, arrays, outputs, made)
             if SCOPE.get()[1] == "update":
                 self._updated += outputs
+            else:
+                fault = Fault(op.name, "", SCOPE.get()[0], f"gradient of {op.name}", arrays, attrs)
+                results = result if isinstance(result, (tuple, list)) else [result]
+                kept = [[x for x in xs if isinstance(x, (Box, Variable))] for xs in (operands, results)]
+                self._calls.append((fault, *kept))
         finally:
             DEFER.reset(token)
         return result
 
     def _begin(self, key: Hashable, x: Any) -> None:
-        """A value that no op has made: data, a number, or a gradient."""
+        """A value that no op has made: data, or a number."""
         array = ops.to_numpy(x)
         name = next((n for n, a in self._named if a.shape == array.shape and np.array_equal(a, array, True)), None)
         if name is not None:
             self._trail.start(key, array, "input", name)
-        elif SCOPE.get()[1] == "update":
-            self._trail.start(key, array, "gradient", "")
         else:
             self._trail.bad[key] = badness(array)
 
-    def first(self, outputs: Sequence[Any]) -> Fault | None:
-        """The first fault behind the results of the step, else behind the updates."""
-        return self._trail.first([self._key(x) for x in outputs]) or self._trail.first(self._updated)
+    def first(self, outputs: Mapping[str, Any], tape: GradientTape) -> Fault | None:
+        """The first fault behind the results of the step, else behind the updates.
+
+        Args:
+            outputs: The results.
+            tape: A persistent one, active while the step ran.
+        """
+        fault = self._trail.first([self._key(x) for x in outputs.values()])
+        return fault or self._backward(outputs.get("loss"), tape) or self._trail.first(self._updated)
+
+    def _backward(self, loss: Any, tape: GradientTape) -> Fault | None:
+        """The op nearest to the loss that makes a bad gradient of a good one."""
+        target = next((y for *_, made in reversed(self._calls) for y in made if unboxed(y) is loss), None)
+        if target is None:
+            return None
+        known = {x.serial: x for _, taken, made in self._calls for x in (*taken, *made)}
+        found = tape.gradient(target, list(known.values()))
+        flows = {serial: g for serial, g in zip(known, found, strict=True) if g is not None}
+        bad = {serial for serial, g in flows.items() if badness(g)}
+        for fault, taken, made in reversed(self._calls):
+            arrives = [y.serial in flows and y.serial not in bad for y in made]
+            if (
+                made
+                and all(arrives)
+                and any(x.serial in bad for x in taken)
+                and _spoils(fault, [flows[y.serial] for y in made])
+            ):
+                return fault
+        return None
+
+
+def _spoils(fault: Fault, flows: Sequence[Array]) -> bool:
+    """Whether an op by itself makes bad gradients of those that arrive at its outputs."""
+    with GradientTape(persistent=True) as tape:
+        taken = [tape.watch(x) if is_float(ops.dtype_of(x)) else x for x in fault.operands]
+        result = bind(OPS[fault.op], taken, dict(fault.attrs))
+    made = result if isinstance(result, (tuple, list)) else [result]
+    watched = [x for x in taken if isinstance(x, Box)]
+    found = [g for y, flow in zip(made, flows, strict=True) for g in tape.gradient(y, watched, flow)]
+    return any(g is not None and badness(g) for g in found)
 
 
 # ---- the words ----------------------------------------------------------------
@@ -254,7 +296,7 @@ class Words:
             where = f"the gradient of op {fault.part.split()[-1]!r}" + (f" in {where}" if layer is not None else "")
         elif fault.part:
             where = {"loss": "the loss", "update": "the optimizer's update"}.get(fault.part, f"the {fault.part}")
-        return f"{where}, op {fault.op!r}"
+        return where if fault.part == f"gradient of {fault.op}" else f"{where}, op {fault.op!r}"
 
     def of(self, fault: Fault) -> str:
         """A fault in a sentence, without a full stop."""
@@ -267,8 +309,6 @@ class Words:
             return f"It is in the data: {what}{number}{more}"
         if fault.op == "state":
             return f"{fault.name!r} was {badness(fault.operands[0])} before this batch"
-        if fault.op == "gradient":
-            return "First in the gradients: their ops cannot be seen in a step that cannot be traced"
         inner = inside(fault, *self._place)
         cause = f", in it {inner.op!r}: {_cause(inner)}" if inner is not None else f": {_cause(fault)}"
         turned = "" if fault.turned is None else f"; it turns to nan in {self.place(fault.turned)}"
@@ -391,9 +431,11 @@ class TerminateOnNaN(Callback):
                 v.assign(step.value(v))
             store = next(v.store for v in after if v.store is not None)
             names = {f"input {i}": x for i, x in enumerate(step.inputs)}
-            with np.errstate(all="ignore"), Watch(list(after), names) as watch:
-                outputs = step.program.run(store, step.inputs)
-            return watch.first(list(outputs.values()))
+            watch = Watch(list(after), names)
+            with np.errstate(all="ignore"), GradientTape(persistent=True) as tape:
+                with watch:
+                    outputs = step.program.run(store, step.inputs)
+                return watch.first(outputs, tape)
         finally:
             for v, value in after.items():
                 v.assign(value)

@@ -95,6 +95,12 @@ def masked(where: str) -> ul.Model:
     return chain(function(attend, "attend"), *late, *empty)
 
 
+def beside(x: Any) -> Any:
+    """NaN in some columns, beside an infinity that was computed before it."""
+    below = ops.log(ops.relu(x) * 0.0)
+    return ops.where(np.array([True, False, True, False]), ops.sqrt(-ops.abs(x) - 1.0), below)
+
+
 def dropped() -> ul.Model:
     return chain(layers.Dropout(0.5), function(lambda x: ops.log(ops.abs(x)), "logs"))
 
@@ -120,6 +126,16 @@ CASES: dict[str, tuple[Callable[[], ul.Model], dict[str, Any], str]] = {
         {},
         r"Batch 0: loss is nan. First in layer 'empty' \(Lambda\), op 'softmax'",
     ),
+    "beside an infinity": (
+        lambda: chain(function(beside, "beside")),
+        {},
+        rf"Batch 0: loss is nan. First in layer 'beside' \(Lambda\), op 'sqrt': input 0 has values < 0 {SOME}; ",
+    ),
+    "composite": (
+        lambda: chain(function(lambda x: ops.squareplus(x * 1e30), "parts")),
+        {},
+        r"Batch 0: loss is (nan|inf). First in layer 'parts' \(Lambda\), op 'squareplus', in it '\w+': its inputs are ",
+    ),
     "random mask": (dropped, {}, r"Batch 0: loss is .*. First in layer 'logs' \(Lambda\), op 'log': .* values <= 0 "),
     "loss": (
         lambda: chain(),
@@ -141,7 +157,7 @@ CASES: dict[str, tuple[Callable[[], ul.Model], dict[str, Any], str]] = {
         lambda: chain(),
         {"optimizer": lambda: ul.optimizers.SGD(1e38, momentum=0.9), "loss": lambda t, p: 1e6 * ops.mean(p)},
         r"Batch 1: loss is (nan|inf). Batch 0 has made '[^']*' inf. "
-        r"First in the optimizer's update, op '.*': its inputs",
+        r"First in the optimizer's update, op 'sgd_update', in it '\w+': its inputs",
     ),
     "inputs": (
         lambda: chain(),
@@ -227,6 +243,18 @@ def test_steps_that_cannot_be_traced(kind: str, backend: str, capsys: pytest.Cap
     assert re.match(UNTRACED[kind], out), out
     for a, e in zip(*weights, strict=True):  # to look has changed nothing
         assert_close(a, e, rtol=0, atol=0, what="weights after the step")
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+def test_metrics_are_not_to_blame(capsys: pytest.CaptureFixture[str]) -> None:
+    """One output has a metric only, and is NaN; the weights become so by the gradient of the other."""
+    h = layers.Dense(4)(x := ul.Input((4,)))
+    root = function(lambda x: ops.sqrt(ops.relu(x) * 0.0) + x, "root")
+    outputs = [layers.Dense(2, name="seen")(function(ops.log, "logs")(h)), layers.Dense(2, name="learnt")(root(h))]
+    model = ul.Model(x, outputs, seed=1)
+    model.compile("adam", {"learnt": "mse"}, {"seen": ["mae"]})
+    model.fit(X, {"seen": Y, "learnt": Y}, verbose=0, callbacks=[TerminateOnNaN(weights=True)])
+    assert "First in the gradient of op 'sqrt' in layer 'root'" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")

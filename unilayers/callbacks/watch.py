@@ -139,12 +139,12 @@ class EarlyStopping(Monitor):
             return
         self.wait += 1
         better = self.improved(value)
-        if better and (self.baseline is None or self.better(value, self.baseline)):
-            self.wait = 0
-        if better or (self.restore_best_weights and self.best_weights is None):  # NaN at first is no best value
+        if better:
             self.best_epoch = epoch
             self.best_weights = self.model.get_weights() if self.restore_best_weights else None
-        if not better and self.wait >= self.patience and epoch > 0:
+            if self.baseline is None or self.better(value, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 0:
             self.stopped_epoch, self.model.stop_training = epoch, True
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -462,6 +462,14 @@ def test_functions_are_called_as_keras_calls_them() -> None:
     assert calls(callbacks, make()) == calls(keras.callbacks, theirs)
 
 
+def test_short_names_of_hooks() -> None:
+    seen: list[int] = []
+    make().fit(
+        X, Y, 8, verbose=0, callbacks=callbacks.LambdaCallback(on_batch_end=lambda batch, logs: seen.append(batch))
+    )
+    assert seen == [0, 1, 2]
+
+
 def test_a_loop_of_ones_own_drives_callbacks(capsys: pytest.CaptureFixture[str]) -> None:
     model = make()
     stop = callbacks.EarlyStopping("loss", patience=1)

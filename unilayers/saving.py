@@ -56,7 +56,7 @@ def save_model(model: Model, path: Any, *, running: bool = False) -> None:
         "compile": _compile_config(model),
         "position": asdict(model.position),
     }
-    _write(path, [*model.variables, *optimizer], about, model.running_values() if running else {})
+    _write(path, [*model.variables, *optimizer], about, model._running_values() if running else {})
 
 
 def save_weights(model: Model, path: Any) -> None:
@@ -150,7 +150,7 @@ def load_state(model: Model, path: Any, *, running: bool = False) -> None:
     _assign(variables, tensors, path)
     model.position = Position(**about.get("position", {}))
     if running and model.position.batch:
-        model.resume_values({name: x for name, x in tensors.items() if name.startswith("metrics/")})
+        model._resume_values({name: x for name, x in tensors.items() if name.startswith("metrics/")})
 
 
 def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], path: Any) -> None:

@@ -18,6 +18,7 @@ HOOKS = (
     "on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end",
     "on_predict_begin", "on_predict_end", "on_predict_batch_begin", "on_predict_batch_end",
 )  # fmt: skip
+SHORT = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}  # further names
 
 
 class Callback:
@@ -109,33 +110,33 @@ class CallbackList(Callback):
         **params: Any,
     ) -> None:  # fmt: skip
         self.callbacks: list[Callback] = []
-        self.params = params
+        self.model, self.params = model, params
         self._hooks: dict[str, list[Callable[..., None]]] = {name: [] for name in HOOKS}
         for callback in leaves_of(callbacks) if callbacks is not None else ():
             self.append(callback)
         for wanted, kind in ((add_history, History), (add_progbar, ProgbarLogger)):
             if wanted and not any(isinstance(callback, kind) for callback in self.callbacks):
                 self.append(kind())
-        self.set_model(model)
 
     def append(self, callback: Callback) -> None:
         """Add a callback."""
         self.callbacks.append(callback)
-        callback.set_params(self.params)
         if self.model is not None:
-            callback.set_model(self.model)
+            self._introduce(callback)
+        callback.set_params(self.params)
         for name in HOOKS:
             if _overrides(type(callback), name):
                 self._hooks[name].append(getattr(callback, name))
 
+    def _introduce(self, callback: Callback) -> None:
+        callback.set_model(self.model)
+        if isinstance(callback, History):
+            self.model.history = callback
+
     def set_model(self, model: Any) -> None:
-        if model is None:
-            return
         self.model = model
         for callback in self.callbacks:
-            callback.set_model(model)
-            if isinstance(callback, History):
-                model.history = callback
+            self._introduce(callback)
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         self.params = dict(params)
@@ -161,8 +162,7 @@ for _hook in HOOKS:
 
 
 def _overrides(cls: type, hook: str) -> bool:
-    short = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}.get(hook, hook)
-    return any(getattr(cls, name) is not getattr(Callback, name) for name in (hook, short))
+    return any(getattr(cls, name) is not getattr(Callback, name) for name in (hook, SHORT.get(hook, hook)))
 
 
 class History(Callback):
@@ -207,7 +207,7 @@ class LambdaCallback(Callback):
         **hooks: Hook,
     ) -> None:
         for name in hooks:
-            if name not in HOOKS:
+            if name not in (*HOOKS, *SHORT.values()):
                 raise UnilayersError(f"unknown hook {name!r}", where="LambdaCallback", fix=nearest(name, HOOKS))
         hooks |= {
             name: given

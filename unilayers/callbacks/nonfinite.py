@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,14 +86,15 @@ class Trail:
             self.bad[key] = found = badness(array)
             if not found:
                 continue
+            # NaN comes of NaN; an infinity beside it has no part in it.
             same = [k for k, b in before.items() if b == "nan"] if found == "nan" else list(before)
-            sources = [self._origin[k] for k in (same or before) if k in self._origin]
             new = found == "nan" and not same
+            sources = [self._origin[k] for k in (same or before) if k in self._origin]
             here = Fault(op, "", *origin, list(operands), attrs)
             if sources:
                 number, fault = min(sources, key=lambda s: s[0])
                 if new and fault.turned is None:
-                    fault = Fault(**{**vars(fault), "turned": here})
+                    fault = replace(fault, turned=here)
                 self._origin[key] = number, fault
             elif new or not (before or op == "constant" or _infinite(attrs)):
                 self._origin[key] = self._count, here
@@ -282,6 +283,8 @@ class Words:
     Args:
         model: The model whose step it was.
         rows: The numbers of the batch's samples in the data, if they are known.
+        backend: Where composite ops are looked into.
+        device: A device of it.
     """
 
     def __init__(self, model: Any, rows: Any, backend: Backend, device: str) -> None:

@@ -144,7 +144,7 @@ class EarlyStopping(Monitor):
             self.best_weights = self.model.get_weights() if self.restore_best_weights else None
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
-        elif self.wait >= self.patience and epoch > 0:
+        elif self.wait >= self.patience:
             self.stopped_epoch, self.model.stop_training = epoch, True
 
     def on_train_end(self, logs: Any = None) -> None:

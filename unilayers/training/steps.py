@@ -270,7 +270,7 @@ def complete(model: Model, objectives: Objectives, y: Any, outputs: Any) -> None
         with dtype_scope(model.compute_dtype):  # running sums keep what the model computes with
             objectives.build(output_names(model, outputs), y, leaves_of(outputs))
     if model._awaited:
-        model.resume_values(model._awaited)
+        model._resume_values(model._awaited)
     if model.optimizer is not None and not model.optimizer.variables:
         model.optimizer.build(model.trainable_weights)
 

@@ -190,13 +190,13 @@ class Trainer:
         for metric in self.metrics:
             metric.reset_state()
 
-    def running_values(self) -> dict[str, Any]:
+    def _running_values(self) -> dict[str, Any]:
         """The variables of the metrics, under names for a file."""
         return {f"metrics/{i}/{j}": v for i, m in enumerate(self.metrics) for j, v in enumerate(m.variables)}
 
-    def resume_values(self, values: Mapping[str, np.ndarray]) -> None:
+    def _resume_values(self, values: Mapping[str, np.ndarray]) -> None:
         """Set running values; those of metrics that are not there yet when they come to be, in the same ``fit``."""
-        there = self.running_values()
+        there = self._running_values()
         self._awaited = {name: value for name, value in values.items() if name not in there}
         for name in there.keys() & values.keys():
             there[name].assign(values[name])

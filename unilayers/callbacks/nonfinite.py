@@ -192,8 +192,8 @@ class Watch:
             else:
                 fault = Fault(op.name, "", SCOPE.get()[0], f"gradient of {op.name}", arrays, attrs)
                 results = result if isinstance(result, (tuple, list)) else [result]
-                kept = [[x for x in xs if isinstance(x, (Box, Variable))] for xs in (operands, results)]
-                self._calls.append((fault, *kept))
+                taken, kept = ([x for x in xs if isinstance(x, (Box, Variable))] for xs in (operands, results))
+                self._calls.append((fault, taken, kept))
         finally:
             DEFER.reset(token)
         return result

@@ -398,7 +398,11 @@ def test_written_yaml_reads_back(value: Any) -> None:
         ("model.2.Dropout.rate=0.5", ("model", 2, "Dropout", "rate"), 0.5),
         ("model[-1].Dense.use_bias=false", ("model", 3, "Dense", "use_bias"), False),
         ("model[2]=Flatten", ("model", 2, "Flatten", "trainable"), True),
-        ("fit.callbacks=[TerminateOnNaN]", ("fit", "callbacks"), [{"TerminateOnNaN": {}}]),
+        (
+            "fit.callbacks=[TerminateOnNaN]",
+            ("fit", "callbacks"),
+            [{"TerminateOnNaN": {"raise_error": False, "explain": True, "weights": False}}],
+        ),
         ("metrics=", ("metrics",), []),
         ("description=a = b", ("description",), "a = b"),
         ("loss_weights=2", ("loss_weights",), 2),

@@ -13,7 +13,7 @@ import numpy as np
 
 from unilayers import ops
 from unilayers.errors import GraphError, ShapeError, UnilayersError
-from unilayers.graph import Op, Value, constant, is_tracing, leaf, schedule, tracing
+from unilayers.graph import Op, Value, constant, is_tracing, leaf, schedule, scope, tracing
 from unilayers.graph.record import OPS
 from unilayers.ops.define import (
     TAPES,
@@ -71,11 +71,12 @@ def _gradients(
             flow = [grads.get(y) for y in node.outputs]
             if all(g is None for g in flow):
                 continue
-            found = _pulled(OPS[node.op], flow, node.outputs, node.inputs, dict(node.attrs), node.multiple)
-            for x, g in zip(node.inputs, found, strict=True):
-                if g is not None and x in needed:
-                    g = unbroadcast(g, x.shape)
-                    grads[x] = ops.add(grads[x], g) if x in grads else g
+            with scope(node.scope, node.part if node.part.startswith("gradient") else f"gradient of {node.op}"):
+                found = _pulled(OPS[node.op], flow, node.outputs, node.inputs, dict(node.attrs), node.multiple)
+                for x, g in zip(node.inputs, found, strict=True):
+                    if g is not None and x in needed:
+                        g = unbroadcast(g, x.shape)
+                        grads[x] = ops.add(grads[x], g) if x in grads else g
         return [grads.get(x) for x in xs]
 
 

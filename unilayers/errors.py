@@ -69,6 +69,10 @@ class RecipeError(UnilayersError):
     """A recipe that does not validate; ``where`` holds file, line and dotted path."""
 
 
+class NonFiniteError(UnilayersError, RuntimeError):
+    """Training that has come to NaN or infinity."""
+
+
 class CheckpointError(UnilayersError):
     """A checkpoint that is damaged, of a newer version, or of another model."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from unilayers import ops
 from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
-from unilayers.graph import Graph, Value
-from unilayers.graph.passes import optimise, specialise
+from unilayers.graph import OPS, Graph, Node, Value
+from unilayers.graph.passes import lower, optimise, specialise
+from unilayers.ops.define import bind
 from unilayers.spec import Dim, dtype_name, public_shape
 from unilayers.variable import Store, Variable, place_together
 
@@ -53,6 +54,53 @@ def sizes_of(inputs: Sequence[Value], shapes: Sequence[Sequence[int]]) -> dict[s
     return sizes
 
 
+def interpretable(graph: Graph, inputs: Sequence[Any]) -> Graph:
+    """A graph for inputs of these shapes, its ops as they were traced, as ``interpret`` takes it."""
+    graph = specialise(graph, sizes_of(graph.inputs, [x.shape for x in inputs]))
+    # Without an operand an op run by itself would not know where.
+    return lower(graph, [name for name, op in OPS.items() if op.operands])
+
+
+def interpret(
+    graph: Graph, backend: Backend, device: str, state: Sequence[Array], inputs: Sequence[Any]
+) -> Iterator[tuple[Node, list[Array], list[Array]]]:
+    """Run a graph node by node: each op by itself, neither expanded, merged nor fused.
+
+    Slow, but every value can be looked at: for finding where something comes from.
+
+    Args:
+        graph: What ``interpretable`` gives.
+        backend: The engine.
+        device: A device of it.
+        state: The values of the state; they are not changed.
+        inputs: Arrays, of any engine.
+
+    Yields:
+        Each node with its operands and its results, as arrays of the backend. One that nobody reads any more is freed.
+    """
+    dtypes = [v.dtype for v in graph.inputs]
+    cast = [x if ops.dtype_of(x) == d else ops.astype(x, d) for x, d in zip(inputs, dtypes, strict=True)]
+    leaves = zip((*graph.state, *graph.inputs), moved([*state, *cast], backend, device), strict=True)
+    values: dict[Value, Array] = dict(leaves)
+    last = {v: node for node in graph.nodes for v in node.inputs}
+    for node in graph.nodes:
+        operands = [values[v] for v in node.inputs]
+        if node.op in ("input", "state"):
+            made = [values[node.outputs[0]]]
+        elif node.op == "constant":
+            made = backend.put([node.attrs["value"].array], device)
+        elif not operands:
+            made = backend.put(node_runner(backend, device)(node, []), device)
+        else:
+            found = bind(OPS[node.op], operands, dict(node.attrs))
+            made = list(found) if node.multiple else [found]
+        values.update(zip(node.outputs, made, strict=True))
+        yield node, operands, made
+        for v in node.inputs:
+            if last[v] is node:
+                values.pop(v, None)
+
+
 class Program:
     """A traced graph with the variables behind its state.
 
@@ -66,6 +114,10 @@ class Program:
         self.graph, self.variables, self.structure = graph, list(variables), structure
         self._compiled: dict[tuple[Any, ...], Executable] = {}
         self._picked: tuple[Store | None, list[int], list[Array]] = (None, [], [])
+
+    def traced(self) -> Program:
+        """The whole step as one traced graph: this one."""
+        return self
 
     def executable(self, backend: Backend, device: str, shapes: Sequence[Sequence[int]]) -> Executable:
         """The compiled function for inputs of these shapes."""

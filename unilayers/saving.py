@@ -64,18 +64,13 @@ def save_model(model: Model, filepath: Any, overwrite: bool = True, zipped: bool
         "compile": compile_config(model),
         "position": asdict(model.position),
     }
-    running = _running_values(model) if model.position.of_epoch else {}
+    running = model._running_values() if model.position.of_epoch else {}
     _write(filepath, [*model.variables, *optimizer], about, overwrite, running)
 
 
 def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
     """The model's variables alone."""
     _write(filepath, model.variables, {}, overwrite)
-
-
-def _running_values(model: Model) -> dict[str, Variable]:
-    """What the metrics have summed up so far in an epoch, by the names they have in a file."""
-    return {f"metrics/{name}/{i}": v for name, m in model._objectives.all_metrics for i, v in enumerate(m.variables)}
 
 
 def _write(
@@ -167,7 +162,8 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
 
 
 def load_state(model: Model, path: Any) -> None:
-    """Set weights, optimizer state and position of a model that is built and compiled, to go on training it."""
+    """Set weights, optimizer state and position of a model that is built and compiled, to go on training it; in the
+    middle of an epoch what the metrics had summed up, too."""
     tensors, about = read(path)
     variables = list(model.variables)
     if model.optimizer is not None and any(name.startswith("optimizer/") for name in tensors):
@@ -175,11 +171,10 @@ def load_state(model: Model, path: Any) -> None:
             model.optimizer.build(model.trainable_weights)
         variables += model.optimizer.variables
     _assign(variables, tensors, path)
-    for name, v in _running_values(model).items():
-        if name in tensors and tensors[name].shape == v.shape:
-            v.assign(tensors[name])
     at = about.get("position", {})
     model.position = Position(**{"sweep": at.get("epoch", 0)} | at)  # which were one, before there were sweeps
+    if model.position.of_epoch:
+        model._resume_values({name: x for name, x in tensors.items() if name.startswith("metrics/")})
 
 
 def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], path: Any) -> None:

@@ -34,12 +34,16 @@ class Store:
     def own(self) -> None:
         """Copy foreign arrays, before a compiled step overwrites its state."""
         for i in self.foreign:
-            given = self.arrays[i]
-            copied = self.backend.table["identity"](given)
-            if copied is given:
-                copied = self.backend.put([self.backend.get(given)], self.device)[0]
-            self.arrays[i] = copied
+            self.arrays[i] = self.copied(i)
         self.foreign.clear()
+
+    def copied(self, index: int) -> Array:
+        """A copy of an array, on the device."""
+        given = self.arrays[index]
+        copied = self.backend.table["identity"](given)
+        if copied is not given:
+            return copied
+        return self.backend.put([given if isinstance(given, np.ndarray) else self.backend.get(given)], self.device)[0]
 
 
 class Variable(Operators):
@@ -112,6 +116,10 @@ class Variable(Operators):
         if self.store is not None:
             return self.store.backend.get(self.store.arrays[self.index])
         return self._materialised().copy()
+
+    def copied(self) -> Array:
+        """A copy of the current value, where it is."""
+        return self.numpy() if self.store is None else self.store.copied(self.index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.numpy(), dtype=dtype)

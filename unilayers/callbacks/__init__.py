@@ -1,16 +1,16 @@
 """Objects that look on while a model trains."""
 
-from unilayers.callbacks.base import Callback, CallbackList, History, LambdaCallback, ProgressBar
+from unilayers.callbacks.base import Callback, CallbackList, History, LambdaCallback, ProgbarLogger
 from unilayers.callbacks.files import BackupAndRestore, CSVLogger, ModelCheckpoint
+from unilayers.callbacks.nonfinite import TerminateOnNaN
+from unilayers.callbacks.remote import RemoteMonitor
+from unilayers.callbacks.tensorboard import TensorBoard
 from unilayers.callbacks.watch import (
     EarlyStopping,
     LearningRateScheduler,
     ReduceLROnPlateau,
     SwapEMAWeights,
-    TerminateOnNaN,
 )
-
-ProgbarLogger = ProgressBar  # Keras's name
 
 __all__ = [
     "BackupAndRestore",
@@ -23,8 +23,9 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ProgbarLogger",
-    "ProgressBar",
     "ReduceLROnPlateau",
+    "RemoteMonitor",
     "SwapEMAWeights",
+    "TensorBoard",
     "TerminateOnNaN",
 ]

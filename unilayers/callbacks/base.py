@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from unilayers.errors import UnilayersError, nearest
+from unilayers.structure import leaves_of
+
+Hook = Callable[..., Any]
 HOOKS = (
     "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end",
     "on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end",
     "on_predict_begin", "on_predict_end", "on_predict_batch_begin", "on_predict_batch_end",
 )  # fmt: skip
+SHORT = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}  # further names
 
 
 class Callback:
@@ -83,29 +88,81 @@ class Callback:
         """After a step of a prediction."""
 
 
-class CallbackList:
-    """Several callbacks as one; hooks that nobody overrides cost nothing."""
+class CallbackList(Callback):
+    """Several callbacks as one; hooks that nobody overrides cost nothing. Every hook can be called on it, so that a
+    loop of your own can drive callbacks as ``fit`` does.
 
-    def __init__(self, callbacks: Sequence[Callback], model: Any, params: Mapping[str, Any]) -> None:
+    Args:
+        callbacks: Callbacks, in lists of any depth.
+        add_history: Whether to add a `History` if there is none.
+        add_progbar: Whether to add a `ProgbarLogger` if there is none.
+        model: The model that is trained.
+        params: What ``set_params`` gives each of them: ``epochs``, ``steps``, ``verbose``.
+
+    Example:
+        >>> hooks = CallbackList([LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))], epochs=2)
+        >>> hooks.on_epoch_end(0, {"loss": 0.5})
+        0 {'loss': 0.5}
+    """
+
+    def __init__(
+        self, callbacks: Any = None, add_history: bool = False, add_progbar: bool = False, model: Any = None,
+        **params: Any,
+    ) -> None:  # fmt: skip
+        self.callbacks: list[Callback] = []
+        self.model, self.params = model, params
         self._hooks: dict[str, list[Callable[..., None]]] = {name: [] for name in HOOKS}
-        for callback in callbacks:
-            callback.set_model(model)
-            callback.set_params(params)
-            for name in HOOKS:
-                if _overrides(type(callback), name):
-                    self._hooks[name].append(getattr(callback, name))
+        for callback in leaves_of(callbacks) if callbacks is not None else ():
+            self.append(callback)
+        for wanted, kind in ((add_history, History), (add_progbar, ProgbarLogger)):
+            if wanted and not any(isinstance(callback, kind) for callback in self.callbacks):
+                self.append(kind())
 
-    def call(self, hook: str, *args: Any) -> None:
+    def append(self, callback: Callback) -> None:
+        """Add a callback."""
+        self.callbacks.append(callback)
+        if self.model is not None:
+            self._introduce(callback)
+        callback.set_params(self.params)
+        for name in HOOKS:
+            if _overrides(type(callback), name):
+                self._hooks[name].append(getattr(callback, name))
+
+    def _introduce(self, callback: Callback) -> None:
+        callback.set_model(self.model)
+        if isinstance(callback, History):
+            self.model.history = callback
+
+    def set_model(self, model: Any) -> None:
+        self.model = model
+        for callback in self.callbacks:
+            self._introduce(callback)
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        self.params = dict(params)
+        for callback in self.callbacks:
+            callback.set_params(self.params)
+
+    def call(self, hook: str, *args: Any, **kwargs: Any) -> None:
         """Call one hook of every callback that has it."""
         for function in self._hooks[hook]:
-            function(*args)
+            function(*args, **kwargs)
 
-    batch_end = call
+
+def _forward(hook: str) -> Callable[..., None]:
+    def forward(self: CallbackList, *args: Any, **kwargs: Any) -> None:
+        self.call(hook, *args, **kwargs)
+
+    forward.__doc__ = getattr(Callback, hook).__doc__
+    return forward
+
+
+for _hook in HOOKS:
+    setattr(CallbackList, _hook, _forward(_hook))
 
 
 def _overrides(cls: type, hook: str) -> bool:
-    short = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}.get(hook, hook)
-    return any(getattr(cls, name) is not getattr(Callback, name) for name in (hook, short))
+    return any(getattr(cls, name) is not getattr(Callback, name) for name in (hook, SHORT.get(hook, hook)))
 
 
 class History(Callback):
@@ -122,36 +179,64 @@ class History(Callback):
 
 
 class LambdaCallback(Callback):
-    """A callback from functions: ``LambdaCallback(on_epoch_end=lambda epoch, logs: ...)``."""
+    """A callback from functions.
 
-    def __init__(self, **hooks: Callable[..., None]) -> None:
-        from unilayers.errors import UnilayersError, nearest
+    Args:
+        on_epoch_begin: ``f(epoch, logs)``, called before each epoch.
+        on_epoch_end: ``f(epoch, logs)``, called after each epoch and its validation.
+        on_train_begin: ``f(logs)``, called before training.
+        on_train_end: ``f(logs)``, called after training.
+        on_train_batch_begin: ``f(batch, logs)``, called before each training step.
+        on_train_batch_end: ``f(batch, logs)``, called after each training step.
+        hooks: Functions for any other hook of `Callback`, by its name.
 
-        self._given = hooks
+    Example:
+        >>> shout = LambdaCallback(on_train_end=lambda logs: print("done", logs))
+        >>> shout.on_train_end({"loss": 1.0})
+        done {'loss': 1.0}
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Hook | None = None,
+        on_epoch_end: Hook | None = None,
+        on_train_begin: Hook | None = None,
+        on_train_end: Hook | None = None,
+        on_train_batch_begin: Hook | None = None,
+        on_train_batch_end: Hook | None = None,
+        **hooks: Hook,
+    ) -> None:
         for name in hooks:
-            if name not in HOOKS:
+            if name not in (*HOOKS, *SHORT.values()):
                 raise UnilayersError(f"unknown hook {name!r}", where="LambdaCallback", fix=nearest(name, HOOKS))
-
-        def forward(name: str) -> Callable[..., None]:
-            return lambda self, *args: self._given[name](*args)
-
+        hooks |= {
+            name: given
+            for name, given in (
+                ("on_epoch_begin", on_epoch_begin), ("on_epoch_end", on_epoch_end),
+                ("on_train_begin", on_train_begin), ("on_train_end", on_train_end),
+                ("on_train_batch_begin", on_train_batch_begin), ("on_train_batch_end", on_train_batch_end),
+            )
+            if given is not None
+        }  # fmt: skip
         # A class of its own, so that only the given hooks count as overridden.
-        self.__class__ = type("LambdaCallback", (LambdaCallback,), {name: forward(name) for name in hooks})
+        self.__class__ = type("LambdaCallback", (LambdaCallback,), {k: staticmethod(f) for k, f in hooks.items()})
 
 
-class ProgressBar(Callback):
+class ProgbarLogger(Callback):
     """A bar for each epoch on a terminal, else a line for each; looks at the device a few times a second at most.
 
     Args:
-        verbose: 1 bar, 2 lines only.
+        verbose: 1 bar, 2 lines only; what ``fit`` was told if None.
     """
 
     INTERVAL = 0.2  # seconds between looks
 
-    def __init__(self, verbose: int = 1) -> None:
-        self._bars = verbose == 1 and sys.stdout.isatty()
+    def __init__(self, verbose: int | None = None) -> None:
+        self.verbose = verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        verbose = self.params.get("verbose", 1) if self.verbose is None else self.verbose
+        self._bars = verbose in (1, "auto") and sys.stdout.isatty()
         self._start = self._looked = time.perf_counter()
         self._epoch = epoch
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from unilayers import ops
 from unilayers.callbacks.base import Callback
 from unilayers.errors import UnilayersError, nearest
 
@@ -15,61 +19,85 @@ class LearningRateScheduler(Callback):
 
     Args:
         schedule: ``schedule(epoch, learning_rate) -> learning_rate``, or of the epoch alone.
+        verbose: 1 prints each learning rate.
     """
 
-    def __init__(self, schedule: Callable[..., float]) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Callable[..., Any], verbose: int = 0) -> None:
+        self.schedule, self.verbose = schedule, verbose
+        try:
+            inspect.signature(schedule).bind(0, 0.0)
+            self._takes_rate = True
+        except (TypeError, ValueError):
+            self._takes_rate = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        now = float(self.model.optimizer.learning_rate)
-        try:
-            value = self.schedule(epoch, now)
-        except TypeError:
-            value = self.schedule(epoch)
-        self.model.optimizer.learning_rate = float(value)
-
-
-class TerminateOnNaN(Callback):
-    """Stops training when the loss of a batch is NaN or infinite."""
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        loss = logs["batch_loss" if "batch_loss" in logs else "loss"]  # a step of the model's own gives "loss" only
-        if not math.isfinite(loss):
-            print(f"Batch {batch}: loss is {loss}, training stops.")
-            self.model.stop_training = True
+        now = (float(self.model.optimizer.learning_rate),) if self._takes_rate else ()
+        given = self.schedule(epoch, *now)
+        rate = np.asarray(ops.to_numpy(given)) if given is not None else np.asarray("nothing")
+        if rate.size != 1 or rate.dtype.kind not in "fiu":
+            raise UnilayersError(
+                "the schedule gives no learning rate", where="LearningRateScheduler.schedule", expected="a number",
+                received=repr(given),
+            )  # fmt: skip
+        self.model.optimizer.learning_rate = float(rate.item())
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: learning rate is {rate.item():g}")
 
 
 class Monitor(Callback):
-    """Shared by callbacks that compare one value over the epochs."""
+    """Shared by callbacks that compare one value over the epochs.
 
-    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+    Args:
+        monitor: Name of the value.
+        mode: ``min``, ``max``, or ``auto``: less is better for a loss, and for a metric what its ``direction`` says.
+        min_delta: Smaller changes do not count.
+        best: The value to beat at first.
+    """
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, best: float | None = None) -> None:
         if mode not in ("auto", "min", "max"):
             raise UnilayersError(
                 "unknown mode", where=type(self).__name__, expected="auto, min or max", received=repr(mode)
             )
-        self.monitor = monitor
-        larger = mode == "max" or (
-            mode == "auto" and any(word in monitor for word in ("acc", "auc", "precision", "recall"))
-        )
-        self._sign = -1.0 if larger else 1.0
-        self.min_delta = abs(min_delta)
-        self.best: float | None = None
+        self.monitor, self.mode, self.min_delta, self.best = monitor, mode, abs(min_delta), best
 
-    def value(self, logs: Mapping[str, float]) -> float:
-        if self.monitor not in logs:
-            raise UnilayersError(
-                f"nothing called {self.monitor!r} to monitor",
-                where=type(self).__name__,
-                fix=nearest(self.monitor, logs),
-            )
-        return logs[self.monitor]
+    def value(self, logs: Mapping[str, Any] | None) -> float | None:
+        """The value in the logs; a warning and None if it is not there, as in epochs without validation."""
+        if logs is not None and self.monitor in logs:
+            return logs[self.monitor]
+        near = nearest(self.monitor, logs) if logs else "There are no values"
+        warnings.warn(f"{type(self).__name__}: nothing called {self.monitor!r} to monitor. {near}", stacklevel=3)
+        return None
 
     def improved(self, value: float) -> bool:
         """Whether ``value`` is better than the best so far; then it becomes the best."""
-        if self.best is None or self._sign * value < self._sign * self.best - self.min_delta:
+        better = self.better(value, self.best)
+        if better:
             self.best = value
-            return True
-        return False
+        return better
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether a value beats another, or is the first, by at least ``min_delta``."""
+        sign = self._sign  # which may raise, also at the first value
+        return than is None or sign * value + self.min_delta < sign * than
+
+    @property
+    def _sign(self) -> float:
+        """1 if less is better, else -1."""
+        if self.mode != "auto":
+            return 1.0 if self.mode == "min" else -1.0
+        name = self.monitor.removeprefix("val_")
+        if name == "loss" or name.endswith("_loss"):
+            return 1.0
+        known = dict(getattr(getattr(self.model, "_objectives", None), "all_metrics", ()))
+        known |= {m.name: m for m in getattr(self.model, "metrics", ()) if m.name not in known}
+        direction = getattr(known.get(name), "direction", None)
+        if direction is None:
+            raise UnilayersError(
+                f"nothing says whether {self.monitor!r} is better when larger or smaller", where=type(self).__name__,
+                fix="Pass mode='max' or mode='min'",
+            )  # fmt: skip
+        return 1.0 if direction == "down" else -1.0
 
 
 class EarlyStopping(Monitor):
@@ -79,8 +107,9 @@ class EarlyStopping(Monitor):
         monitor: Name of the value.
         min_delta: Smaller changes do not count.
         patience: Epochs to wait.
-        mode: ``min``, ``max``, or ``auto`` by the name.
-        baseline: Value to beat at first.
+        verbose: 1 prints when it stops, and which epoch's weights are restored.
+        mode: ``min``, ``max``, or ``auto``: less is better for a loss, and for a metric what its ``direction`` says.
+        baseline: Until a value beats it, no improvement starts the waiting anew.
         restore_best_weights: Whether to go back to the weights of the best epoch.
         start_from_epoch: Epochs before watching begins.
     """
@@ -90,33 +119,41 @@ class EarlyStopping(Monitor):
         monitor: str = "val_loss",
         min_delta: float = 0.0,
         patience: int = 0,
+        verbose: int = 0,
         mode: str = "auto",
         baseline: float | None = None,
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience, self.baseline = patience, baseline
+        self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.best, self.wait, self.stopped_epoch, self._weights = self.baseline, 0, 0, None
+        self.best, self.wait, self.stopped_epoch = None, 0, 0
+        self.best_epoch, self.best_weights = 0, None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if epoch < self.start_from_epoch:
-            return
-        if self.improved(self.value(logs)):
-            self.wait = 0
-            if self.restore_best_weights:
-                self._weights = self.model.get_weights()
+        value = self.value(logs)
+        if value is None or epoch < self.start_from_epoch:
             return
         self.wait += 1
-        if self.wait >= max(1, self.patience):
+        better = self.improved(value)
+        if better:
+            self.best_epoch = epoch
+            self.best_weights = self.model.get_weights() if self.restore_best_weights else None
+            if self.baseline is None or self.better(value, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience:
             self.stopped_epoch, self.model.stop_training = epoch, True
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._weights is not None:
-            self.model.set_weights(self._weights)
+        if self.verbose and self.stopped_epoch:
+            print(f"Epoch {self.stopped_epoch + 1}: stopped early")
+        if self.best_weights is not None:
+            if self.verbose:
+                print(f"The weights are those of epoch {self.best_epoch + 1}, the best")
+            self.model.set_weights(self.best_weights)
 
 
 class ReduceLROnPlateau(Monitor):
@@ -127,7 +164,7 @@ class ReduceLROnPlateau(Monitor):
         factor: What the learning rate is multiplied by, less than 1.
         patience: Epochs to wait.
         verbose: 1 prints each reduction.
-        mode: ``min``, ``max``, or ``auto`` by the name.
+        mode: ``min``, ``max``, or ``auto``: less is better for a loss, and for a metric what its ``direction`` says.
         min_delta: Smaller changes do not count.
         cooldown: Epochs after a reduction in which nothing is counted.
         min_lr: The learning rate does not fall below this.
@@ -157,11 +194,15 @@ class ReduceLROnPlateau(Monitor):
         self.best, self.wait, self._resting = None, 0, 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = {} if logs is None else logs
         logs["learning_rate"] = rate = float(self.model.optimizer.learning_rate)
+        value = self.value(logs)
+        if value is None:
+            return
         if self._resting:
             self._resting -= 1
             self.wait = 0
-        if self.improved(self.value(logs)):
+        if self.improved(value):
             self.wait = 0
             return
         if self._resting:

@@ -11,6 +11,7 @@ from unilayers.graph.node import (
     leaf,
     make_node,
     schedule,
+    scope,
     tracing,
 )
 from unilayers.graph.record import OPS, Op, Sample
@@ -29,5 +30,6 @@ __all__ = [
     "leaf",
     "make_node",
     "schedule",
+    "scope",
     "tracing",
 ]

@@ -36,6 +36,20 @@ def is_tracing() -> bool:
     return _TRACING.get()
 
 
+SCOPE: ContextVar[tuple[str, str]] = ContextVar("scope", default=("", ""))  # what new nodes take as their origin
+
+
+@contextmanager
+def scope(path: str | None = None, part: str | None = None) -> Iterator[None]:
+    """While active, new nodes are marked with where they come from; see `Node`. None: as around the block."""
+    around = SCOPE.get()
+    token = SCOPE.set((around[0] if path is None else path, around[1] if part is None else part))
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)
+
+
 class Const:
     """An array as an attribute: compared and hashed by its bytes."""
 
@@ -62,16 +76,30 @@ _serial = itertools.count()
 
 
 class Node:
-    """One application of an op: ``op(*inputs, **attrs)``. Create with ``make_node``."""
+    """One application of an op: ``op(*inputs, **attrs)``. Create with ``make_node``.
 
-    __slots__ = ("attrs", "inputs", "multiple", "op", "outputs", "serial")
+    Where it comes from is for people who look for it, and is neither compared nor saved: ``scope`` is the path of the
+    layer that was called, empty outside of layers; ``part`` the part of a step: ``loss``, ``gradient of exp`` (with the
+    scope of that op), ``update``, ``metrics``; empty in a forward pass. Passes keep it.
+    """
+
+    __slots__ = ("attrs", "inputs", "multiple", "op", "origin", "outputs", "serial")
 
     def __init__(self, op: str, inputs: tuple[Value, ...], attrs: Mapping[str, Any], specs: Specs) -> None:
         self.op, self.inputs, self.attrs = op, inputs, attrs
         self.multiple = isinstance(specs, tuple)  # an op with a tuple of outputs, even if it holds one
         specs = specs if isinstance(specs, tuple) else (specs,)
+        self.origin = SCOPE.get()
         self.serial = next(_serial)  # creation order: a stable order for independent nodes
         self.outputs = tuple(Value(self, i, spec) for i, spec in enumerate(specs))
+
+    @property
+    def scope(self) -> str:
+        return self.origin[0]
+
+    @property
+    def part(self) -> str:
+        return self.origin[1]
 
     def __repr__(self) -> str:
         specs = ", ".join(map(repr, (v.spec for v in self.outputs)))

@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.graph.node import LEAVES, Const, Graph, Node, Value, bodies_of, leaf, make_node, schedule, tracing
+from unilayers.graph.node import (
+    LEAVES,
+    SCOPE,
+    Const,
+    Graph,
+    Node,
+    Value,
+    bodies_of,
+    leaf,
+    make_node,
+    schedule,
+    tracing,
+)
 from unilayers.graph.record import OPS
 from unilayers.spec import Dim, Spec, evaluate
 
@@ -30,16 +42,21 @@ def rewrite(graph: Graph, replace: Replace, new: dict[Value, Any] | None = None)
             common stays common.
     """
     new = {} if new is None else new
-    for node in graph.nodes:
-        if node.outputs[0] in new:
-            continue
-        inputs = tuple(new[v] for v in node.inputs)
-        attrs = _with_bodies(node, lambda body: rewrite(body, replace, new))
-        outputs = replace(node, inputs, attrs)
-        if outputs is None:
-            same = attrs is node.attrs and all(a is b for a, b in zip(inputs, node.inputs, strict=True))
-            outputs = node.outputs if same else make_node(OPS[node.op], inputs, attrs)
-        new.update(zip(node.outputs, outputs, strict=True))
+    around = SCOPE.set(SCOPE.get())
+    try:
+        for node in graph.nodes:
+            if node.outputs[0] in new:
+                continue
+            inputs = tuple(new[v] for v in node.inputs)
+            attrs = _with_bodies(node, lambda body: rewrite(body, replace, new))
+            SCOPE.set(node.origin)
+            outputs = replace(node, inputs, attrs)
+            if outputs is None:
+                same = attrs is node.attrs and all(a is b for a, b in zip(inputs, node.inputs, strict=True))
+                outputs = node.outputs if same else make_node(OPS[node.op], inputs, attrs)
+            new.update(zip(node.outputs, outputs, strict=True))
+    finally:
+        SCOPE.reset(around)
     rebuilt = Graph(
         inputs=tuple(new[v] for v in graph.inputs),
         state=tuple(new[v] for v in graph.state),

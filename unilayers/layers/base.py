@@ -16,7 +16,8 @@ from unilayers import constraints, initializers, ops, random, regularizers
 from unilayers.config import floatx
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.ops.define import DEFER, TAPES, Box, boxed, mask_of, unboxed, with_mask
+from unilayers.graph.node import SCOPE
+from unilayers.ops.define import DEFER, TAPES, TRACE, Box, boxed, mask_of, unboxed, with_mask
 from unilayers.registry import Configurable, snake_case
 from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, public_shape
 from unilayers.structure import leaves_of, map_structure
@@ -378,6 +379,8 @@ class Layer(Configurable, family="layer"):
             kwargs["mask"] = masks
         args = tuple(map_structure(self._cast, a) for a in args)
         token = _TRAINING.set(bool(training))
+        looked_at = TRACE.get() is not None or DEFER.get() is not None  # somebody may ask where an op comes from
+        around = SCOPE.set((self.path, SCOPE.get()[1])) if looked_at else None
         try:
             if args:
                 self.check_input(args[0])
@@ -390,6 +393,8 @@ class Layer(Configurable, family="layer"):
             raise error.inside(self.where) from None
         finally:
             _TRAINING.reset(token)
+            if around is not None:
+                SCOPE.reset(around)
 
     supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input
     makes_masks: ClassVar[bool] = False  # whether compute_mask is asked although the input has no mask

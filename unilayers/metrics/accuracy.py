@@ -82,6 +82,8 @@ class Accuracy(SampleMean):
         0.6667
     """
 
+    direction = "up"
+
     function = staticmethod(accuracy)
 
 
@@ -92,12 +94,16 @@ class BinaryAccuracy(SampleMean):
         threshold: What a prediction of 1 is larger than.
     """
 
+    direction = "up"
+
     threshold: Probability = 0.5
     function = staticmethod(binary_accuracy)
 
 
 class CategoricalAccuracy(SampleMean):
     """How often the largest prediction is that of the one-hot label; the first of equal predictions counts."""
+
+    direction = "up"
 
     function = staticmethod(categorical_accuracy)
 
@@ -113,6 +119,8 @@ class SparseCategoricalAccuracy(SampleMean):
         (0.5, 0.25)
     """
 
+    direction = "up"
+
     function = staticmethod(sparse_categorical_accuracy)
 
 
@@ -122,6 +130,8 @@ class TopKCategoricalAccuracy(SampleMean):
     Args:
         k: How many classes; a tie at the k-th place counts as a hit.
     """
+
+    direction = "up"
 
     k: PositiveInt = 5
     _: KW_ONLY
@@ -137,6 +147,8 @@ class SparseTopKCategoricalAccuracy(SampleMean):
         k: How many classes; a tie at the k-th place counts as a hit.
         from_sorted_ids: Whether predictions are class numbers, the likeliest first, instead of a value for each class.
     """
+
+    direction = "up"
 
     k: PositiveInt = 5
     _: KW_ONLY

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class Metric(Configurable, family="metric"):
 
     name: str | None = None
     dtype: str | None = None
+
+    direction: ClassVar[str | None] = None  # "up" if larger is better, "down" if smaller is
 
     @property
     def _dtype(self) -> str:

@@ -128,6 +128,8 @@ class FalseNegatives(_Count):
 class _Share(_Counts):
     """The share of the true positives in the two counts; 0 where both are 0."""
 
+    direction = "up"
+
     top_k: PositiveInt | None = None  # type: ignore[assignment]
     class_id: int | None = None  # type: ignore[assignment]
     _: KW_ONLY

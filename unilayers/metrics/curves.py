@@ -27,6 +27,8 @@ class _Curve(Metric):
     between the thresholds: one addition per prediction. The result sums the bins up.
     """
 
+    direction = "up"
+
     class_id = None  # not annotated; see _Counts
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from unilayers.metrics.base import Metric, as_array, named, outputs_of, weights_
 class _FScore(Metric):
     """Base class: the counts of each class, or of all together."""
 
+    direction = "up"
+
     average: ClassVar[str | None] = None
     beta: ClassVar[float] = 1.0
     threshold: ClassVar[float | None] = None

@@ -14,6 +14,8 @@ class Hinge(SampleMean):
         1.3
     """
 
+    direction = "down"
+
     function = staticmethod(losses.hinge)
 
 
@@ -21,11 +23,15 @@ class SquaredHinge(SampleMean):
     """``max(1 - y_true * y_pred, 0)**2`` for labels -1 and 1 (or 0 and 1), averaged over the last axis and the
     samples."""
 
+    direction = "down"
+
     function = staticmethod(losses.squared_hinge)
 
 
 class CategoricalHinge(SampleMean):
     """``max(neg - pos + 1, 0)``, where pos is the prediction of the one-hot label's class and neg the largest of the
     others; averaged over the samples."""
+
+    direction = "down"
 
     function = staticmethod(losses.categorical_hinge)

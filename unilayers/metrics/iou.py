@@ -24,6 +24,8 @@ class _IoU(Metric):
     The counts are int32 unless ``dtype`` says otherwise, so that they are exact for more pixels than a float32 counts.
     """
 
+    direction = "up"
+
     num_classes: ClassVar[int]
     target_class_ids: ClassVar[Any]  # None: all
     ignore_class: ClassVar[int | None] = None

@@ -15,11 +15,15 @@ from unilayers.metrics.reduction import SampleMean, masked
 class KLDivergence(SampleMean, aliases=("kld", "kullback_leibler_divergence")):
     """``sum(y_true * log(y_true / y_pred))`` over the last axis, averaged over the samples."""
 
+    direction = "down"
+
     function = staticmethod(losses.kl_divergence)
 
 
 class Poisson(SampleMean):
     """``y_pred - y_true * log(y_pred)``, averaged over the last axis and the samples."""
+
+    direction = "down"
 
     function = staticmethod(losses.poisson)
 
@@ -35,6 +39,8 @@ class BinaryCrossentropy(SampleMean, aliases=("bce",)):
         label_smoothing: Moves the labels this part of the way to 0.5.
     """
 
+    direction = "down"
+
     from_logits: bool = False
     label_smoothing: Probability = 0.0
     function = staticmethod(losses.binary_crossentropy)
@@ -48,6 +54,8 @@ class CategoricalCrossentropy(SampleMean):
         label_smoothing: This part of each label is shared equally by all classes.
         axis: The axis of the classes.
     """
+
+    direction = "down"
 
     from_logits: bool = False
     label_smoothing: Probability = 0.0
@@ -63,6 +71,8 @@ class SparseCategoricalCrossentropy(SampleMean):
         ignore_class: Samples with this label do not count, as in the loss.
         axis: The axis of the classes.
     """
+
+    direction = "down"
 
     from_logits: bool = False
     ignore_class: int | None = None

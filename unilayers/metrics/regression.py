@@ -64,6 +64,8 @@ def _alike(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
 class MeanSquaredError(SampleMean, aliases=("mse",)):
     """The squared error, averaged over the last axis and the samples."""
 
+    direction = "down"
+
     function = staticmethod(losses.mean_squared_error)
 
 
@@ -76,6 +78,8 @@ class RootMeanSquaredError(SampleMean, aliases=("rmse",)):
         3.0
     """
 
+    direction = "down"
+
     function = staticmethod(squared_error)
 
     def result(self) -> Any:
@@ -85,11 +89,15 @@ class RootMeanSquaredError(SampleMean, aliases=("rmse",)):
 class MeanAbsoluteError(SampleMean, aliases=("mae",)):
     """The absolute error, averaged over the last axis and the samples."""
 
+    direction = "down"
+
     function = staticmethod(losses.mean_absolute_error)
 
 
 class MeanAbsolutePercentageError(SampleMean, aliases=("mape",)):
     """The absolute error in percent of the true value, averaged over the last axis and the samples."""
+
+    direction = "down"
 
     function = staticmethod(losses.mean_absolute_percentage_error)
 
@@ -98,12 +106,16 @@ class MeanSquaredLogarithmicError(SampleMean, aliases=("msle",)):
     """``(log(y_true + 1) - log(y_pred + 1))**2``, averaged over the last axis and the samples; negative values count
     as 0."""
 
+    direction = "down"
+
     function = staticmethod(losses.mean_squared_logarithmic_error)
 
 
 class LogCoshError(SampleMean):
     """The logarithm of the hyperbolic cosine of the error, averaged over the last axis and the samples: half the
     squared error where that is small, the absolute error where it is large."""
+
+    direction = "down"
 
     name: str | None = "logcosh"
     function = staticmethod(losses.log_cosh)
@@ -119,6 +131,8 @@ class CosineSimilarity(SampleMean):
         >>> round(float(CosineSimilarity()([[0.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [1.0, 1.0]])), 4)
         0.5
     """
+
+    direction = "up"
 
     axis: int = -1
     function = staticmethod(cosine_similarity)
@@ -139,6 +153,8 @@ class PearsonCorrelation(SampleMean):
         0.9967
     """
 
+    direction = "up"
+
     axis: int = -1
     function = staticmethod(pearson_correlation)
 
@@ -152,6 +168,8 @@ class ConcordanceCorrelation(SampleMean):
     Reference:
         Lin, A concordance correlation coefficient to evaluate reproducibility, 1989.
     """
+
+    direction = "up"
 
     axis: int = -1
     function = staticmethod(concordance_correlation)
@@ -170,6 +188,8 @@ class R2Score(Metric):
         >>> round(float(R2Score()([[1.0], [4.0], [3.0]], [[2.0], [4.0], [4.0]])), 4)
         0.5714
     """
+
+    direction = "up"
 
     class_aggregation: Literal["uniform_average", "variance_weighted_average"] | None = "uniform_average"
     num_regressors: NonNegativeInt = 0

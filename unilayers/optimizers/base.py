@@ -17,6 +17,7 @@ import numpy as np
 from unilayers import ops
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
+from unilayers.graph import scope
 from unilayers.hints import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, check_value
 from unilayers.ops import dtype_of, shape_of
 from unilayers.optimizers import schedules
@@ -266,6 +267,7 @@ class Optimizer(Configurable, family="optimizer"):
         done = [self.step(rate, *one) for one in zip(parameters, *rest, strict=True)]
         return [new for group in zip(*done, strict=True) for new in group]
 
+    @scope(part="update")
     def apply(self, grads: Sequence[Any], variables: Iterable[Variable] | None = None) -> None:
         """Make one step: clip the gradients, update all weights and slots, count the iteration.
 

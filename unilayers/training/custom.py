@@ -13,7 +13,7 @@ from unilayers.ops.define import Box, unboxed
 from unilayers.program import Program, moved
 from unilayers.structure import map_structure
 from unilayers.training.steps import Batch, inputs_like
-from unilayers.variable import Store, Trace, trace_into
+from unilayers.variable import Store, Trace, Variable, trace_into
 
 if TYPE_CHECKING:
     from unilayers.models.model import Model
@@ -61,6 +61,16 @@ class CustomProgram:
                 received=type(logs).__name__,
             )  # fmt: skip
         return dict(logs)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All state of the model, and what else the traced step touches."""
+        known = self._model.variables + (self._model.optimizer.variables if self._model.optimizer is not None else [])
+        return list(dict.fromkeys([*known, *(self._program.variables if self._program is not None else ())]))
+
+    def traced(self) -> Program:
+        """The step as one traced graph, if its Python can be traced."""
+        return self._traced(Batch(*self._form)) if self._program is None else self._program
 
     def _traced(self, like: Batch) -> Program:
         dtype = self._model.compute_dtype

@@ -26,9 +26,12 @@ from unilayers.training.steps import (
     input_dtypes,
     judge,
     learn,
+    predict_program,
     require_terms,
     state_of,
+    test_program,
     total,
+    train_program,
 )
 from unilayers.variable import Store, Variable, place_together
 
@@ -71,6 +74,13 @@ class EagerProgram:
     def placed(self, store: Store) -> bool:
         """Whether the state is in this store."""
         return not self.variables or self.variables[0].store is store
+
+    def traced(self) -> Program:
+        """The step as one traced graph, if its Python can be traced."""
+        batch = Batch(*self._form)
+        if self._step == self._predict:
+            return predict_program(self._model, batch.x)[0]
+        return (train_program if self._step == self._train else test_program)(self._model, self._objectives, batch)
 
     def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """One step: reads and updates the state, returns the outputs as the backend's arrays; see ``Program.run``."""

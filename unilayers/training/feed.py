@@ -17,7 +17,8 @@ from unilayers.structure import map_structure
 from unilayers.training.steps import Batch
 
 BATCH_SIZE = 32  # where none is given
-Item = tuple[list[Any], Batch]  # the arrays of a batch, and a batch of its form: the same object as long as that is so
+# The arrays of a batch; a batch of its form, the same object as long as that is so; which samples they are, if known.
+Item = tuple[list[Any], Batch, Any]
 Arranged = Callable[[Any], Any]
 
 
@@ -67,7 +68,7 @@ class ArrayFeed(Feed):
         else:
             rows = self._slices(number)
         for at in itertools.islice(rows, start, None):
-            yield [a[at] for a in self._arrays], self.like
+            yield [a[at] for a in self._arrays], self.like, at
 
     def _slices(self, number: int) -> Iterator[slice]:
         size = self.batch_size or BATCH_SIZE
@@ -109,7 +110,7 @@ class StreamFeed(Feed):
             batch = self._prepare(raw)
             if batch.signature != signature:
                 like, signature = batch, batch.signature
-            yield batch.leaves, like
+            yield batch.leaves, like, None
 
     def _raw(self, number: int) -> Iterator[Any]:
         if isinstance(self._source, PyDataset):

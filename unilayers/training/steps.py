@@ -11,7 +11,7 @@ from unilayers import losses, metrics, ops
 from unilayers.autodiff import gradients
 from unilayers.config import dtype_scope
 from unilayers.errors import UnilayersError
-from unilayers.graph import Value, leaf
+from unilayers.graph import Value, leaf, scope
 from unilayers.layers.base import training_phase
 from unilayers.program import Program
 from unilayers.spec import Dim, DimLike, Spec, is_float
@@ -179,6 +179,7 @@ class Objectives:
             found[_free(metric.name, found)] = metric
         return list(found.items())
 
+    @scope(part="loss")
     def total_loss(self, batch: Batch, outputs: Sequence[Any]) -> list[Any]:
         """The weighted loss of each output."""
         targets = _aligned(batch.y, self.names)
@@ -195,6 +196,7 @@ class Objectives:
             terms.append(value * self.weights[i] if self.weights[i] != 1.0 else value)
         return terms
 
+    @scope(part="metrics")
     def track_loss(self, batch: Batch, loss: Any, size: Any = None) -> None:
         """Take the loss of a batch into its running mean; ``size`` is the batch's as a scalar, if that is at hand."""
         if size is None:
@@ -202,6 +204,7 @@ class Objectives:
             size = size if isinstance(size, Value) else float(size)
         self.loss_tracker.update_state(loss, sample_weight=size)
 
+    @scope(part="metrics")
     def update_metrics(self, batch: Batch, outputs: Sequence[Any]) -> None:
         """Take one batch into the running values of the metrics."""
         targets, weights = _aligned(batch.y, self.names), _aligned(batch.weight, self.names)
@@ -282,6 +285,8 @@ def complete(model: Model, objectives: Objectives, y: Any, outputs: Any) -> None
     if not objectives.built:
         with dtype_scope(model.compute_dtype):  # running sums keep what the model computes with
             objectives.build(output_names(model, outputs), y, leaves_of(outputs), model.tracked_metrics)
+    if model._awaited:
+        model._resume_values(model._awaited)
     if model.optimizer is not None and not model.optimizer.variables:
         model.optimizer.build(model.trainable_weights)
 

@@ -13,7 +13,7 @@ import numpy as np
 from unilayers import ops, optimizers
 from unilayers.autodiff import GradientTape
 from unilayers.backend import Backend, get_backend
-from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
+from unilayers.callbacks import Callback, CallbackList, History
 from unilayers.callbacks.base import on_one_line
 from unilayers.data.dataset import split_index
 from unilayers.errors import DataError, UnilayersError
@@ -66,6 +66,8 @@ class Trainer:
         self.history: History | None = None
         self.position = Position()
         self._objectives = Objectives()
+        self._running: Any = None  # the step that is being made: what runs, the data, the numbers of its samples
+        self._awaited: Mapping[str, np.ndarray] = {}
         self._compiled: dict[str, Any] = {}
         self._programs: dict[Any, Any] = {}
         self._place: tuple[str | Backend | None, str | None] = (None, None)
@@ -271,6 +273,17 @@ class Trainer:
         for metric in self.metrics:
             metric.reset_state()
 
+    def _running_values(self) -> dict[str, Any]:
+        """The variables of the metrics, under names for a file."""
+        return {f"metrics/{i}/{j}": v for i, m in enumerate(self.metrics) for j, v in enumerate(m.variables)}
+
+    def _resume_values(self, values: Mapping[str, np.ndarray]) -> None:
+        """Set running values; those of metrics that are not there yet when they come to be, in the same ``fit``."""
+        there = self._running_values()
+        self._awaited = {name: value for name, value in values.items() if name not in there}
+        for name in there.keys() & values.keys():
+            there[name].assign(values[name])
+
     def _results(self, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The values of all metrics; or of the logs of a model's own step."""
         if own is not None:
@@ -421,14 +434,13 @@ class Trainer:
         engine, where = self._where_to_run(backend, device)
         program = self._program("train", feed.like)
         self.history = History()
-        bar = [ProgressBar(verbose=1 if verbose == "auto" else int(verbose))] if verbose else []
-        told = {"epochs": epochs, "steps": steps_per_epoch or feed.steps, "verbose": verbose}
-        hooks = CallbackList([self.history, *(callbacks or ()), *bar], self, told)
-        self.stop_training, self.start_epoch, self.start_batch = False, initial_epoch, 0
+        told: dict[str, Any] = {"epochs": epochs, "steps": steps_per_epoch or feed.steps, "verbose": verbose}
+        hooks = CallbackList([callbacks or (), self.history], add_progbar=bool(verbose), model=self, **told)
+        self.stop_training, self.start_epoch, self.start_batch, self._awaited = False, initial_epoch, 0, {}
         hooks.call("on_train_begin", {})
         rounds = Rounds(feed, self.position, steps_per_epoch)
         logs: dict[str, Any] = {}
-        for epoch in range(self.start_epoch, epochs):  # a callback may have set it
+        for epoch in range(self.start_epoch, epochs):  # a callback may have set it, and start_batch
             hooks.call("on_epoch_begin", epoch, {})
             last = self._train_epoch(rounds, program, (engine, where), hooks)
             if rounds.ran_out:
@@ -467,24 +479,25 @@ class Trainer:
         own = isinstance(program, CustomProgram)
         start, self.start_batch = self.start_batch, 0
         form, store, outputs = rounds.form, None, None
-        for number, (arrays, like) in rounds.epoch(start):
+        for number, (arrays, like, rows) in rounds.epoch(start):
             if like is not form:
                 program, form = self._program("train", like), like
             if store is None:
                 store = Store(*place, []) if own else self._store(*place)
                 if start == 0:  # else the running values go on
                     self._reset_metrics(store, own)
+            self._running = (program, arrays, rows)
             hooks.call("on_train_batch_begin", number, {})
             if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
             outputs = program.run(store, arrays)
             self.position.step += 1
             self.position.of_epoch = number + 1
-            hooks.batch_end("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
+            hooks.call("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
             if self.stop_training:
                 break
         rounds.end_epoch()
-        self.position.of_epoch = 0
+        self.position.of_epoch, self._running = 0, None
         return outputs
 
     # ---- evaluate and predict
@@ -520,7 +533,7 @@ class Trainer:
         self._require_compiled()
         feed = self._feed(x, y, sample_weight, batch_size)
         engine, where = self._where_to_run(backend, device)
-        hooks = CallbackList(callbacks or (), self, {"steps": steps or feed.steps})
+        hooks = CallbackList(callbacks, model=self, steps=steps or feed.steps)
         found = self._evaluate(feed, steps, engine, where, hooks)
         if verbose:
             print(on_one_line(found))
@@ -537,14 +550,14 @@ class Trainer:
         self._reset_metrics(store, own)
         hooks.call("on_test_begin", {})
         outputs = dict[str, Any]()
-        for number, (arrays, like) in enumerate(islice(feed.batches(0), steps)):
+        for number, (arrays, like, _) in enumerate(islice(feed.batches(0), steps)):
             hooks.call("on_test_batch_begin", number, {})
             if like is not form:
                 program, form = self._program("test", like), like
             if not program.placed(store):
                 store = self._store(engine, where)
             outputs = program.run(store, arrays)
-            hooks.batch_end("on_test_batch_end", number, _BatchLogs(self, engine, outputs, own))
+            hooks.call("on_test_batch_end", number, _BatchLogs(self, engine, outputs, own))
         found = self._results(outputs if own else None)
         hooks.call("on_test_end", found)
         return found
@@ -580,10 +593,10 @@ class Trainer:
         form = feed.like
         program: Any = self._program("predict", form)
         store = self._predict_store(program, engine, where)
-        hooks = CallbackList(callbacks or (), self, {"steps": steps or feed.steps})
+        hooks = CallbackList(callbacks, model=self, steps=steps or feed.steps)
         hooks.call("on_predict_begin", {})
         parts = []
-        for number, (arrays, like) in enumerate(islice(feed.batches(0), steps)):
+        for number, (arrays, like, _) in enumerate(islice(feed.batches(0), steps)):
             hooks.call("on_predict_batch_begin", number, {})
             if like is not form:
                 program, form = self._program("predict", like), like

@@ -19,12 +19,12 @@ import numpy as np
 
 from . import random
 from .errors import DTypeError, ShapeError
-from .hints import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from .hints import NonNegativeFloat, PositiveFloat
+from .random import Seed, SeedGenerator
 from .registry import Configurable, deserializer, resolve
 from .registry import serialize as serialize
 
 Shape: TypeAlias = tuple[int, ...]
-Seed: TypeAlias = NonNegativeInt | None
 
 
 class Initializer(Configurable, family="initializer", immutable=True):
@@ -32,6 +32,10 @@ class Initializer(Configurable, family="initializer", immutable=True):
 
     Shapes: any shape, scalars included, -> an array of that shape.  Dtype: drawn in float64, cast to ``dtype``.
     """
+
+    def __post_init__(self) -> None:
+        if isinstance(seed := getattr(self, "seed", None), Mapping):
+            object.__setattr__(self, "seed", random.get(seed))  # a generator, written in a config
 
     def __call__(
         self, shape: int | Sequence[int], dtype: Any = "float32", *, generator: np.random.Generator | None = None
@@ -42,7 +46,8 @@ class Initializer(Configurable, family="initializer", immutable=True):
             shape: Shape of the weight.
             dtype: Its dtype; None is float32.
             generator: Where random numbers come from; None is the stream of the default seed and the class's name.
-                An initializer with a ``seed`` has a stream of its own, the same at every call.
+                An initializer with a ``seed`` has a stream of its own, the same at every call; one with a
+                `SeedGenerator` takes that one's next numbers.
 
         Raises:
             ShapeError: if the initializer has no values for this shape.
@@ -57,6 +62,8 @@ class Initializer(Configurable, family="initializer", immutable=True):
 
     def _stream(self, generator: np.random.Generator | None) -> np.random.Generator:
         seed = getattr(self, "seed", None)
+        if isinstance(seed, SeedGenerator):
+            return seed.next_generator()
         if seed is not None:
             return random.generator(seed, "")
         return generator if generator is not None else random.generator(random.default_seed(), type(self).__name__)

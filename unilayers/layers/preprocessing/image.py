@@ -17,9 +17,10 @@ import numpy as np
 from unilayers import ops
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value
-from unilayers.hints import NonNegativeInt, PositiveInt
+from unilayers.hints import PositiveInt
 from unilayers.layers.base import Layer, current_phase
 from unilayers.layers.spatial import DataFormat
+from unilayers.random import Seed
 from unilayers.spec import INTS, public_shape
 from unilayers.structure import leaves_of
 from unilayers.variable import current_trace
@@ -419,7 +420,7 @@ class RandomFlip(RandomImageLayer):
     """
 
     mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal_and_vertical"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     data_format: DataFormat = None
 
     def disturbed(self, x: Any) -> Any:
@@ -484,7 +485,7 @@ class RandomRotation(AffineLayer):
     factor: Factor
     fill_mode: FillMode = "reflect"
     interpolation: Interpolation = "bilinear"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     fill_value: float = 0.0
     data_format: DataFormat = None
 
@@ -531,7 +532,7 @@ class RandomZoom(AffineLayer):
     width_factor: Factor | None = None
     fill_mode: FillMode = "reflect"
     interpolation: Interpolation = "bilinear"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     fill_value: float = 0.0
     data_format: DataFormat = None
 
@@ -581,7 +582,7 @@ class RandomTranslation(AffineLayer):
     width_factor: Factor
     fill_mode: FillMode = "reflect"
     interpolation: Interpolation = "bilinear"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     fill_value: float = 0.0
     data_format: DataFormat = None
 
@@ -621,7 +622,7 @@ class RandomContrast(RandomImageLayer):
 
     factor: Factor
     value_range: tuple[float, float] = (0, 255)
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     _: KW_ONLY
     data_format: DataFormat = None
 
@@ -658,7 +659,7 @@ class RandomBrightness(RandomImageLayer):
 
     factor: Factor
     value_range: tuple[float, float] = (0, 255)
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     _: KW_ONLY
     data_format: DataFormat = None
 
@@ -699,7 +700,7 @@ class RandomCrop(RandomImageLayer):
 
     height: PositiveInt
     width: PositiveInt
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     data_format: DataFormat = None
 
     def undisturbed(self, x: Any) -> Any:

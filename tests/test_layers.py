@@ -184,7 +184,13 @@ def _cases() -> Iterator[Case]:
         yield case(L.BatchNormalization, (5,), training=training)
         yield case(L.BatchNormalization, (3, 4, 2), training=training, momentum=0.7, epsilon=0.1, scale=False)
         yield case(L.BatchNormalization, (2, 3, 4), training=training, axis=1, center=False)
+        renorm = {"training": training, "renorm": True, "smooth": not training}  # the correction has no gradient
+        bounds = {"rmin": 0.8, "rmax": 1.2, "dmax": 0.3}
+        yield case(L.BatchNormalization, (3, 2), **renorm)
+        yield case(L.BatchNormalization, (5,), renorm_clipping=bounds, scale=False, **renorm)
+        yield case(L.BatchNormalization, (4,), renorm_momentum=0.5, center=False, **renorm)
     yield case(L.BatchNormalization, (5,), training=True, trainable=False)
+    yield case(L.BatchNormalization, (5,), training=True, synchronized=True, keras=False)
     yield case(L.LayerNormalization, (5,))
     yield case(L.LayerNormalization, (3, 4, 2), axis=[2, 3], epsilon=0.1)
     # Keras on torch fails for axes that are not the last; on TensorFlow it agrees with us. See the test below.
@@ -966,6 +972,7 @@ MASK = np.array([[True, True, False], [True, False, False]])
         ("GlobalAveragePooling1D", {}, (2, 3, 4), MASK),
         ("GlobalAveragePooling1D", {"data_format": "channels_first", "keepdims": True}, (2, 4, 3), MASK),
         ("BatchNormalization", {"momentum": 0.5}, (2, 3, 4), MASK),
+        ("BatchNormalization", {"renorm": True, "renorm_clipping": {"rmax": 1.1, "dmax": 0.5}}, (2, 3, 4), MASK),
     ],
 )
 def test_masks_count_as_in_keras(keras: Any, name: str, kwargs: Any, shape: Shape, mask: np.ndarray) -> None:
@@ -1153,6 +1160,91 @@ def test_a_layer_of_ones_own_may_declare_fields() -> None:
     np.testing.assert_array_equal(Scale.from_config(Scale(3.0).get_config())(np.ones(2, "float32")), [3, 3])
 
 
+# ---- what a layer says of its input ---------------------------------------------
+
+# A spec, and what it is to say of shapes and dtypes; Keras is asked the same.
+SPECS: list[tuple[dict[str, Any], list[tuple[Shape, str]]]] = [
+    ({"ndim": 2}, [((2, 3), "float32"), ((2,), "float32"), ((2, 3, 4), "float32")]),
+    ({"min_ndim": 2, "max_ndim": 3}, [((2, 3), "float32"), ((2,), "float32"), ((2, 3, 4, 5), "float32")]),
+    ({"min_ndim": 2, "axes": {-1: 3}}, [((2, 3), "float32"), ((5, 2, 3), "float32"), ((3, 2), "float32")]),
+    ({"ndim": 2, "axes": {1: None, 0: 2}}, [((2, 3), "float32"), ((3, 3), "float32")]),
+    ({"shape": (None, 4)}, [((2, 4), "float32"), ((2, 5), "float32"), ((2, 4, 1), "float32")]),
+    (
+        {"shape": (None, 4, 1), "allow_last_axis_squeeze": True},
+        [((2, 4), "float32"), ((2, 4, 1), "float32"), ((2, 5), "float32"), ((2, 5, 1), "float32")],
+    ),
+    ({"dtype": "int32"}, [((2,), "int32"), ((2,), "float32")]),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "inputs"), SPECS, ids=[str(s[0]) for s in SPECS])
+def test_input_specs_are_checked_as_in_keras(keras: Any, kwargs: dict[str, Any], inputs: Any) -> None:
+    def accepts(where: Any, x: np.ndarray) -> bool:
+        class Given(where.Layer):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.input_spec = where.InputSpec(**kwargs)
+
+            def call(self, x: Any) -> Any:
+                return x
+
+        try:
+            Given()(x)
+        except ValueError:
+            return False
+        return True
+
+    verdicts = [accepts(L, np.ones(shape, dtype)) for shape, dtype in inputs]
+    assert verdicts == [accepts(keras.layers, np.ones(shape, dtype)) for shape, dtype in inputs]
+    assert {*verdicts} == {True, False}
+    again = L.InputSpec.from_config(L.InputSpec(**kwargs).get_config())
+    assert again == L.InputSpec(**kwargs)
+
+
+def test_input_specs_of_several_inputs() -> None:
+    class Several(L.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            one = L.InputSpec(shape=(None, 3), name="one")
+            self.input_spec = {"one": one, "two": L.InputSpec(ndim=1, name="two", optional=True)}
+
+        def call(self, x: Any) -> Any:
+            return x["one"]
+
+    layer = Several()
+    layer({"one": np.ones((2, 3)), "two": np.ones(2)})
+    layer({"one": np.ones((2, 3)), "two": None})
+    assert layer({"one": L.Input((3,)), "two": L.Input(())}).shape[1:] == (3,)
+    for x, message in (
+        (
+            {"one": np.ones((2, 4)), "two": None},
+            r"Expected InputSpec\(shape=\(None, 3\), name='one'\)\. Received \(2, 4\)",
+        ),
+        (
+            {"one": np.ones((2, 3))},
+            r"several Several\(\): no input 'two'\. Expected the keys one, two\. Received one\.",
+        ),
+        ([np.ones((2, 3))], r"another number of inputs\. Expected 2\. Received 1\."),
+    ):
+        with pytest.raises(UnilayersError, match=message):
+            layer(x)
+    with pytest.raises(UnilayersError, match="no such axis"):
+        L.InputSpec(ndim=2, axes={2: 3})
+
+
+def test_layers_and_models_as_configs() -> None:
+    for layer in (L.Dense(3, activation="relu"), L.Bidirectional(L.LSTM(2)), ul.Sequential([L.Dense(2)])):
+        again = L.deserialize(json.loads(json.dumps(L.serialize(layer))))
+        assert type(again) is type(layer) and L.serialize(again) == L.serialize(layer)
+    keras_form = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 3}, "registered_name": None}
+    assert L.deserialize(keras_form).units == 3
+
+    class Own(L.Dense):
+        pass
+
+    assert type(L.deserialize({"class_name": "Mine", "config": {"units": 3}}, custom_objects={"Mine": Own})) is Own
+
+
 # ---- messages -----------------------------------------------------------------
 
 X2 = np.ones((2, 5), "float32")
@@ -1327,3 +1419,23 @@ def test_arguments_that_do_not_fit(act: Callable[[], Any], message: str) -> None
     with pytest.raises(UnilayersError) as error:
         act()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"rmaxx": 2.0}, "renorm_clipping: unknown key 'rmaxx'. Did you mean 'rmax'?"),
+        (
+            {"rmax": 1.0, "rmin": 2.0},
+            "renorm_clipping: the bounds leave nothing. Expected rmin <= rmax. Received {'rmax': 1.0, 'rmin': 2.0}.",
+        ),
+        (
+            {"dmax": -1.0},
+            "renorm_clipping['dmax']: a value that does not fit. Expected a number at least 0. Received -1.0 (float).",
+        ),
+    ],
+)
+def test_wrong_bounds_of_a_batch_renormalization(bounds: dict[str, float], message: str) -> None:
+    with pytest.raises(UnilayersError) as caught:
+        L.BatchNormalization(renorm=True, renorm_clipping=bounds)
+    assert str(caught.value) == f"BatchNormalization.{message}"

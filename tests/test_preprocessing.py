@@ -219,7 +219,7 @@ def test_arguments_are_those_of_keras(keras: Any, cls: type[Any]) -> None:
 
 def test_every_layer_is_tested() -> None:
     random = {c.cls for c in FIXED} | {type(make()) for make in RANDOM}
-    assert {c.cls for c in CASES} | random | {P.StringLookup, P.TextVectorization} == set(LAYERS)
+    assert {c.cls for c in CASES} | random | {P.HashedCrossing, P.StringLookup, P.TextVectorization} == set(LAYERS)
 
 
 # ---- normalization ------------------------------------------------------------------
@@ -364,6 +364,42 @@ def test_hashing_texts(keras: Any) -> None:
     assert P.Hashing(9)(np.array(["12", "-7"])).tolist() == P.Hashing(9)(np.array([12, -7])).tolist()
     with pytest.raises(UnilayersError, match=r"not a salt. Expected an int or two ints"):
         P.Hashing(9, salt=[1, 2, 3])
+
+
+TEXTS = np.array([chr(97 + i % 7) * (i % 40) for i in range(50)])
+
+
+@pytest.mark.parametrize("bins", [5, 2**40])
+def test_crossings_are_those_of_keras(keras: Any, backend: Backend, bins: int) -> None:
+    rng = np.random.default_rng(0)
+    long, short = rng.integers(-(10**12), 10**12, 50), rng.integers(0, 50, 50)
+    for inputs in ([long, short], [TEXTS, short], [TEXTS, TEXTS[::-1], long]):
+        theirs = [x.tolist() if x.dtype.kind == "U" else x for x in inputs]
+        wanted = to_numpy(keras.layers.HashedCrossing(bins)(theirs))
+        layer = P.HashedCrossing(bins)
+        assert_close(layer(inputs), wanted, rtol=0, atol=0, what="at once")
+        if TEXTS is not inputs[0]:
+            crossed = ul.function(lambda a, b, layer=layer: layer([a, b]), backend=backend)(*inputs)
+            assert_close(backend.get(crossed), wanted, rtol=0, atol=0, what=backend.name)
+    for shape in ((), (50, 1)):
+        column = [np.resize(x, shape) for x in (long, short)]
+        wanted = to_numpy(keras.layers.HashedCrossing(9, output_mode="one_hot")(column))
+        found = P.HashedCrossing(9, "one_hot")(column)
+        assert_close(found.reshape(wanted.shape), wanted, rtol=0, atol=0, what=str(shape))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        (IDS[0], ShapeError, "needs two inputs or more"),
+        ([IDS[0], IDS[:, 0]], ShapeError, "not categories to cross"),
+        ([IDS, IDS], ShapeError, "not categories to cross"),
+        ([IDS[0], np.ones(3)], DTypeError, "not categories. Expected integers or texts"),
+    ],
+)
+def test_what_cannot_be_crossed(inputs: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        P.HashedCrossing(5)(inputs)
 
 
 # ---- vocabularies ---------------------------------------------------------------------------

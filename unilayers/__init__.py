@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from unilayers.backend import backend_names, get_backend, register_backend
     from unilayers.folding import fold
     from unilayers.functions import function
-    from unilayers.layers import Input, Layer
+    from unilayers.layers import Input, InputSpec, Layer
     from unilayers.models import Model, Sequential
     from unilayers.ops import checkpoint, custom_gradient
     from unilayers.random import set_random_seed
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _HOME = {
     "GradientTape": "autodiff",
     "Input": "layers",
+    "InputSpec": "layers",
     "Layer": "layers",
     "Model": "models",
     "Sequential": "models",
@@ -89,6 +90,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "GradientTape",
     "Input",
+    "InputSpec",
     "Layer",
     "Model",
     "Sequential",

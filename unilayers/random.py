@@ -114,7 +114,7 @@ class Owner(Protocol):
     def _join(self, name: str) -> str: ...
 
 
-class SeedGenerator(Configurable, family="seed generator"):
+class SeedGenerator(Configurable, family="seed"):
     """A stream of random numbers with its place in it: each function that is given it as ``seed`` draws what follows.
 
     The place is a counter on the device, part of a compiled training step: no two steps draw the same numbers. A layer

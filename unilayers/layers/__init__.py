@@ -4,7 +4,7 @@
 
 from unilayers.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from unilayers.layers.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
-from unilayers.layers.base import Layer
+from unilayers.layers.base import Layer, deserialize, get, serialize
 from unilayers.layers.convolutional import (
     Conv1D,
     Conv1DTranspose,
@@ -29,6 +29,7 @@ from unilayers.layers.core import (
     Masking,
     ReversibleEmbedding,
 )
+from unilayers.layers.input_spec import InputSpec
 from unilayers.layers.merging import (
     Add,
     Average,
@@ -80,6 +81,7 @@ from unilayers.layers.preprocessing import (
     CategoryEncoding,
     CenterCrop,
     Discretization,
+    HashedCrossing,
     Hashing,
     IntegerLookup,
     Normalization,

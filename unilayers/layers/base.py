@@ -16,9 +16,11 @@ from unilayers import constraints, initializers, ops, random, regularizers
 from unilayers.config import floatx
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
+from unilayers.layers.input_spec import check_inputs
 from unilayers.ops.define import DEFER, TAPES, Box, boxed, mask_of, unboxed, with_mask
 from unilayers.random import Seed, SeedGenerator
-from unilayers.registry import Configurable, snake_case
+from unilayers.registry import Configurable, deserializer, resolve, snake_case
+from unilayers.registry import serialize as serialize
 from unilayers.spec import is_float, normalize_axis, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, current_trace, trace_into
@@ -336,6 +338,8 @@ class Layer(Configurable, family="layer"):
         token = _TRAINING.set(bool(training))
         try:
             if args:
+                if self.input_spec is not None:
+                    check_inputs(self.input_spec, args[0])
                 self.check_input(args[0])
             self._build_once(args)
             result = self.call(*args, **kwargs)
@@ -347,6 +351,9 @@ class Layer(Configurable, family="layer"):
         finally:
             _TRAINING.reset(token)
 
+    input_spec: ClassVar[Any] = (
+        None  # an InputSpec, or several as the inputs are nested, that calls are checked against
+    )
     supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input
     makes_masks: ClassVar[bool] = False  # whether compute_mask is asked although the input has no mask
 
@@ -497,6 +504,21 @@ class Layer(Configurable, family="layer"):
 
 
 _TRACKED = (Layer, Variable, SeedGenerator, list, tuple, dict)
+
+
+def get(identifier: Any) -> Layer | None:
+    """The layer that a name, a class or a config stands for; None stays None.
+
+    Example:
+        >>> from unilayers import layers
+        >>> layers.get({"Dense": {"units": 3}})
+        Dense(units=3)
+    """
+    found: Layer | None = resolve(Layer.registry, identifier)
+    return found
+
+
+deserialize = deserializer(get)
 
 
 def _of(layer: Layer, trainable: bool) -> list[Variable]:

@@ -17,6 +17,7 @@ from unilayers.layers.preprocessing.lookup import IntegerLookup, StringLookup
 from unilayers.layers.preprocessing.numeric import (
     CategoryEncoding,
     Discretization,
+    HashedCrossing,
     Hashing,
     Normalization,
     Rescaling,

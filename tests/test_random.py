@@ -202,6 +202,26 @@ def test_numbers_are_the_same_on_every_backend(backend: Backend, name: str) -> N
             assert_close(found, expected, rtol=2e-5, atol=2e-6, what=f"{name} {number}")
 
 
+BESIDE: list[tuple[Callable[[Any], Any], Any]] = [
+    (lambda x: random.normal((4, 3), x, 2.0, seed=3), np.array([1.0, 5.0, -3.0], "float32")),
+    (lambda x: random.randint((4, 3), 0, x, dtype="int64", seed=3), np.array([1, 50, 2**40])),
+    (lambda x: random.categorical(x, 5, seed=3), LOGITS),
+    (lambda x: random.dropout(x, 0.5, (None, 1), seed=3), np.ones((40, 2), "float32")),
+    (lambda x: random.shuffle(x, -1, seed=3), np.arange(60.0).reshape(2, 30)),
+    (lambda x: random.gamma((4, 3), x, seed=3), np.array([0.5, 2.0, 50.0])),
+    (lambda x: random.beta((4, 3), x, 2.0, seed=3), np.array([0.5, 2.0, 50.0])),
+    (lambda x: random.binomial((4, 3), 20, x, seed=3), np.array([0.1, 0.5, 0.9])),
+]
+
+
+@pytest.mark.parametrize(("draw", "x"), BESIDE)
+def test_numbers_for_arrays_of_an_engine(backend: Backend, draw: Callable[[Any], Any], x: np.ndarray) -> None:
+    [array] = backend.put([x], backend.device("cpu"))
+    found = draw(array)
+    assert backend.device_of(found) == backend.device("cpu")
+    assert_close(backend.get(found), ops.to_numpy(draw(x)), rtol=2e-5, atol=2e-6, what=backend.name)
+
+
 def test_a_new_default_seed_reaches_what_is_compiled() -> None:
     draw = ul.function(lambda: random.normal((3,)))
     random.set_random_seed(1)

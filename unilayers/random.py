@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from hashlib import blake2b
 from typing import Any, Protocol, TypeAlias
 
@@ -394,8 +395,9 @@ def randint(shape: Any, minval: Any, maxval: Any, dtype: str = "int32", seed: Se
 def _long_bits(counter: Any, key: Key, shape: tuple[Any, ...]) -> Any:
     """62 random bits for each element, as int64."""
     lanes = ops.astype(ops.random_bits(counter, key=key, shape=(*shape, 4)), "int64")
-    a, b, c, d = (ops.reshape(ops.slice_axis(lanes, len(shape), i, i + 1), shape) for i in range(4))
-    return a << 46 | b << 30 | c << 14 | d >> 2
+    *high, low = (ops.reshape(ops.slice_axis(lanes, len(shape), i, i + 1), shape) for i in range(4))
+    shifted = [ops.bitwise_left_shift(lane, by) for lane, by in zip(high, (46, 30, 14), strict=True)]
+    return reduce(ops.bitwise_or, [*shifted, ops.bitwise_right_shift(low, 2)])
 
 
 def categorical(logits: Any, num_samples: int, dtype: str = "int32", seed: Seed = None) -> Any:
@@ -495,7 +497,12 @@ def shuffle(x: Any, axis: int = 0, seed: Seed = None) -> Any:
     shape = ops.shape_of(x)
     axis = normalize_axis(axis, len(shape))
     counter, key = _draw(seed)
-    return ops.take(x, ops.argsort(_long_bits(counter, key, (shape[axis],))), axis)
+    return ops.take(x, order_at(counter, key, shape[axis]), axis)
+
+
+def order_at(counter: Any, key: Key, count: Any) -> Any:
+    """The numbers from 0 to count - 1 in the random order of a counter and a key."""
+    return ops.argsort(_long_bits(counter, key, (count,)))
 
 
 # ---- distributions drawn by rejection -------------------------------------------------------
@@ -544,10 +551,11 @@ def beta(shape: Any, alpha: Any, beta: Any, dtype: str | None = None, seed: Seed
     name, exact = _float_dtype(dtype, "beta")
     counter, key = _draw(seed)
     first, second = (_parameter(x, _shape_of(shape), exact) for x in (alpha, beta))
-    return ops.astype(_beta(counter, key, first, second, exact), name)
+    return ops.astype(beta_at(counter, key, first, second, exact), name)
 
 
-def _beta(counter: Any, key: Key, alpha: Any, beta: Any, dtype: str) -> Any:
+def beta_at(counter: Any, key: Key, alpha: Any, beta: Any, dtype: str) -> Any:
+    """`beta` by a counter and a key, for parameters of the result's shape and dtype."""
     # By logarithms, as both gamma numbers may be too small for a float.
     logs = [
         ops.add(ops.log(whole), log_part)
@@ -617,7 +625,7 @@ def binomial(shape: Any, counts: Any, probabilities: Any, dtype: str | None = No
         middle = ops.floor(ops.multiply(ops.add(left, 1.0), 0.5))
         above = ops.subtract(ops.add(left, 1.0), middle)
         word = _round_of(counter, key, number)
-        place = _beta(word, key, ops.maximum(middle, 1.0), ops.maximum(above, 1.0), exact)
+        place = beta_at(word, key, ops.maximum(middle, 1.0), ops.maximum(above, 1.0), exact)
         low = ops.logical_and(ops.less_equal(place, p), ops.greater(left, 0.0))
         after = ops.where(low, ops.divide(ops.subtract(p, place), ops.subtract(1.0, place)), ops.divide(p, place))
         rest = ops.where(low, ops.subtract(left, middle), ops.subtract(middle, 1.0))
@@ -629,5 +637,6 @@ def binomial(shape: Any, counts: Any, probabilities: Any, dtype: str | None = No
     start = (np.int32(0), total, first, ops.full(_shape_of(shape), 0.0, exact))
     *_, found = ops.while_loop(lambda number, left, p, found: ops.any(ops.greater(left, 0.0)), halved, start, ROUNDS)
     found = ops.where(often, ops.subtract(total, found), found)
-    valid = ops.logical_and(ops.greater_equal(total, 0.0), ops.logical_and(p >= 0, p <= 1))
+    valid = ops.logical_and(ops.greater_equal(p, 0.0), ops.less_equal(p, 1.0))
+    valid = ops.logical_and(ops.greater_equal(total, 0.0), valid)
     return ops.astype(ops.where(valid, found, math.nan), name)

@@ -98,11 +98,14 @@ def _cases() -> Iterator[Case]:
     yield case(L.Dense, (5,), units=3)
     yield case(L.Dense, (2, 3, 5), units=4, activation="tanh", kernel_regularizer="l2", bias_initializer="ones")
     yield case(L.Dense, (5,), units=3, activation="softmax", use_bias=False, kernel_initializer="he_normal")
+    yield case(L.Dense, (5,), units=3, lora_rank=2, keras=False)  # with a test of its own
     yield case(L.EinsumDense, (3, 4), equation="abc,cd->abd", output_shape=(3, 5), bias_axes="d", activation="relu")
     yield case(L.EinsumDense, (3, 4), equation="abc,cde->abed", output_shape=(3, 2, 5), bias_axes="ed")
     yield case(L.EinsumDense, (3, 4), equation="...x,xy->...y", output_shape=2)
+    yield case(L.EinsumDense, (3, 4), equation="abc,cde->abed", output_shape=(3, 2, 5), lora_rank=1, keras=False)
     yield case(L.EinsumDense, (3, 4, 2), equation="ab...,bc->ac...", output_shape=5, bias_axes="c")
     yield case(L.Embedding, (4,), integers=6, input_dim=6, output_dim=3)
+    yield case(L.Embedding, (4,), integers=6, input_dim=6, output_dim=3, lora_rank=2, lora_alpha=2, keras=False)
     yield case(L.ReversibleEmbedding, (4,), integers=6, input_dim=6, output_dim=3)
     yield case(L.Identity, (4,))
     yield case(L.Lambda, (4,), function=lambda x: x * 2.0 + 1.0)
@@ -411,6 +414,8 @@ def test_arguments_are_those_of_keras(keras: Any, cls: type[L.Layer]) -> None:
     mine = [p for p in parameters(cls).values() if p.kind is not p.KEYWORD_ONLY]
     known = [p.name for p in theirs.values() if p.name not in ("self", "kwargs")]
     assert known[: len(mine)] == [p.name for p in mine]
+    if issubclass(cls, L.Embedding):
+        known += ["lora_rank", "lora_alpha"]  # which others than Embedding hand on to it
     assert {p.name for p in parameters(cls).values()} <= {*known, "name", "trainable", "dtype", "activity_regularizer"}
     for p in mine:
         default = theirs[p.name].default
@@ -1245,14 +1250,73 @@ def test_layers_and_models_as_configs() -> None:
     assert type(L.deserialize({"class_name": "Mine", "config": {"units": 3}}, custom_objects={"Mine": Own})) is Own
 
 
-# ---- messages -----------------------------------------------------------------
-
 X2 = np.ones((2, 5), "float32")
 
 
 def built(layer: L.Layer, x: Any) -> L.Layer:
     layer(x)
     return layer
+
+
+# ---- low-rank adaptation ------------------------------------------------------------
+
+ADAPTED: list[tuple[str, dict[str, Any], np.ndarray]] = [
+    ("Dense", {"units": 4, "kernel_regularizer": "l2"}, X2),
+    ("EinsumDense", {"equation": "ab,bcd->acd", "output_shape": (3, 4), "bias_axes": "d"}, X2),
+    ("Embedding", {"input_dim": 6, "output_dim": 4}, np.array([[0, 5, 2], [1, 1, 3]])),
+    ("ReversibleEmbedding", {"input_dim": 6, "output_dim": 4}, np.array([[0, 5, 2], [1, 1, 3]])),
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs", "x"), ADAPTED, ids=[a[0] for a in ADAPTED])
+def test_low_rank_adaptation_is_that_of_keras(keras: Any, name: str, kwargs: dict[str, Any], x: np.ndarray) -> None:
+    mine, theirs = (getattr(where, name)(**kwargs) for where in (L, keras.layers))
+    before = ops.to_numpy(mine(x))
+    theirs(x)
+    for layer in (mine, theirs):
+        layer.enable_lora(2, lora_alpha=3)
+    np.testing.assert_array_equal(mine(x), before)
+    rng = np.random.default_rng(3)
+    values = {v.name: rng.normal(size=tuple(v.shape)).astype("float32") for v in theirs.weights}
+    for layer in (mine, theirs):
+        for v in layer.weights:
+            v.assign(values[v.name])
+    assert [v.name for v in mine.trainable_weights] == [v.name for v in theirs.trainable_weights]
+    assert_close(mine(x), to_numpy(theirs(x)), rtol=1e-5, atol=1e-5, what=name)
+    if name == "ReversibleEmbedding":
+        y = rng.normal(size=(2, 4)).astype("float32")
+        assert_close(mine(y, reverse=True), to_numpy(theirs(y, reverse=True)), rtol=1e-5, atol=1e-5, what="reverse")
+    again = L.deserialize(L.serialize(mine))
+    again(x)
+    again.set_weights(mine.get_weights())
+    assert again.lora_enabled and (again.lora_rank, again.lora_alpha) == (2, 3)
+    np.testing.assert_array_equal(again(x), mine(x))
+
+
+def test_low_rank_adaptation_trains_in_the_place_of_the_kernel() -> None:
+    model = ul.Sequential([L.Input((5,)), L.Dense(4)])
+    model.compile("sgd", "mse")
+    y = np.ones((2, 4), "float32")
+    model.fit(X2, y, verbose=0)
+    dense = model.layers[-1]
+    dense.enable_lora(1)
+    model.compile(ul.optimizers.SGD(0.1), "mse")
+    before = {v.name: v.numpy() for v in dense.weights}
+    losses = model.fit(X2, y, epochs=20, verbose=0).history["loss"]
+    changed = {v.name for v in dense.weights if (v.numpy() != before[v.name]).any()}
+    assert losses[-1] < 0.5 * losses[0] and changed == {"bias", "lora_kernel_a", "lora_kernel_b"}
+    for layer, message in (
+        (L.Dense(3), "the layer has no weights yet. Call it first."),
+        (dense, "LoRA is enabled already."),
+        (built(L.Dense(3, kernel_constraint="non_neg"), X2), "the kernel has a constraint."),
+    ):
+        with pytest.raises(UnilayersError, match=message):
+            layer.enable_lora(2)
+    with pytest.raises(UnilayersError, match="enable_lora: rank"):
+        built(L.Dense(3), X2).enable_lora(0)
+
+
+# ---- messages -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ from unilayers.layers.merging import (
     multiply,
     subtract,
 )
-from unilayers.layers.native import JaxFunctionLayer, TensorFlowFunctionLayer, TorchModuleLayer
+from unilayers.layers.native import JaxFunctionLayer, JaxLayer, TensorFlowFunctionLayer, TorchModuleLayer
 from unilayers.layers.normalization import (
     BatchNormalization,
     GroupNormalization,
@@ -160,6 +160,7 @@ Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
     Conv2DTranspose,
     Conv3DTranspose,
 )
+TorchModuleWrapper = TorchModuleLayer
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D

@@ -840,6 +840,18 @@ def test_inputs() -> None:
     for wrong in ({}, {"shape": (3,), "batch_shape": (None, 3)}):
         with pytest.raises(UnilayersError, match="give shape or batch_shape"):
             L.Input(**wrong)  # type: ignore[arg-type]
+    assert L.Input(tensor=value) is value
+    for tensor in (np.ones((2, 3)), L.Dense(2)(L.Input((3,)))):
+        with pytest.raises(UnilayersError, match=r"Input\.tensor: not a symbolic input"):
+            L.Input(tensor=tensor)
+    for argument in ("sparse", "ragged", "optional"):
+        with pytest.raises(UnilayersError, match=f"Input: {argument} inputs are not supported"):
+            L.Input((3,), **{argument: True})
+
+
+def test_arguments_of_inputs_are_those_of_keras(keras: Any) -> None:
+    mine, theirs = (inspect.signature(f).parameters.values() for f in (L.Input, keras.Input))
+    assert [(p.name, p.default) for p in mine] == [(p.name, p.default) for p in theirs]
 
 
 # ---- dropout ------------------------------------------------------------------

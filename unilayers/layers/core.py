@@ -25,9 +25,12 @@ def Input(
     shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    *,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Sequence[int | None] | None = None,
     name: str | None = None,
+    tensor: Value | None = None,
+    optional: bool = False,
 ) -> Value:
     """The symbolic input of a model.
 
@@ -38,14 +41,34 @@ def Input(
         shape: Shape of one sample, the batch axis left out.
         batch_size: Size of the batch axis; any if None.
         dtype: The default float dtype if None.
+        sparse: Not supported; accepted as Keras has it.
+        ragged: Likewise.
         batch_shape: Shape with the batch axis, in place of ``shape`` and ``batch_size``.
         name: The input's name: ``input`` if None.
+        tensor: A symbolic input that is there already: it is given back.
+        optional: Not supported, likewise: a model is called with all its inputs.
+
+    Raises:
+        UnilayersError: if neither or both of ``shape`` and ``batch_shape`` are given, for a ``tensor`` that is no
+            symbolic input, and for what is not supported.
 
     Example:
         >>> Input((8, 8, 1))
         <Value input shape=(None, 8, 8, 1) dtype=float32>
     """
-    return InputLayer(shape, batch_size, batch_shape=batch_shape, dtype=dtype, name=name).symbolic_input()
+    for argument, value in {"sparse": sparse, "ragged": ragged, "optional": optional}.items():
+        if value:
+            raise UnilayersError(
+                f"{argument} inputs are not supported", where="Input", fix="Use a dense one, always given"
+            )
+    if tensor is None:
+        return InputLayer(shape, batch_size, batch_shape=batch_shape, dtype=dtype, name=name).symbolic_input()
+    if not isinstance(tensor, Value) or tensor.node.op != "input" or tensor.origin is not None:
+        raise UnilayersError(
+            "not a symbolic input", where="Input.tensor", expected="what Input gives", received=repr(tensor),
+            fix="Make an Input of its shape and dtype",
+        )  # fmt: skip
+    return tensor
 
 
 class InputLayer(Layer, aliases=("Input",)):

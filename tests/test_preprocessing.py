@@ -151,7 +151,25 @@ IMAGES = [
     case(P.AutoContrast, np.concatenate([PIXELS, PIXELS[:, :1, :1] + 0 * PIXELS]) / 255, value_range=(0, 1)),
     case(P.AutoContrast, BYTES),
 ]
-CASES = NUMBERS + IMAGES
+WAVES = RNG.normal(size=(2, 300, 2)).astype("float32")
+SOUND = [
+    *(case(P.STFTSpectrogram, WAVES, mode=m, frame_length=40) for m in ("log", "magnitude", "psd", "real", "stft")),
+    case(P.STFTSpectrogram, WAVES, mode="imag", frame_length=32, frame_step=10, fft_length=64, window="hamming"),
+    case(P.STFTSpectrogram, WAVES, mode="angle", frame_length=16, scaling="spectrum", keras=False),  # see below
+    case(P.STFTSpectrogram, WAVES, frame_length=50, padding="same", expand_dims=True, scaling=None),
+    case(P.STFTSpectrogram, np.moveaxis(WAVES, -1, 1), mode="stft", frame_length=30, window=None, **FIRST),
+    case(P.STFTSpectrogram, np.moveaxis(WAVES, -1, 1), frame_length=30, expand_dims=True, **FIRST),
+    case(P.MelSpectrogram, WAVES[..., 0], fft_length=64, sequence_stride=20, num_mel_bins=12, top_db=25.0),
+    case(P.MelSpectrogram, WAVES[0, :, 0], fft_length=64, sequence_stride=20, sequence_length=50, num_mel_bins=9),
+    case(
+        P.MelSpectrogram, WAVES[..., 0], fft_length=128, sequence_stride=64, num_mel_bins=5, sampling_rate=8000,
+        min_freq=100.0, max_freq=3000.0, power_to_db=False, mag_exp=1.0,
+    ),
+    case(
+        P.MelSpectrogram, WAVES[..., 0], fft_length=64, num_mel_bins=8, sequence_stride=33, top_db=12.0, ref_power=3.0
+    ),
+]  # fmt: skip
+CASES = NUMBERS + IMAGES + SOUND
 each = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -777,6 +795,22 @@ def test_small_batches_and_other_floats(backend: Backend, make: Callable[[], Any
             assert y.dtype == dtype and len(y) == count and np.isfinite(y).all()
         [empty] = backend.put([BATCH[:0]], backend.device(None))
         assert tuple(layer(empty, training=True).shape) == (0, *y.shape[1:])
+
+
+def test_angles_are_those_of_keras(keras: Any) -> None:
+    """But for the first and the last bin, which have no sine: there, Keras's is rounding noise of any sign."""
+    arguments = {"mode": "angle", "frame_length": 16, "periodic": True, "expand_dims": True}
+    mine, theirs = P.STFTSpectrogram(**arguments)(WAVES), keras.layers.STFTSpectrogram(**arguments)(WAVES)
+    assert_close(mine[:, :, 1:-1], to_numpy(theirs)[:, :, 1:-1], rtol=1e-3, atol=1e-4, what="angles")
+    assert set(np.unique(mine[:, :, [0, -1]])) == {np.float32(0), np.float32(np.pi)}
+
+
+def test_lengths_of_frames_that_do_not_fit() -> None:
+    for arguments in ({"frame_step": 300}, {"fft_length": 128}):
+        with pytest.raises(UnilayersError, match="Expected frame_step <= frame_length <= fft_length"):
+            P.STFTSpectrogram(**arguments)
+    with pytest.raises(UnilayersError, match="sequence_length is above fft_length"):
+        P.MelSpectrogram(64, sequence_length=65)
 
 
 def test_transformations_are_those_of_keras(keras: Any) -> None:

@@ -87,6 +87,7 @@ from unilayers.layers.preprocessing import (
     HashedCrossing,
     Hashing,
     IntegerLookup,
+    MelSpectrogram,
     MixUp,
     Normalization,
     Pipeline,
@@ -111,6 +112,7 @@ from unilayers.layers.preprocessing import (
     Rescaling,
     Resizing,
     Solarization,
+    STFTSpectrogram,
     StringLookup,
     TextVectorization,
 )

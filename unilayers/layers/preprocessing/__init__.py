@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401
 
+from unilayers.layers.preprocessing.audio import MelSpectrogram, STFTSpectrogram
 from unilayers.layers.preprocessing.color import (
     AutoContrast,
     Equalization,

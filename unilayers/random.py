@@ -195,13 +195,14 @@ Seed: TypeAlias = NonNegativeInt | SeedGenerator | None
 
 
 def get(seed: Any) -> Seed:
-    """A seed as it stands in a config: an int, None, or ``{"SeedGenerator": arguments}`` as a generator.
+    """A seed as it stands in a config; ``{"SeedGenerator": arguments}`` as a generator, anything else as it is.
 
     Example:
         >>> get(3), get({"SeedGenerator": {"seed": 3}})
         (3, SeedGenerator(seed=3))
     """
-    return resolve(SeedGenerator.registry, seed) if isinstance(seed, Mapping) else seed
+    written = isinstance(seed, Mapping) and "SeedGenerator" in (seed.get("class_name"), *seed)
+    return resolve(SeedGenerator.registry, seed) if written else seed
 
 
 # The start of its counter follows from the default seed, and its key does not: so a new seed reaches compiled graphs.

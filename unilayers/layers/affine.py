@@ -131,8 +131,9 @@ class LowRank(Layer, abstract=True):
             for n, initial in (("a", a_initializer), ("b", b_initializer))
         )
         weight.trainable = False
-        self._factors, self.lora_rank = (first, second), rank
-        self.lora_alpha = rank if lora_alpha is None else lora_alpha
+        self._factors, alpha = (first, second), rank if lora_alpha is None else lora_alpha
+        for argument, value in {"lora_rank": rank, "lora_alpha": alpha}.items():
+            setattr(self, argument, value)
 
     def start_lora(self: Any) -> None:
         """Enable it if the arguments say so."""

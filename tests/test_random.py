@@ -338,6 +338,34 @@ def test_noise_differs_at_every_step_and_the_two_models_of_a_script_share_the_de
     assert len(set(drawn)) == 12
 
 
+@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("default", [False, True])
+def test_a_step_of_the_user_draws_anew_each_time(backend: Backend, default: bool, run_eagerly: bool) -> None:
+    """As a generator's latent vectors are drawn in an adversarial net's ``train_step``."""
+
+    class Drawing(ul.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = layers.Dense(1)
+            self.seed_generator = None if default else SeedGenerator(3)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            latent = random.normal((ops.shape(data)[0], 2), seed=self.seed_generator)
+            return {"mean": ops.mean(latent) + 0.0 * ops.sum(self(data))}
+
+    drawn = []
+    for name, eagerly in (("numpy", False), (backend.name, run_eagerly)):
+        random.set_random_seed(2)
+        model = Drawing()
+        model.compile("sgd", run_eagerly=eagerly)
+        drawn.append([model.train_on_batch(X[:8], return_dict=True, backend=name)["mean"] for _ in range(3)])
+        assert np.isfinite(model.predict(X, verbose=0, backend=name)).all()
+    assert len({*drawn[0]}) == 3 and drawn[1] == pytest.approx(drawn[0], rel=1e-5)
+
+
 def test_a_saved_model_goes_on_drawing(tmp_path: Path) -> None:
     once, model = autoencoder(), autoencoder()
     for epochs in (2, 1):

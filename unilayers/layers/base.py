@@ -351,9 +351,7 @@ class Layer(Configurable, family="layer"):
         finally:
             _TRAINING.reset(token)
 
-    input_spec: ClassVar[Any] = (
-        None  # an InputSpec, or several as the inputs are nested, that calls are checked against
-    )
+    input_spec: ClassVar[Any] = None  # an InputSpec, or several nested as the inputs are: checked at each call
     supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input
     makes_masks: ClassVar[bool] = False  # whether compute_mask is asked although the input has no mask
 

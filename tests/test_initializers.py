@@ -121,6 +121,19 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(product, gain**2 * np.eye(min(matrix.shape)), atol=1e-12)
 
 
+@pytest.mark.parametrize("side", ["real", "imag"])
+@pytest.mark.parametrize("scaling", ["density", "spectrum", None])
+@pytest.mark.parametrize(
+    "window", ["hann", "hamming", "blackman", "bartlett", "boxcar", None, [1.0, -2.0, 3.0, 0.5, 2.0]]
+)
+def test_waves_are_those_of_keras(keras: Any, side: str, scaling: Any, window: Any) -> None:
+    for shape, periodic in (((5, 1, 5), True), ((5, 1, 9), False)):
+        arguments = {"side": side, "scaling": scaling, "window": window, "periodic": periodic}
+        theirs = keras.ops.convert_to_numpy(keras.initializers.STFT(**arguments)(shape, dtype="float64"))
+        mine = initializers.STFT(**arguments)(shape, "float64")
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
 def test_orthogonal_matrices_are_uniform() -> None:
     # Of a uniform orthogonal 3x3 matrix each entry is uniform in [-1, 1] (a coordinate of a point on the sphere).
     draw = initializers.Orthogonal()
@@ -316,6 +329,16 @@ def test_get_says_what_is_wrong(identifier: Any, message: str) -> None:
             initializers.Identity(),
             (3,),
             "Identity: no identity of this shape. Expected shape (rows, columns). Received (3,).",
+        ),
+        (
+            initializers.STFT(),
+            (3,),
+            "STFT: no waves of this shape. Expected at least two dimensions. Received (3,).",
+        ),
+        (
+            initializers.STFT(window=[1.0, 2.0]),
+            (3, 2),
+            "window: the window has another length. Expected shape (3,). Received (2,).",
         ),
         (
             initializers.Orthogonal(),

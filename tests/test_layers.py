@@ -98,11 +98,14 @@ def _cases() -> Iterator[Case]:
     yield case(L.Dense, (5,), units=3)
     yield case(L.Dense, (2, 3, 5), units=4, activation="tanh", kernel_regularizer="l2", bias_initializer="ones")
     yield case(L.Dense, (5,), units=3, activation="softmax", use_bias=False, kernel_initializer="he_normal")
+    yield case(L.Dense, (5,), units=3, lora_rank=2, keras=False)  # with a test of its own
     yield case(L.EinsumDense, (3, 4), equation="abc,cd->abd", output_shape=(3, 5), bias_axes="d", activation="relu")
     yield case(L.EinsumDense, (3, 4), equation="abc,cde->abed", output_shape=(3, 2, 5), bias_axes="ed")
     yield case(L.EinsumDense, (3, 4), equation="...x,xy->...y", output_shape=2)
+    yield case(L.EinsumDense, (3, 4), equation="abc,cde->abed", output_shape=(3, 2, 5), lora_rank=1, keras=False)
     yield case(L.EinsumDense, (3, 4, 2), equation="ab...,bc->ac...", output_shape=5, bias_axes="c")
     yield case(L.Embedding, (4,), integers=6, input_dim=6, output_dim=3)
+    yield case(L.Embedding, (4,), integers=6, input_dim=6, output_dim=3, lora_rank=2, lora_alpha=2, keras=False)
     yield case(L.ReversibleEmbedding, (4,), integers=6, input_dim=6, output_dim=3)
     yield case(L.Identity, (4,))
     yield case(L.Lambda, (4,), function=lambda x: x * 2.0 + 1.0)
@@ -184,7 +187,13 @@ def _cases() -> Iterator[Case]:
         yield case(L.BatchNormalization, (5,), training=training)
         yield case(L.BatchNormalization, (3, 4, 2), training=training, momentum=0.7, epsilon=0.1, scale=False)
         yield case(L.BatchNormalization, (2, 3, 4), training=training, axis=1, center=False)
+        renorm = {"training": training, "renorm": True, "smooth": not training}  # the correction has no gradient
+        bounds = {"rmin": 0.8, "rmax": 1.2, "dmax": 0.3}
+        yield case(L.BatchNormalization, (3, 2), **renorm)
+        yield case(L.BatchNormalization, (5,), renorm_clipping=bounds, scale=False, **renorm)
+        yield case(L.BatchNormalization, (4,), renorm_momentum=0.5, center=False, **renorm)
     yield case(L.BatchNormalization, (5,), training=True, trainable=False)
+    yield case(L.BatchNormalization, (5,), training=True, synchronized=True, keras=False)
     yield case(L.LayerNormalization, (5,))
     yield case(L.LayerNormalization, (3, 4, 2), axis=[2, 3], epsilon=0.1)
     # Keras on torch fails for axes that are not the last; on TensorFlow it agrees with us. See the test below.
@@ -405,6 +414,8 @@ def test_arguments_are_those_of_keras(keras: Any, cls: type[L.Layer]) -> None:
     mine = [p for p in parameters(cls).values() if p.kind is not p.KEYWORD_ONLY]
     known = [p.name for p in theirs.values() if p.name not in ("self", "kwargs")]
     assert known[: len(mine)] == [p.name for p in mine]
+    if issubclass(cls, L.Embedding):
+        known += ["lora_rank", "lora_alpha"]  # which others than Embedding hand on to it
     assert {p.name for p in parameters(cls).values()} <= {*known, "name", "trainable", "dtype", "activity_regularizer"}
     for p in mine:
         default = theirs[p.name].default
@@ -829,6 +840,18 @@ def test_inputs() -> None:
     for wrong in ({}, {"shape": (3,), "batch_shape": (None, 3)}):
         with pytest.raises(UnilayersError, match="give shape or batch_shape"):
             L.Input(**wrong)  # type: ignore[arg-type]
+    assert L.Input(tensor=value) is value
+    for tensor in (np.ones((2, 3)), L.Dense(2)(L.Input((3,)))):
+        with pytest.raises(UnilayersError, match=r"Input\.tensor: not a symbolic input"):
+            L.Input(tensor=tensor)
+    for argument in ("sparse", "ragged", "optional"):
+        with pytest.raises(UnilayersError, match=f"Input: {argument} inputs are not supported"):
+            L.Input((3,), **{argument: True})
+
+
+def test_arguments_of_inputs_are_those_of_keras(keras: Any) -> None:
+    mine, theirs = (inspect.signature(f).parameters.values() for f in (L.Input, keras.Input))
+    assert [(p.name, p.default) for p in mine] == [(p.name, p.default) for p in theirs]
 
 
 # ---- dropout ------------------------------------------------------------------
@@ -966,6 +989,7 @@ MASK = np.array([[True, True, False], [True, False, False]])
         ("GlobalAveragePooling1D", {}, (2, 3, 4), MASK),
         ("GlobalAveragePooling1D", {"data_format": "channels_first", "keepdims": True}, (2, 4, 3), MASK),
         ("BatchNormalization", {"momentum": 0.5}, (2, 3, 4), MASK),
+        ("BatchNormalization", {"renorm": True, "renorm_clipping": {"rmax": 1.1, "dmax": 0.5}}, (2, 3, 4), MASK),
     ],
 )
 def test_masks_count_as_in_keras(keras: Any, name: str, kwargs: Any, shape: Shape, mask: np.ndarray) -> None:
@@ -1153,7 +1177,90 @@ def test_a_layer_of_ones_own_may_declare_fields() -> None:
     np.testing.assert_array_equal(Scale.from_config(Scale(3.0).get_config())(np.ones(2, "float32")), [3, 3])
 
 
-# ---- messages -----------------------------------------------------------------
+# ---- what a layer says of its input ---------------------------------------------
+
+# A spec, and what it is to say of shapes and dtypes; Keras is asked the same.
+SPECS: list[tuple[dict[str, Any], list[tuple[Shape, str]]]] = [
+    ({"ndim": 2}, [((2, 3), "float32"), ((2,), "float32"), ((2, 3, 4), "float32")]),
+    ({"min_ndim": 2, "max_ndim": 3}, [((2, 3), "float32"), ((2,), "float32"), ((2, 3, 4, 5), "float32")]),
+    ({"min_ndim": 2, "axes": {-1: 3}}, [((2, 3), "float32"), ((5, 2, 3), "float32"), ((3, 2), "float32")]),
+    ({"ndim": 2, "axes": {1: None, 0: 2}}, [((2, 3), "float32"), ((3, 3), "float32")]),
+    ({"shape": (None, 4)}, [((2, 4), "float32"), ((2, 5), "float32"), ((2, 4, 1), "float32")]),
+    (
+        {"shape": (None, 4, 1), "allow_last_axis_squeeze": True},
+        [((2, 4), "float32"), ((2, 4, 1), "float32"), ((2, 5), "float32"), ((2, 5, 1), "float32")],
+    ),
+    ({"dtype": "int32"}, [((2,), "int32"), ((2,), "float32")]),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "inputs"), SPECS, ids=[str(s[0]) for s in SPECS])
+def test_input_specs_are_checked_as_in_keras(keras: Any, kwargs: dict[str, Any], inputs: Any) -> None:
+    def accepts(where: Any, x: np.ndarray) -> bool:
+        class Given(where.Layer):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.input_spec = where.InputSpec(**kwargs)
+
+            def call(self, x: Any) -> Any:
+                return x
+
+        try:
+            Given()(x)
+        except ValueError:
+            return False
+        return True
+
+    verdicts = [accepts(L, np.ones(shape, dtype)) for shape, dtype in inputs]
+    assert verdicts == [accepts(keras.layers, np.ones(shape, dtype)) for shape, dtype in inputs]
+    assert {*verdicts} == {True, False}
+    again = L.InputSpec.from_config(L.InputSpec(**kwargs).get_config())
+    assert again == L.InputSpec(**kwargs)
+
+
+def test_input_specs_of_several_inputs() -> None:
+    class Several(L.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            one = L.InputSpec(shape=(None, 3), name="one")
+            self.input_spec = {"one": one, "two": L.InputSpec(ndim=1, name="two", optional=True)}
+
+        def call(self, x: Any) -> Any:
+            return x["one"]
+
+    layer = Several()
+    layer({"one": np.ones((2, 3)), "two": np.ones(2)})
+    layer({"one": np.ones((2, 3)), "two": None})
+    assert layer({"one": L.Input((3,)), "two": L.Input(())}).shape[1:] == (3,)
+    for x, message in (
+        (
+            {"one": np.ones((2, 4)), "two": None},
+            r"Expected InputSpec\(shape=\(None, 3\), name='one'\)\. Received \(2, 4\)",
+        ),
+        (
+            {"one": np.ones((2, 3))},
+            r"several Several\(\): no input 'two'\. Expected the keys one, two\. Received one\.",
+        ),
+        ([np.ones((2, 3))], r"another number of inputs\. Expected 2\. Received 1\."),
+    ):
+        with pytest.raises(UnilayersError, match=message):
+            layer(x)
+    with pytest.raises(UnilayersError, match="no such axis"):
+        L.InputSpec(ndim=2, axes={2: 3})
+
+
+def test_layers_and_models_as_configs() -> None:
+    for layer in (L.Dense(3, activation="relu"), L.Bidirectional(L.LSTM(2)), ul.Sequential([L.Dense(2)])):
+        again = L.deserialize(json.loads(json.dumps(L.serialize(layer))))
+        assert type(again) is type(layer) and L.serialize(again) == L.serialize(layer)
+    keras_form = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 3}, "registered_name": None}
+    assert L.deserialize(keras_form).units == 3
+
+    class Own(L.Dense):
+        pass
+
+    assert type(L.deserialize({"class_name": "Mine", "config": {"units": 3}}, custom_objects={"Mine": Own})) is Own
+
 
 X2 = np.ones((2, 5), "float32")
 
@@ -1161,6 +1268,67 @@ X2 = np.ones((2, 5), "float32")
 def built(layer: L.Layer, x: Any) -> L.Layer:
     layer(x)
     return layer
+
+
+# ---- low-rank adaptation ------------------------------------------------------------
+
+ADAPTED: list[tuple[str, dict[str, Any], np.ndarray]] = [
+    ("Dense", {"units": 4, "kernel_regularizer": "l2"}, X2),
+    ("EinsumDense", {"equation": "ab,bcd->acd", "output_shape": (3, 4), "bias_axes": "d"}, X2),
+    ("Embedding", {"input_dim": 6, "output_dim": 4}, np.array([[0, 5, 2], [1, 1, 3]])),
+    ("ReversibleEmbedding", {"input_dim": 6, "output_dim": 4}, np.array([[0, 5, 2], [1, 1, 3]])),
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs", "x"), ADAPTED, ids=[a[0] for a in ADAPTED])
+def test_low_rank_adaptation_is_that_of_keras(keras: Any, name: str, kwargs: dict[str, Any], x: np.ndarray) -> None:
+    mine, theirs = (getattr(where, name)(**kwargs) for where in (L, keras.layers))
+    before = ops.to_numpy(mine(x))
+    theirs(x)
+    for layer in (mine, theirs):
+        layer.enable_lora(2, lora_alpha=3)
+    np.testing.assert_array_equal(mine(x), before)
+    rng = np.random.default_rng(3)
+    values = {v.name: rng.normal(size=tuple(v.shape)).astype("float32") for v in theirs.weights}
+    for layer in (mine, theirs):
+        for v in layer.weights:
+            v.assign(values[v.name])
+    assert [v.name for v in mine.trainable_weights] == [v.name for v in theirs.trainable_weights]
+    assert_close(mine(x), to_numpy(theirs(x)), rtol=1e-5, atol=1e-5, what=name)
+    if name == "ReversibleEmbedding":
+        y = rng.normal(size=(2, 4)).astype("float32")
+        assert_close(mine(y, reverse=True), to_numpy(theirs(y, reverse=True)), rtol=1e-5, atol=1e-5, what="reverse")
+    again = L.deserialize(L.serialize(mine))
+    again(x)
+    again.set_weights(mine.get_weights())
+    assert again.lora_enabled and (again.lora_rank, again.lora_alpha) == (2, 3)
+    np.testing.assert_array_equal(again(x), mine(x))
+
+
+def test_low_rank_adaptation_trains_in_the_place_of_the_kernel() -> None:
+    model = ul.Sequential([L.Input((5,)), L.Dense(4)])
+    model.compile("sgd", "mse")
+    y = np.ones((2, 4), "float32")
+    model.fit(X2, y, verbose=0)
+    dense = model.layers[-1]
+    dense.enable_lora(1)
+    model.compile(ul.optimizers.SGD(0.1), "mse")
+    before = {v.name: v.numpy() for v in dense.weights}
+    losses = model.fit(X2, y, epochs=20, verbose=0).history["loss"]
+    changed = {v.name for v in dense.weights if (v.numpy() != before[v.name]).any()}
+    assert losses[-1] < 0.5 * losses[0] and changed == {"bias", "lora_kernel_a", "lora_kernel_b"}
+    for layer, message in (
+        (L.Dense(3), "the layer has no weights yet. Call it first."),
+        (dense, "LoRA is enabled already."),
+        (built(L.Dense(3, kernel_constraint="non_neg"), X2), "the kernel has a constraint."),
+    ):
+        with pytest.raises(UnilayersError, match=message):
+            layer.enable_lora(2)
+    with pytest.raises(UnilayersError, match="enable_lora: rank"):
+        built(L.Dense(3), X2).enable_lora(0)
+
+
+# ---- messages -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1327,3 +1495,23 @@ def test_arguments_that_do_not_fit(act: Callable[[], Any], message: str) -> None
     with pytest.raises(UnilayersError) as error:
         act()
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"rmaxx": 2.0}, "renorm_clipping: unknown key 'rmaxx'. Did you mean 'rmax'?"),
+        (
+            {"rmax": 1.0, "rmin": 2.0},
+            "renorm_clipping: the bounds leave nothing. Expected rmin <= rmax. Received {'rmax': 1.0, 'rmin': 2.0}.",
+        ),
+        (
+            {"dmax": -1.0},
+            "renorm_clipping['dmax']: a value that does not fit. Expected a number at least 0. Received -1.0 (float).",
+        ),
+    ],
+)
+def test_wrong_bounds_of_a_batch_renormalization(bounds: dict[str, float], message: str) -> None:
+    with pytest.raises(UnilayersError) as caught:
+        L.BatchNormalization(renorm=True, renorm_clipping=bounds)
+    assert str(caught.value) == f"BatchNormalization.{message}"

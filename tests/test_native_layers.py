@@ -235,6 +235,60 @@ def test_torch_module_is_trained_as_by_torch() -> None:
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
+def test_names_of_keras() -> None:
+    assert L.TorchModuleWrapper is TorchModuleLayer is L.Layer.registry.get("TorchModuleWrapper")
+
+
+def jax_affine(params: Any, inputs: Any) -> Any:
+    return pytest.importorskip("jax").numpy.tanh(inputs @ params["w"] + params["rest"][0])
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_layer_of_jax_as_keras_has_it(given: bool) -> None:
+    require_backend("jax")
+    start = {"w": KERNEL, "rest": [BIAS]}
+    layer = L.JaxLayer(jax_affine, params=start) if given else L.JaxLayer(jax_affine, lambda rng, inputs: start)
+    results = []
+    for first in (layer, twin()):
+        model = ul.Sequential([first, L.Dense(1)], seed=3)
+        model.compile(ul.optimizers.Adam(0.05), "mse", run_eagerly=True)
+        results.append(model.fit(X, Y, epochs=3, batch_size=8, backend="jax", verbose=0).history["loss"])
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+    assert_close(layer.export()[0]["w"], by_shape(layer.get_weights())[5, 3], rtol=0, atol=0, what="exported")
+
+
+def test_state_and_keys_of_a_layer_of_jax() -> None:
+    jax = pytest.importorskip("jax")
+
+    def call(params: Any, state: Any, rng: Any, inputs: Any, training: bool) -> Any:
+        noise = jax.random.normal(rng, inputs.shape) if training else 0.0
+        return inputs * params + noise, {"calls": state["calls"] + 1.0}
+
+    def init(rng: Any, inputs: Any) -> Any:
+        return jax.random.normal(rng, inputs.shape[1:]), {"calls": np.zeros((), "float32")}
+
+    layers = [L.JaxLayer(call, init, seed=seed, name="native") for seed in (None, None, 5)]
+    first, again, other = ([ops.to_numpy(layer(X, training=True)) for _ in range(3)] for layer in layers)
+    assert (first[0] != first[1]).any() and (first[0] != other[0]).any()
+    np.testing.assert_array_equal(first, again)
+    layer = layers[0]
+    params, state = layer.export()
+    assert state["calls"] == 3.0 and params.shape == (5,) and len(layer.trainable_weights) == 1
+    np.testing.assert_array_equal(ops.to_numpy(layer(X)), X * params)
+    assert layer.export()[1]["calls"] == 3.0  # inference changes nothing
+    with GradientTape() as tape:
+        loss = ops.sum(layer(X))
+    [gradient] = tape.gradient(loss, layer.trainable_weights)
+    assert_close(ops.to_numpy(gradient), X.sum(0), rtol=1e-5, atol=1e-5, what="gradient")
+
+
+def test_what_a_layer_of_jax_cannot_call() -> None:
+    with pytest.raises(UnilayersError, match=r"JaxLayer\.call_fn: an argument 'x'\. Expected some of params, state"):
+        L.JaxLayer(lambda x: x)
+    with pytest.raises(UnilayersError, match=r"JaxLayer: call_fn wants params\. Give params or init_fn\."):
+        L.JaxLayer(lambda params, inputs: inputs)
+
+
 def test_configs_cannot_hold_it() -> None:
     with pytest.raises(UnilayersError, match="a Sequential cannot be written into a config"):
         torch_layer().get_config()

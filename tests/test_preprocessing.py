@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import unilayers as ul
 from tests.compare import assert_close
@@ -21,7 +22,7 @@ from unilayers.autodiff import GradientTape
 from unilayers.backend import Backend
 from unilayers.errors import DataError, DTypeError, ShapeError, UnilayersError
 from unilayers.layers import preprocessing as P
-from unilayers.layers.preprocessing import hashes, image
+from unilayers.layers.preprocessing import hashes, image, mixing
 from unilayers.recipe import Recipe
 from unilayers.registry import parameters
 
@@ -146,8 +147,29 @@ IMAGES = [
     case(P.CenterCrop, PIXELS[1], height=6, width=6),
     case(P.CenterCrop, BYTES, height=7, width=2),
     case(P.CenterCrop, np.moveaxis(PIXELS, -1, 1), height=2, width=5, **FIRST),
+    case(P.AutoContrast, PIXELS),
+    case(P.AutoContrast, np.concatenate([PIXELS, PIXELS[:, :1, :1] + 0 * PIXELS]) / 255, value_range=(0, 1)),
+    case(P.AutoContrast, BYTES),
 ]
-CASES = NUMBERS + IMAGES
+WAVES = RNG.normal(size=(2, 300, 2)).astype("float32")
+SOUND = [
+    *(case(P.STFTSpectrogram, WAVES, mode=m, frame_length=40) for m in ("log", "magnitude", "psd", "real", "stft")),
+    case(P.STFTSpectrogram, WAVES, mode="imag", frame_length=32, frame_step=10, fft_length=64, window="hamming"),
+    case(P.STFTSpectrogram, WAVES, mode="angle", frame_length=16, scaling="spectrum", keras=False),  # see below
+    case(P.STFTSpectrogram, WAVES, frame_length=50, padding="same", expand_dims=True, scaling=None),
+    case(P.STFTSpectrogram, np.moveaxis(WAVES, -1, 1), mode="stft", frame_length=30, window=None, **FIRST),
+    case(P.STFTSpectrogram, np.moveaxis(WAVES, -1, 1), frame_length=30, expand_dims=True, **FIRST),
+    case(P.MelSpectrogram, WAVES[..., 0], fft_length=64, sequence_stride=20, num_mel_bins=12, top_db=25.0),
+    case(P.MelSpectrogram, WAVES[0, :, 0], fft_length=64, sequence_stride=20, sequence_length=50, num_mel_bins=9),
+    case(
+        P.MelSpectrogram, WAVES[..., 0], fft_length=128, sequence_stride=64, num_mel_bins=5, sampling_rate=8000,
+        min_freq=100.0, max_freq=3000.0, power_to_db=False, mag_exp=1.0,
+    ),
+    case(
+        P.MelSpectrogram, WAVES[..., 0], fft_length=64, num_mel_bins=8, sequence_stride=33, top_db=12.0, ref_power=3.0
+    ),
+]  # fmt: skip
+CASES = NUMBERS + IMAGES + SOUND
 each = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -219,7 +241,9 @@ def test_arguments_are_those_of_keras(keras: Any, cls: type[Any]) -> None:
 
 def test_every_layer_is_tested() -> None:
     random = {c.cls for c in FIXED} | {type(make()) for make in RANDOM}
-    assert {c.cls for c in CASES} | random | {P.StringLookup, P.TextVectorization} == set(LAYERS)
+    assert {c.cls for c in CASES} | random | {P.HashedCrossing, P.Pipeline, P.StringLookup, P.TextVectorization} == set(
+        LAYERS
+    )
 
 
 # ---- normalization ------------------------------------------------------------------
@@ -364,6 +388,42 @@ def test_hashing_texts(keras: Any) -> None:
     assert P.Hashing(9)(np.array(["12", "-7"])).tolist() == P.Hashing(9)(np.array([12, -7])).tolist()
     with pytest.raises(UnilayersError, match=r"not a salt. Expected an int or two ints"):
         P.Hashing(9, salt=[1, 2, 3])
+
+
+TEXTS = np.array([chr(97 + i % 7) * (i % 40) for i in range(50)])
+
+
+@pytest.mark.parametrize("bins", [5, 2**40])
+def test_crossings_are_those_of_keras(keras: Any, backend: Backend, bins: int) -> None:
+    rng = np.random.default_rng(0)
+    long, short = rng.integers(-(10**12), 10**12, 50), rng.integers(0, 50, 50)
+    for inputs in ([long, short], [TEXTS, short], [TEXTS, TEXTS[::-1], long]):
+        theirs = [x.tolist() if x.dtype.kind == "U" else x for x in inputs]
+        wanted = to_numpy(keras.layers.HashedCrossing(bins)(theirs))
+        layer = P.HashedCrossing(bins)
+        assert_close(layer(inputs), wanted, rtol=0, atol=0, what="at once")
+        if TEXTS is not inputs[0]:
+            crossed = ul.function(lambda a, b, layer=layer: layer([a, b]), backend=backend)(*inputs)
+            assert_close(backend.get(crossed), wanted, rtol=0, atol=0, what=backend.name)
+    for shape in ((), (50, 1)):
+        column = [np.resize(x, shape) for x in (long, short)]
+        wanted = to_numpy(keras.layers.HashedCrossing(9, output_mode="one_hot")(column))
+        found = P.HashedCrossing(9, "one_hot")(column)
+        assert_close(found.reshape(wanted.shape), wanted, rtol=0, atol=0, what=str(shape))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        (IDS[0], ShapeError, "needs two inputs or more"),
+        ([IDS[0], IDS[:, 0]], ShapeError, "not categories to cross"),
+        ([IDS, IDS], ShapeError, "not categories to cross"),
+        ([IDS[0], np.ones(3)], DTypeError, "not categories. Expected integers or texts"),
+    ],
+)
+def test_what_cannot_be_crossed(inputs: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        P.HashedCrossing(5)(inputs)
 
 
 # ---- vocabularies ---------------------------------------------------------------------------
@@ -612,6 +672,27 @@ FIXED = [  # with equal bounds, nothing is left to chance
     case(P.RandomBrightness, PIXELS[0] / 255, factor=(-0.4, -0.4), value_range=(0.0, 1.0)),
     case(P.RandomContrast, PIXELS, factor=0.0, value_range=(20, 200)),
     case(P.RandomFlip, PIXELS[:, :1, :1]),
+    case(P.RandomGrayscale, PIXELS, factor=1.0),
+    case(P.RandomGrayscale, PIXELS[..., :1], factor=1.0),
+    case(P.RandomGrayscale, np.moveaxis(PIXELS, -1, 1), factor=1.0, **FIRST),
+    case(P.RandomHue, PIXELS, factor=(1.0, 1.0)),  # half a turn, to either side
+    case(P.RandomHue, PIXELS / 255, factor=(0.0, 0.0), value_range=(0, 1)),
+    case(P.RandomSaturation, PIXELS / 255, factor=(0.3, 0.3), value_range=(0, 1)),
+    case(P.RandomSaturation, PIXELS / 255, factor=(0.8, 0.8), value_range=(0, 1)),
+    case(P.RandomSaturation, np.moveaxis(PIXELS / 255, -1, 1), factor=(0.6, 0.6), value_range=(0, 1), **FIRST),
+    case(P.RandomColorDegeneration, PIXELS, factor=(0.3, 0.3)),
+    case(P.RandomInvert, PIXELS, factor=(1.0, 1.0)),
+    case(P.RandomSharpness, PIXELS, factor=(0.2, 0.2)),
+    case(P.RandomSharpness, PIXELS / 255, factor=(0.9, 0.9), value_range=(0, 1)),
+    case(P.RandomPosterization, BYTES, factor=(3, 3)),
+    case(P.RandomPosterization, PIXELS, factor=(1, 1)),
+    case(P.RandomShear, PIXELS, x_factor=(0.0, 0.0), y_factor=(0.0, 0.0)),
+    case(P.Solarization, PIXELS, threshold_factor=0.0),
+    case(P.Equalization, BYTES[:1]),  # of several pictures, Keras counts the values together
+    case(P.Equalization, PIXELS[0], bins=16),
+    case(P.Equalization, BYTES[:1] / np.float32(255), value_range=(0, 1)),
+    case(P.RandomColorJitter, PIXELS, hue_factor=(1.0, 1.0), brightness_factor=(0.2, 0.2)),
+    case(P.RandomErasing, PIXELS, factor=1.0, scale=(0.0, 0.0)),
 ]
 
 
@@ -621,7 +702,7 @@ def test_random_layers_without_chance_are_those_of_keras(keras: Any, case: Case)
     assert_close(case.layer()(case.x), wanted, rtol=1e-3, atol=2e-3, what=str(case))
 
 
-BATCH = np.random.default_rng(5).uniform(0, 255, (64, 4, 6, 1)).astype("float32")
+BATCH = np.random.default_rng(5).uniform(0, 255, (64, 4, 6, 3)).astype("float32")
 RANDOM: list[Callable[[], Any]] = [
     lambda: P.RandomFlip(name="r"),
     lambda: P.RandomFlip("vertical", seed=3, name="r"),
@@ -631,6 +712,21 @@ RANDOM: list[Callable[[], Any]] = [
     lambda: P.RandomContrast(0.7, name="r"),
     lambda: P.RandomBrightness(0.4, name="r"),
     lambda: P.RandomCrop(2, 3, name="r"),
+    lambda: P.RandomShear(0.6, 0.4, name="r"),
+    lambda: P.RandomErasing(name="r"),
+    lambda: P.RandomErasing(0.8, (0.2, 0.6), fill_value=3.0, name="r"),
+    lambda: P.RandomGrayscale(name="r"),
+    lambda: P.RandomHue(0.7, name="r"),
+    lambda: P.RandomSaturation(0.9, name="r"),
+    lambda: P.RandomColorDegeneration(0.9, name="r"),
+    lambda: P.RandomInvert(0.9, name="r"),
+    lambda: P.RandomSharpness(0.9, name="r"),
+    lambda: P.RandomPosterization(6, name="r"),
+    lambda: P.RandomColorJitter((0, 255), 0.3, 0.4, 0.6, 0.5, name="r"),
+    lambda: P.Solarization(0.3, (0.2, 0.8), name="r"),
+    lambda: P.MixUp(0.5, name="r"),
+    lambda: P.CutMix(name="r"),
+    lambda: P.RandAugment(num_ops=1, name="r"),
 ]
 each_random = pytest.mark.parametrize("make", RANDOM, ids=lambda make: type(make()).__name__)
 
@@ -681,7 +777,7 @@ def test_random_layers_in_configs(make: Callable[[], Any]) -> None:
 def test_formats_of_pictures(make: Callable[[], Any]) -> None:
     layer = make()
     first = type(layer).from_config(layer.get_config() | FIRST)
-    x = np.concatenate([BATCH, BATCH / 2], -1)
+    x = BATCH
     wanted = make()(x)
     assert_close(np.moveaxis(first(np.moveaxis(x, -1, 1)), 1, -1), wanted, rtol=0, atol=0, what="channels first")
     assert_close(make()(x[0]), make()(x[:1])[0], rtol=0, atol=0, what="one picture")
@@ -699,6 +795,131 @@ def test_small_batches_and_other_floats(backend: Backend, make: Callable[[], Any
             assert y.dtype == dtype and len(y) == count and np.isfinite(y).all()
         [empty] = backend.put([BATCH[:0]], backend.device(None))
         assert tuple(layer(empty, training=True).shape) == (0, *y.shape[1:])
+
+
+def test_angles_are_those_of_keras(keras: Any) -> None:
+    """But for the first and the last bin, which have no sine: there, Keras's is rounding noise of any sign."""
+    arguments = {"mode": "angle", "frame_length": 16, "periodic": True, "expand_dims": True}
+    mine, theirs = P.STFTSpectrogram(**arguments)(WAVES), keras.layers.STFTSpectrogram(**arguments)(WAVES)
+    assert_close(mine[:, :, 1:-1], to_numpy(theirs)[:, :, 1:-1], rtol=1e-3, atol=1e-4, what="angles")
+    assert set(np.unique(mine[:, :, [0, -1]])) == {np.float32(0), np.float32(np.pi)}
+
+
+def test_lengths_of_frames_that_do_not_fit() -> None:
+    for arguments in ({"frame_step": 300}, {"fft_length": 128}):
+        with pytest.raises(UnilayersError, match="Expected frame_step <= frame_length <= fft_length"):
+            P.STFTSpectrogram(**arguments)
+    with pytest.raises(UnilayersError, match="sequence_length is above fft_length"):
+        P.MelSpectrogram(64, sequence_length=65)
+
+
+def test_transformations_are_those_of_keras(keras: Any) -> None:
+    """What is random, drawn by hand and given to both."""
+    two = np.array([0.3, -0.45], "float32")
+    found = P.RandomHue(0.5).turned(PIXELS, two / 2)
+    wanted = keras.layers.RandomHue(0.5).transform_images(PIXELS, {"factor": two / 2})
+    assert_close(found, to_numpy(wanted), rtol=1e-4, atol=1e-2, what="hue")
+    added, threshold = (np.array(v, "float32").reshape(2, 1, 1, 1) for v in ([20.0, 3.0], [140.0, 90.0]))
+    found = P.Solarization(value_range=(0, 1)).solarized(PIXELS / 255, added, threshold)
+    other = keras.layers.Solarization(value_range=(0, 1))
+    tensors = {"additions": keras.ops.convert_to_tensor(added), "thresholds": keras.ops.convert_to_tensor(threshold)}
+    wanted = other.transform_images(PIXELS / 255, tensors)
+    assert_close(found, to_numpy(wanted), rtol=1e-4, atol=1e-5, what="solarization")
+    shear, other = P.RandomShear(1.0, 1.0), keras.layers.RandomShear(1.0, 1.0)
+    object.__setattr__(shear, "uniform", lambda number, count: [abs(two), abs(two[::-1]), np.array([0.2, 0.9])])
+    factors = np.stack([two, [0.45, -0.3]], 1).astype("float32")
+    wanted = other.transform_images(PIXELS, {"shear_factor": keras.ops.convert_to_tensor(factors)})
+    assert_close(shear(PIXELS), to_numpy(wanted), rtol=1e-4, atol=2e-3, what="shear")
+
+
+def test_equalization_takes_each_picture_for_itself() -> None:
+    together = P.Equalization()(BYTES)
+    np.testing.assert_array_equal(together, np.concatenate([P.Equalization()(BYTES[i : i + 1]) for i in range(2)]))
+    flat = np.full((1, 3, 3, 2), 7.0, "float32")
+    np.testing.assert_array_equal(P.Equalization()(flat), flat)
+
+
+def test_boxes() -> None:
+    x = np.zeros((40, 6, 10, 1))
+    w, h, u, v = np.random.default_rng(2).uniform(0, 1, (4, 40)).astype("float32")
+    inside, area = mixing.boxes(x, w, h, u, v)
+    for i, row, column in np.ndindex(40, 6, 10):
+        y0, x0 = v[i] * (6 - 6 * h[i]), u[i] * (10 - 10 * w[i])
+        wanted = y0 <= row < y0 + 6 * h[i] and x0 <= column < x0 + 10 * w[i]
+        assert bool(inside[i, row, column, 0]) == wanted
+    assert_close(area, w * h, rtol=1e-6, atol=0, what="area")
+
+
+def test_erased_boxes() -> None:
+    x = np.ones((3000, 10, 10, 1), "float32")
+    y = P.RandomErasing((0.4, 0.4), (0.25, 0.25), fill_value=9.0)(x)
+    erased = (y == 9.0).sum((1, 2, 3))
+    assert set(erased.tolist()) <= {0, 25, 30, 36} and set(np.unique(y)) == {1.0, 9.0}
+    assert abs((erased > 0).mean() - 0.4) < 4 * np.sqrt(0.4 * 0.6 / 3000)
+    noise = P.RandomErasing((1.0, 1.0), (1.0, 1.0), value_range=(-1000.0, 10.0))(x[:100])
+    assert abs((noise == 10.0).mean() - 0.1587) < 0.02 and abs(noise[noise < 10.0].min() + 35) < 10
+    coloured = P.RandomErasing((1.0, 1.0), (1.0, 1.0), fill_value=[1.0, 2.0, 3.0])(PIXELS)
+    assert coloured[0, 0, 0].tolist() == [1.0, 2.0, 3.0] and np.ptp(coloured[..., 0]) == 0
+
+
+@pytest.mark.parametrize("layer", [P.MixUp(0.4), P.CutMix((0.5, 0.5))], ids=lambda x: type(x).__name__)
+def test_mixtures_of_pictures_and_labels(backend: Backend, layer: Any) -> None:
+    n = 800
+    code = np.arange(n, dtype="float32")
+    images = np.broadcast_to(np.where(code < n / 2, 0.0, 1.0).reshape(n, 1, 1, 1), (n, 20, 20, 1)).astype("float32")
+    layer = type(layer).from_config(layer.get_config())
+    run = ul.function(lambda x, y: layer({"images": x, "labels": y}, training=True), backend=backend)
+    mixed = run(images, np.eye(n, dtype="float32"))
+    labels = backend.get(mixed["labels"])
+    np.testing.assert_allclose(labels.sum(1), 1.0, atol=1e-5)
+    own = np.diagonal(labels)
+    partner = np.argmax(labels - np.diag(own), 1)
+    assert len({*partner[own < 1 - 1e-6].tolist()}) == (own < 1 - 1e-6).sum()  # an order: nobody is taken twice
+    wanted = own * images[:, 0, 0, 0] + (1 - own) * images[partner, 0, 0, 0]
+    found = backend.get(mixed["images"]).mean((1, 2, 3))
+    # A box has whole pixels, of an area that is not whole.
+    assert np.abs(found - wanted).max() < (1e-5 if isinstance(layer, P.MixUp) else 0.11)
+    alpha = 0.4 if isinstance(layer, P.MixUp) else 0.5
+    alone = partner == np.arange(n)
+    assert stats.kstest(own[~alone & (own < 1)], stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_pictures_with_labels() -> None:
+    data = {"images": BATCH, "labels": np.arange(64)}
+    found = P.RandomFlip(seed=1)(data)
+    np.testing.assert_array_equal(found["images"], P.RandomFlip(seed=1)(BATCH))
+    np.testing.assert_array_equal(found["labels"], data["labels"])
+    calm = P.MixUp()(data, training=False)
+    np.testing.assert_array_equal(calm["images"], BATCH)
+    with pytest.raises(DTypeError, match=r"numbers of classes cannot be mixed\..*Use ops.one_hot"):
+        P.MixUp()(data)
+    with pytest.raises(UnilayersError, match="not pictures with their labels"):
+        P.RandomFlip()({"images": BATCH, "bounding_boxes": BATCH})
+
+
+def test_all_kinds_of_changes_are_drawn_alike() -> None:
+    layer = P.RandAugment(num_ops=1)
+    assert len({type(part) for part in layer.parts}) == 11
+    layer.parts = [L.Rescaling(float(i)) for i in range(11)]
+    one = np.ones((1, 1, 1, 3), "float32")
+    kinds = [int(layer(one).ravel()[0]) for _ in range(660)]
+    assert stats.chisquare(np.bincount(kinds, minlength=11)).pvalue > 1e-3
+
+
+def test_pipelines(backend: Backend) -> None:
+    chain = P.Pipeline([L.Rescaling(1 / 255), {"RandomFlip": {"seed": 3}}, P.RandomContrast(0.5, (0, 1), seed=4)])
+    again = P.Pipeline.from_config(json.loads(json.dumps(chain.get_config())))
+    np.testing.assert_array_equal(chain(BATCH), again(BATCH))
+    assert_close(chain(BATCH, training=False), BATCH * np.float32(1 / 255), rtol=1e-6, atol=0, what="inference")
+    losses = []
+    for engine in ("numpy", backend):
+        model = ul.Sequential([L.Input(BATCH.shape[1:]), P.Pipeline.from_config(chain.get_config()), L.Flatten()])
+        model.add(L.Dense(1))
+        model.compile("sgd", "mse")
+        losses.append(model.fit(BATCH, BATCH[:, 0, 0, :1] / 255, epochs=2, verbose=0, backend=engine).history["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    with pytest.raises(UnilayersError, match=r"Pipeline\.layers: unknown layer 'RandomFlop'"):
+        P.Pipeline(["RandomFlop"])
 
 
 def test_flips_are_even() -> None:
@@ -730,6 +951,25 @@ def test_random_amounts_fill_their_bounds() -> None:
         assert abs(found.std() / (width / np.sqrt(12)) - 1) < 0.05
 
 
+def test_random_colours_fill_their_bounds() -> None:
+    """Bits, probabilities, shares and angles, read off pictures that show them."""
+    n = 3000
+    white = np.full((n, 1, 1, 1), 255.0, "float32")
+    bits = np.round(8 - np.log2(256 - P.RandomPosterization((2, 5))(white).ravel()))
+    assert stats.chisquare(np.bincount(bits.astype(int), minlength=6)[2:]).pvalue > 1e-3
+    for layer, share in ((P.RandomInvert(0.6), 0.3), (P.RandomGrayscale(0.3), 0.3), (P.RandomInvert((0.2, 0.4)), 0.3)):
+        x = np.broadcast_to(np.array([10.0, 20.0, 40.0], "float32"), (n, 1, 1, 3))
+        changed = (layer(x) != x).any((1, 2, 3))
+        assert abs(changed.mean() - share) < 4 * np.sqrt(share * (1 - share) / n)
+    red = np.broadcast_to(np.array([255.0, 0.0, 0.0], "float32"), (n, 1, 1, 3))
+    turned = P.RandomHue((0.1, 0.3))(red)  # to green where it is turned one way, to blue the other way
+    angles = (turned[..., 1] - turned[..., 2]).ravel() / 255 / 3  # shares of half a turn
+    assert abs((angles > 0).mean() - 0.5) < 4 * 0.5 / np.sqrt(n)
+    assert stats.kstest(abs(angles), stats.uniform(0.1, 0.2).cdf).pvalue > 1e-3
+    gray = P.RandomColorDegeneration((0.2, 0.6))(red)[..., 1].ravel() / (0.2989 * 255)
+    assert stats.kstest(gray, stats.uniform(0.2, 0.4).cdf).pvalue > 1e-3
+
+
 def test_crops_reach_every_place() -> None:
     x = np.arange(12.0, dtype="float32").reshape(1, 3, 4, 1)
     layer = P.RandomCrop(2, 2)
@@ -749,6 +989,11 @@ def test_crops_reach_every_place() -> None:
         lambda: P.RandomTranslation(0.1, -1.1),
         lambda: P.RandomContrast(-0.1),
         lambda: P.RandomBrightness((0.0, 1.5)),
+        lambda: P.RandomShear(1.1),
+        lambda: P.RandomHue((-0.2, 0.1)),
+        lambda: P.RandomSaturation(1.2),
+        lambda: P.RandomPosterization(9),
+        lambda: P.Solarization(-0.1),
     ],
 )
 def test_factors_outside_their_bounds(make: Callable[[], Any]) -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from unilayers.folding import fold
     from unilayers.functions import function
     from unilayers.initializers import Initializer
-    from unilayers.layers import Input, Layer
+    from unilayers.layers import Input, InputSpec, Layer
     from unilayers.losses import Loss
     from unilayers.metrics import Metric
     from unilayers.models import Model, Sequential
@@ -59,6 +59,7 @@ _HOME = {
     "GradientTape": "autodiff",
     "Initializer": "initializers",
     "Input": "layers",
+    "InputSpec": "layers",
     "KerasTensor": "utils.general",
     "Layer": "layers",
     "Loss": "losses",
@@ -109,6 +110,7 @@ __all__ = [
     "GradientTape",
     "Initializer",
     "Input",
+    "InputSpec",
     "KerasTensor",
     "Layer",
     "Loss",

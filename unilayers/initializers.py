@@ -19,12 +19,12 @@ import numpy as np
 
 from . import random
 from .errors import DTypeError, ShapeError
-from .hints import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from .hints import NonNegativeFloat, PositiveFloat
+from .random import Seed, SeedGenerator
 from .registry import Configurable, deserializer, resolve
 from .registry import serialize as serialize
 
 Shape: TypeAlias = tuple[int, ...]
-Seed: TypeAlias = NonNegativeInt | None
 
 
 class Initializer(Configurable, family="initializer", immutable=True):
@@ -32,6 +32,10 @@ class Initializer(Configurable, family="initializer", immutable=True):
 
     Shapes: any shape, scalars included, -> an array of that shape.  Dtype: drawn in float64, cast to ``dtype``.
     """
+
+    def __post_init__(self) -> None:
+        if isinstance(seed := getattr(self, "seed", None), Mapping):
+            object.__setattr__(self, "seed", random.get(seed))  # a generator, written in a config
 
     def __call__(
         self, shape: int | Sequence[int], dtype: Any = "float32", *, generator: np.random.Generator | None = None
@@ -42,7 +46,8 @@ class Initializer(Configurable, family="initializer", immutable=True):
             shape: Shape of the weight.
             dtype: Its dtype; None is float32.
             generator: Where random numbers come from; None is the stream of the default seed and the class's name.
-                An initializer with a ``seed`` has a stream of its own, the same at every call.
+                An initializer with a ``seed`` has a stream of its own, the same at every call; one with a
+                `SeedGenerator` takes that one's next numbers.
 
         Raises:
             ShapeError: if the initializer has no values for this shape.
@@ -57,6 +62,8 @@ class Initializer(Configurable, family="initializer", immutable=True):
 
     def _stream(self, generator: np.random.Generator | None) -> np.random.Generator:
         seed = getattr(self, "seed", None)
+        if isinstance(seed, SeedGenerator):
+            return seed.next_generator()
         if seed is not None:
             return random.generator(seed, "")
         return generator if generator is not None else random.generator(random.default_seed(), type(self).__name__)
@@ -425,9 +432,90 @@ class Orthogonal(Initializer, aliases=("OrthogonalInitializer",)):
         return float(self.gain) * (q if rows >= columns else q.T).reshape(shape)
 
 
+# ---- Fourier transforms -------------------------------------------------------------------------------------------
+
+WINDOWS: dict[str, Callable[[int], np.ndarray]] = {
+    "hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman, "bartlett": np.bartlett,
+    "boxcar": np.ones,
+}  # fmt: skip
+Window: TypeAlias = Literal["hann", "hamming", "blackman", "bartlett", "boxcar"] | Sequence[float] | np.ndarray | None
+
+
+def window_of(window: Window, length: int, periodic: bool) -> np.ndarray:
+    """The values of a window, float64 ``(length,)``.
+
+    Args:
+        window: Its name, its values, or None for ones.
+        length: How many values.
+        periodic: Whether it goes on with its first value, for spectra, or ends as it begins.
+
+    Raises:
+        ShapeError: for values of another number.
+
+    Example:
+        >>> window_of("hann", 4, True), window_of("hann", 3, False)
+        (array([0. , 0.5, 1. , 0.5]), array([0., 1., 0.]))
+    """
+    if window is None or isinstance(window, str):
+        return WINDOWS[window or "boxcar"](length + periodic)[:length]
+    values = np.asarray(window, "float64")
+    if values.shape != (length,):
+        raise ShapeError(
+            "the window has another length", where="window", expected=f"shape ({length},)", received=str(values.shape)
+        )
+    return values
+
+
+class STFT(Initializer, aliases=("STFTInitializer",)):
+    """Waves times a window: a convolution with them is a short-time Fourier transform.
+
+    Shapes: ``(frame, ..., bins)``: bin k has k whole waves in ``2 * (bins - 1)`` samples.
+
+    Args:
+        side: "real" for cosines, "imag" for the sines.
+        window: "hann", "hamming", "blackman", "bartlett", "boxcar", the values of the frame, or None for ones.
+        scaling: What the window is divided by: "density" its Euclidean length, "spectrum" the sum of its values' sizes,
+            None nothing; nothing also without a window.
+        periodic: Whether the window goes on with its first value, or ends as it begins.
+
+    Raises:
+        ShapeError: if the weight has fewer than two dimensions, or the window another length.
+
+    Example:
+        >>> STFT("imag", None)((4, 1, 3))[:, 0].round(3) + 0.0
+        array([[ 0.,  0.,  0.],
+               [ 0., -1.,  0.],
+               [ 0.,  0.,  0.],
+               [ 0.,  1.,  0.]], dtype=float32)
+    """
+
+    side: Literal["real", "imag"] = "real"
+    window: Window = "hann"
+    scaling: Literal["density", "spectrum"] | None = "density"
+    periodic: bool = False
+
+    def values(self, shape: Shape, generator: np.random.Generator) -> np.ndarray:
+        if len(shape) < 2:
+            raise ShapeError(
+                "no waves of this shape", where="STFT", expected="at least two dimensions", received=f"{shape}"
+            )
+        frame, bins = shape[0], shape[-1]
+        window = window_of(self.window, frame, self.periodic)
+        if self.window is not None and self.scaling is not None:
+            size = np.sqrt(np.sum(window**2)) if self.scaling == "density" else np.sum(np.abs(window))
+            window = window / size if frame else window
+        whole = max(2 * (bins - 1), 1)
+        place = np.outer(np.arange(frame), np.arange(bins)) % whole  # in a wave, so that zeros are exact
+        angles = 2 * math.pi / whole * place
+        waves = np.cos(angles) if self.side == "real" else np.where(2 * place % whole == 0, 0.0, -np.sin(angles))
+        waves = waves * window[:, None]
+        return np.broadcast_to(waves.reshape(frame, *[1] * (len(shape) - 2), bins), shape)
+
+
 # The names that Keras has beside those of the classes.
 constant, identity, ones, zeros, orthogonal = Constant, Identity, Ones, Zeros, Orthogonal
-IdentityInitializer, OrthogonalInitializer = Identity, Orthogonal
+IdentityInitializer, OrthogonalInitializer, STFTInitializer = Identity, Orthogonal, STFT
+stft = STFT
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
 variance_scaling, glorot_normal, glorot_uniform = VarianceScaling, GlorotNormal, GlorotUniform
 he_normal, he_uniform, lecun_normal, lecun_uniform = HeNormal, HeUniform, LecunNormal, LecunUniform

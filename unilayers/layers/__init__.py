@@ -4,7 +4,7 @@
 
 from unilayers.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from unilayers.layers.attention import AdditiveAttention, Attention, GroupQueryAttention, MultiHeadAttention
-from unilayers.layers.base import Layer
+from unilayers.layers.base import Layer, deserialize, get, serialize
 from unilayers.layers.convolutional import (
     Conv1D,
     Conv1DTranspose,
@@ -29,6 +29,7 @@ from unilayers.layers.core import (
     Masking,
     ReversibleEmbedding,
 )
+from unilayers.layers.input_spec import InputSpec
 from unilayers.layers.merging import (
     Add,
     Average,
@@ -47,7 +48,7 @@ from unilayers.layers.merging import (
     multiply,
     subtract,
 )
-from unilayers.layers.native import JaxFunctionLayer, TensorFlowFunctionLayer, TorchModuleLayer
+from unilayers.layers.native import JaxFunctionLayer, JaxLayer, TensorFlowFunctionLayer, TorchModuleLayer
 from unilayers.layers.normalization import (
     BatchNormalization,
     GroupNormalization,
@@ -77,21 +78,41 @@ from unilayers.layers.pooling import (
     MaxPooling3D,
 )
 from unilayers.layers.preprocessing import (
+    AutoContrast,
     CategoryEncoding,
     CenterCrop,
+    CutMix,
     Discretization,
+    Equalization,
+    HashedCrossing,
     Hashing,
     IntegerLookup,
+    MelSpectrogram,
+    MixUp,
     Normalization,
+    Pipeline,
+    RandAugment,
     RandomBrightness,
+    RandomColorDegeneration,
+    RandomColorJitter,
     RandomContrast,
     RandomCrop,
+    RandomErasing,
     RandomFlip,
+    RandomGrayscale,
+    RandomHue,
+    RandomInvert,
+    RandomPosterization,
     RandomRotation,
+    RandomSaturation,
+    RandomSharpness,
+    RandomShear,
     RandomTranslation,
     RandomZoom,
     Rescaling,
     Resizing,
+    Solarization,
+    STFTSpectrogram,
     StringLookup,
     TextVectorization,
 )
@@ -141,6 +162,7 @@ Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
     Conv2DTranspose,
     Conv3DTranspose,
 )
+TorchModuleWrapper = TorchModuleLayer
 SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D

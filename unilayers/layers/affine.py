@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias
 
 from unilayers import activations, ops, regularizers
 from unilayers.constraints import Constraint
-from unilayers.initializers import Initializer
+from unilayers.errors import UnilayersError
+from unilayers.hints import PositiveInt, check_value
+from unilayers.initializers import Initializer, InitializerLike
 from unilayers.layers.base import Layer
 from unilayers.registry import resolve
 from unilayers.regularizers import Regularizer
+from unilayers.variable import Variable
 
 RegularizerLike: TypeAlias = Regularizer | str | Mapping[str, Any] | None
 ConstraintLike: TypeAlias = Constraint | str | Mapping[str, Any] | None
@@ -77,6 +80,79 @@ class Affine(Activated, abstract=True):
         return y
 
 
+class LowRank(Layer, abstract=True):
+    """Base of layers whose large weight can be frozen and tuned by the product of two narrow ones.
+
+    The subclass declares ``lora_rank`` and ``lora_alpha``, names the weight in ``adapts``, calls ``start_lora`` at the
+    end of ``build``, and computes with ``adapted()``.
+
+    Reference:
+        Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv 2106.09685.
+    """
+
+    adapts: ClassVar[str] = "kernel"
+    _factors: ClassVar[tuple[Variable, Variable] | None] = None
+
+    @property
+    def lora_enabled(self) -> bool:
+        """Whether the weight is frozen, and two narrow ones train in its place."""
+        return self._factors is not None
+
+    def enable_lora(
+        self: Any, rank: int, lora_alpha: float | None = None, a_initializer: InitializerLike = "he_uniform",
+        b_initializer: InitializerLike = "zeros",
+    ) -> None:  # fmt: skip
+        """Freeze the weight, and train two narrow ones whose product times ``lora_alpha / rank`` is added to it: far
+        fewer numbers. Compile the model again afterwards.
+
+        Args:
+            rank: Their width.
+            lora_alpha: Factor of the product, over the rank; the rank if None.
+            a_initializer: Initial values of the first, of the weight's shape but for the last size.
+            b_initializer: Initial values of the second; zeros leave the layer as it is.
+
+        Raises:
+            UnilayersError: before the layer is built, for the second time, or with a constraint on the weight.
+        """
+        check_value(rank, PositiveInt, "enable_lora: rank")
+        for wrong, problem, fix in (
+            (not self.built, "the layer has no weights yet", "Call it first"),
+            (self.lora_enabled, "LoRA is enabled already", ""),
+            (getattr(self, f"{self.adapts}_constraint") is not None, f"the {self.adapts} has a constraint", ""),
+        ):
+            if wrong:
+                raise UnilayersError(problem, where=f"{self.where}.enable_lora", fix=fix)
+        weight: Variable = getattr(self, self.adapts)
+        dtype = "float64" if weight.dtype == "float64" else "float32"  # half floats are too coarse to tune
+        regularizer = getattr(self, f"{self.adapts}_regularizer")
+        shapes = {"a": (*weight.shape[:-1], rank), "b": (rank, weight.shape[-1])}
+        first, second = (
+            self.add_weight(shapes[n], initial, dtype, regularizer=regularizer, name=f"lora_{self.adapts}_{n}")
+            for n, initial in (("a", a_initializer), ("b", b_initializer))
+        )
+        weight.trainable = False
+        self._factors, alpha = (first, second), rank if lora_alpha is None else lora_alpha
+        for argument, value in {"lora_rank": rank, "lora_alpha": alpha}.items():
+            setattr(self, argument, value)
+
+    def start_lora(self: Any) -> None:
+        """Enable it if the arguments say so."""
+        if self.lora_rank is not None:
+            self.enable_lora(self.lora_rank, self.lora_alpha)
+
+    def adapted(self: Any, rows: Callable[[Any], Any] = lambda weight: weight) -> Any:
+        """The weight, with the product of the narrow ones if there are some.
+
+        Args:
+            rows: Takes from a weight what is needed of it.
+        """
+        weight = rows(getattr(self, self.adapts))
+        if self._factors is None:
+            return weight
+        product = ops.multiply(ops.matmul(rows(self._factors[0]), self._factors[1]), self.lora_alpha / self.lora_rank)
+        return ops.add(weight, ops.astype(product, ops.dtype_of(weight)))
+
+
 def penalise(layer: Layer, y: Any, regularizer: RegularizerLike) -> None:
     """Add the penalty on the output y, over the size of the batch, to the loss."""
     penalty = regularizers.get(regularizer, where=f"{type(layer).__name__}.activity_regularizer")
@@ -84,4 +160,13 @@ def penalise(layer: Layer, y: Any, regularizer: RegularizerLike) -> None:
         layer.add_loss(ops.divide(penalty(y), ops.size(y, (0,))))
 
 
-__all__ = ["Activated", "ActivationLike", "Affine", "ConstraintLike", "Initializer", "RegularizerLike", "penalise"]
+__all__ = [
+    "Activated",
+    "ActivationLike",
+    "Affine",
+    "ConstraintLike",
+    "Initializer",
+    "LowRank",
+    "RegularizerLike",
+    "penalise",
+]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from unilayers import constraints, ops
 from unilayers.constraints import Constraint
 from unilayers.errors import ShapeError, UnilayersError
-from unilayers.hints import NonNegativeInt, PositiveInt, Probability
+from unilayers.hints import PositiveInt, Probability
 from unilayers.initializers import InitializerLike
 from unilayers.layers.affine import RegularizerLike, penalise
 from unilayers.layers.base import Layer
 from unilayers.layers.core import EinsumDense
 from unilayers.ops.attention import attention_weights, causal_mask
 from unilayers.ops.define import mask_of
+from unilayers.random import Seed
 
 ConstraintLike = Constraint | str | Mapping[str, Any] | None
 
@@ -156,7 +157,7 @@ class MultiHeadAttention(_Heads):
     kernel_constraint: ConstraintLike = None
     bias_constraint: ConstraintLike = None
     use_gate: bool = False
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
     def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
         value_shape = query_shape if value_shape is None else value_shape
@@ -277,7 +278,7 @@ class GroupQueryAttention(_Heads, aliases=("GroupedQueryAttention",)):
     kernel_constraint: ConstraintLike = None
     bias_constraint: ConstraintLike = None
     use_gate: bool = False
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
     def __post_init__(self) -> None:
         if self.num_query_heads % self.num_key_value_heads:
@@ -355,7 +356,7 @@ class Attention(Layer):
     use_scale: bool = False
     score_mode: Literal["dot", "concat"] = "dot"
     dropout: Probability = 0.0
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
     supports_masking: ClassVar[bool] = True
 
@@ -424,9 +425,7 @@ class AdditiveAttention(Attention):
         (2, 3, 4)
     """
 
-    def __init__(
-        self, use_scale: bool = True, dropout: Probability = 0.0, seed: NonNegativeInt | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, use_scale: bool = True, dropout: Probability = 0.0, seed: Seed = None, **kwargs: Any) -> None:
         super().__init__(use_scale=use_scale, dropout=dropout, seed=seed, **kwargs)
 
     def build(self, input_shape: Any) -> None:

@@ -17,8 +17,11 @@ from unilayers.config import floatx
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.graph.node import SCOPE
+from unilayers.layers.input_spec import check_inputs
 from unilayers.ops.define import DEFER, TAPES, TRACE, Box, boxed, mask_of, unboxed, with_mask
-from unilayers.registry import Configurable, snake_case
+from unilayers.random import Seed, SeedGenerator
+from unilayers.registry import Configurable, deserializer, resolve, snake_case
+from unilayers.registry import serialize as serialize
 from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, current_trace, trace_into
@@ -133,14 +136,20 @@ class Layer(Configurable, family="layer"):
                 Layer.changes += 1
                 if (ask := getattr(DEFER.get(), "ask", None)) is not None:
                     ask()  # what was noted runs with the setting as it was
-            self._track(value)
+            value = random.get(value) if key == "seed" else value  # a generator, written in a config
+            self._track(key, value)
         object.__setattr__(self, key, value)
 
-    def _track(self, value: Any) -> None:
-        """Layers and variables among attributes, also inside lists and dicts, belong to this layer."""
-        for item in leaves_of(value) if isinstance(value, (Layer, Variable, list, tuple, dict)) else ():
+    def _track(self, key: str, value: Any) -> None:
+        """Layers, variables and seed generators among attributes, also inside lists and dicts, belong to this layer."""
+        for item in leaves_of(value) if isinstance(value, _TRACKED) else ():
             if isinstance(item, Layer):
                 self._adopt(item)
+            elif isinstance(item, SeedGenerator) and all(v is not item.state for v in self._variables):
+                taken = {v.path for v in self._variables}
+                names = (item.name or key, *(f"{item.name or key}_{i}" for i in range(1, len(taken) + 1)))
+                item.belong(self, next(n for n in names if self._join(f"{n}/{item.state.name}") not in taken))
+                self._variables.append(item.state)
             elif isinstance(item, Variable) and all(v is not item for v in self._variables):
                 self._variables.append(item)
                 if not item._path:
@@ -383,6 +392,8 @@ class Layer(Configurable, family="layer"):
         around = SCOPE.set((self.path, SCOPE.get()[1])) if looked_at else None
         try:
             if args:
+                if self.input_spec is not None:
+                    check_inputs(self.input_spec, args[0])
                 self.check_input(args[0])
             self._build_once(args)
             result = self.call(*args, **kwargs)
@@ -396,6 +407,7 @@ class Layer(Configurable, family="layer"):
             if around is not None:
                 SCOPE.reset(around)
 
+    input_spec: ClassVar[Any] = None  # an InputSpec, or several nested as the inputs are: checked at each call
     supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input
     makes_masks: ClassVar[bool] = False  # whether compute_mask is asked although the input has no mask
 
@@ -583,9 +595,11 @@ class Layer(Configurable, family="layer"):
             self._variables.append(counter)
         return self._counter
 
-    def next_random(self, seed: int | None = None) -> tuple[Any, tuple[int, int]]:
+    def next_random(self, seed: Seed = None) -> tuple[Any, tuple[int, int]]:
         """Counter value and key of the next draw; advances the counter. The key is that of the path and the seed
-        (None: the model's)."""
+        (None: the model's); a seed generator gives its own."""
+        if isinstance(seed, SeedGenerator):
+            return seed.next()
         counter = self.random_counter()
         now = ops.identity(counter)
         counter.assign(ops.add(counter, 1))
@@ -625,6 +639,24 @@ class Layer(Configurable, family="layer"):
                 received=str(public_shape(ops.shape_of(x))),
                 fix="Use a new layer for inputs of another size",
             )
+
+
+_TRACKED = (Layer, Variable, SeedGenerator, list, tuple, dict)
+
+
+def get(identifier: Any) -> Layer | None:
+    """The layer that a name, a class or a config stands for; None stays None.
+
+    Example:
+        >>> from unilayers import layers
+        >>> layers.get({"Dense": {"units": 3}})
+        Dense(units=3)
+    """
+    found: Layer | None = resolve(Layer.registry, identifier)
+    return found
+
+
+deserialize = deserializer(get)
 
 
 def _of(layer: Layer, trainable: bool) -> list[Variable]:

@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Literal
 
 from unilayers import ops
 from unilayers.errors import ShapeError
-from unilayers.hints import NonNegativeInt, PositiveInt, Probability
+from unilayers.hints import PositiveInt, Probability
 from unilayers.initializers import InitializerLike
 from unilayers.layers.affine import ActivationLike, ConstraintLike, RegularizerLike
 from unilayers.layers.base import Layer
 from unilayers.layers.recurrent import GateCell, _Sequences, forget_bias, lstm_step
 from unilayers.ops.conv import conv_padding, per_axis, window_counts
+from unilayers.random import Seed
 from unilayers.registry import arguments_of, parameters
 
 
@@ -39,7 +40,7 @@ class _Arguments(Layer, abstract=True):
     bias_constraint: ConstraintLike = None
     dropout: Probability = 0.0
     recurrent_dropout: Probability = 0.0
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
 
 class _ConvLSTMCell(GateCell, _Arguments):

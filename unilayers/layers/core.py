@@ -14,7 +14,7 @@ from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.hints import PositiveFloat, PositiveInt
 from unilayers.initializers import InitializerLike
-from unilayers.layers.affine import ActivationLike, Affine, ConstraintLike, RegularizerLike
+from unilayers.layers.affine import ActivationLike, Affine, ConstraintLike, LowRank, RegularizerLike
 from unilayers.layers.base import Layer
 from unilayers.spec import INTS, Dim, Spec, public_shape
 
@@ -25,9 +25,12 @@ def Input(
     shape: Sequence[int | None] | None = None,
     batch_size: int | None = None,
     dtype: str | None = None,
-    *,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
     batch_shape: Sequence[int | None] | None = None,
     name: str | None = None,
+    tensor: Value | None = None,
+    optional: bool = False,
 ) -> Value:
     """The symbolic input of a model.
 
@@ -38,14 +41,34 @@ def Input(
         shape: Shape of one sample, the batch axis left out.
         batch_size: Size of the batch axis; any if None.
         dtype: The default float dtype if None.
+        sparse: Not supported; accepted as Keras has it.
+        ragged: Likewise.
         batch_shape: Shape with the batch axis, in place of ``shape`` and ``batch_size``.
         name: The input's name: ``input`` if None.
+        tensor: A symbolic input that is there already: it is given back.
+        optional: Not supported, likewise: a model is called with all its inputs.
+
+    Raises:
+        UnilayersError: if neither or both of ``shape`` and ``batch_shape`` are given, for a ``tensor`` that is no
+            symbolic input, and for what is not supported.
 
     Example:
         >>> Input((8, 8, 1))
         <Value input shape=(None, 8, 8, 1) dtype=float32>
     """
-    return InputLayer(shape, batch_size, batch_shape=batch_shape, dtype=dtype, name=name).symbolic_input()
+    for argument, value in {"sparse": sparse, "ragged": ragged, "optional": optional}.items():
+        if value:
+            raise UnilayersError(
+                f"{argument} inputs are not supported", where="Input", fix="Use a dense one, always given"
+            )
+    if tensor is None:
+        return InputLayer(shape, batch_size, batch_shape=batch_shape, dtype=dtype, name=name).symbolic_input()
+    if not isinstance(tensor, Value) or tensor.node.op != "input" or tensor.origin is not None:
+        raise UnilayersError(
+            "not a symbolic input", where="Input.tensor", expected="what Input gives", received=repr(tensor),
+            fix="Make an Input of its shape and dtype",
+        )  # fmt: skip
+    return tensor
 
 
 class InputLayer(Layer, aliases=("Input",)):
@@ -97,7 +120,7 @@ class InputLayer(Layer, aliases=("Input",)):
 # ---- layers with weights ----------------------------------------------------
 
 
-class Dense(Affine):
+class Dense(Affine, LowRank):
     """Every unit sees every input: ``activation(x @ kernel + bias)``.
 
     Shapes: x ``(batch, ..., inputs)``, kernel ``(inputs, units)``, bias ``(units,)`` -> ``(batch, ..., units)``.
@@ -113,6 +136,8 @@ class Dense(Affine):
         activity_regularizer: Penalty on the output.
         kernel_constraint: Where updates may move the kernel.
         bias_constraint: Where updates may move the bias.
+        lora_rank: Rank of a product that trains in the place of the kernel, which is frozen: see ``enable_lora``.
+        lora_alpha: Factor of that product, over the rank; the rank if None.
 
     Raises:
         ShapeError: if x has fewer than two axes, or another last size than at the first call.
@@ -133,6 +158,8 @@ class Dense(Affine):
     activity_regularizer: RegularizerLike = None
     kernel_constraint: ConstraintLike = None
     bias_constraint: ConstraintLike = None
+    lora_rank: PositiveInt | None = None
+    lora_alpha: float | None = None
 
     supports_masking = True
 
@@ -141,16 +168,17 @@ class Dense(Affine):
 
     def build(self, input_shape: Any) -> None:
         self.add_kernel_and_bias((self.known_size(input_shape, -1), self.units))
+        self.start_lora()
 
     def call(self, x: Any) -> Any:
         self.require_size(x, -1, self.kernel.shape[0])
-        return self.activate(self.add_bias(ops.matmul(x, self.kernel)))
+        return self.activate(self.add_bias(ops.matmul(x, self.adapted())))
 
 
 EQUATION = re.compile(r"(\.\.\.|)([a-zA-Z]+)(\.\.\.|),([a-zA-Z]+)->(\.\.\.|)([a-zA-Z]+)(\.\.\.|)")
 
 
-class EinsumDense(Affine):
+class EinsumDense(Affine, LowRank):
     """A dense layer over any axes: ``activation(einsum(equation, x, kernel) + bias)``.
 
     In the equation, letters name the axes of x, of the kernel, and of the output: "abc,cd->abd" is ``Dense`` for
@@ -172,6 +200,8 @@ class EinsumDense(Affine):
         bias_regularizer: Penalty on the bias.
         kernel_constraint: Where updates may move the kernel.
         bias_constraint: Where updates may move the bias.
+        lora_rank: Rank of a product that trains in the place of the kernel, which is frozen: see ``enable_lora``.
+        lora_alpha: Factor of that product, over the rank; the rank if None.
         activity_regularizer: Penalty on the output.
 
     Raises:
@@ -194,6 +224,8 @@ class EinsumDense(Affine):
     bias_regularizer: RegularizerLike = None
     kernel_constraint: ConstraintLike = None
     bias_constraint: ConstraintLike = None
+    lora_rank: PositiveInt | None = None
+    lora_alpha: float | None = None
     _: KW_ONLY
     activity_regularizer: RegularizerLike = None
 
@@ -245,6 +277,7 @@ class EinsumDense(Affine):
         first = min((self._output.index(c) for c in letters), default=0)
         hidden = len(input_shape) - len(self._x) if self._after else 0
         self.create_bias((*(sizes[c] if c in letters else 1 for c in self._output[first:]), *(1,) * hidden))
+        self.start_lora()
 
     def _sizes(self, input_shape: Sequence[int | None]) -> dict[str, Any]:
         """The size of each letter; None where it is not known."""
@@ -263,7 +296,7 @@ class EinsumDense(Affine):
         return sizes
 
     def call(self, x: Any) -> Any:
-        return self.activate(self.add_bias(ops.einsum(self.equation, x, self.kernel)))
+        return self.activate(self.add_bias(ops.einsum(self.equation, x, self.adapted())))
 
 
 def _with_fans(initializer: Any, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
@@ -280,7 +313,7 @@ class _Table(Layer, abstract=True):
     output_dim: PositiveInt
 
 
-class Embedding(_Table):
+class Embedding(_Table, LowRank):
     """A vector for each integer: row ``x`` of a table.
 
     Shapes: x ``(batch, ...)`` of integers in ``[0, input_dim)``, embeddings ``(input_dim, output_dim)`` ->
@@ -293,6 +326,8 @@ class Embedding(_Table):
         embeddings_regularizer: Penalty on the table.
         embeddings_constraint: Where updates may move the table.
         mask_zero: Whether 0 stands for no step: the layers that follow then get the mask of the others.
+        lora_rank: Rank of a product that trains in the place of the table, which is frozen: see ``enable_lora``.
+        lora_alpha: Factor of that product, over the rank; the rank if None.
 
     Example:
         >>> import numpy as np
@@ -306,6 +341,11 @@ class Embedding(_Table):
     embeddings_regularizer: RegularizerLike = None
     embeddings_constraint: ConstraintLike = None
     mask_zero: bool = False
+    _: KW_ONLY
+    lora_rank: PositiveInt | None = None
+    lora_alpha: float | None = None
+
+    adapts = "embeddings"
 
     def __post_init__(self) -> None:
         self.makes_masks = self.mask_zero  # type: ignore[misc]
@@ -321,10 +361,11 @@ class Embedding(_Table):
             constraint=self.embeddings_constraint,
             name="embeddings",
         )
+        self.start_lora()
 
     def call(self, x: Any) -> Any:
         indices = x if ops.dtype_of(x) in INTS else ops.astype(x, "int32")
-        return ops.take(self.embeddings, indices, axis=0)
+        return self.adapted(lambda table: ops.take(table, indices, axis=0))
 
 
 class _Tied(_Table, abstract=True):
@@ -371,7 +412,7 @@ class ReversibleEmbedding(Embedding, _Tied):
         self.require_size(x, -1, self.output_dim)
         kernel = self.reverse_embeddings
         if kernel is None:
-            kernel = ops.matrix_transpose(self.embeddings)
+            kernel = ops.matrix_transpose(self.adapted())
         if self.reverse_dtype is not None:
             x, kernel = (ops.astype(v, self.reverse_dtype) for v in (x, kernel))
         scores = ops.matmul(x, kernel)

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unilayers import ops
+from unilayers import ops, random
 from unilayers.autodiff import eager_custom_gradient
 from unilayers.backend import Backend, backend_of, get_backend
 from unilayers.errors import BackendError, GraphError, UnilayersError
 from unilayers.graph import Value
 from unilayers.layers.base import Layer
 from unilayers.ops.define import TAPES, Box, boxed, unboxed
+from unilayers.random import Seed
 from unilayers.spec import is_float
 from unilayers.structure import leaves_of, map_structure, pack_like
 from unilayers.variable import Variable, current_trace
@@ -163,7 +164,7 @@ def _takes_training(function: Callable[..., Any]) -> bool:
 # ---- PyTorch ------------------------------------------------------------------------
 
 
-class TorchModuleLayer(NativeLayer):
+class TorchModuleLayer(NativeLayer, aliases=("TorchModuleWrapper",)):
     """A ``torch.nn.Module`` as a layer of a model that trains on the torch backend, eagerly.
 
     Its parameters are the layer's weights: our optimizers, callbacks and checkpoints see them. Its buffers, such as
@@ -344,14 +345,15 @@ class JaxFunctionLayer(NativeLayer):
             for i, v in zip(moving, floats, strict=True):
                 all_values[i] = v
             x = pack_like(inputs, all_values[: len(values) - len(weights)])
-            own = all_values[len(values) - len(weights) :]
-            first = () if self.parameters is None else (pack_like(self.parameters, own),)
-            return _called(self.function, *first, *_arguments(x), training=training)
+            return self.applied(all_values[len(values) - len(weights) :], x, training)
 
         with jax.enable_x64(wide):
             floats = [values[i] for i in moving]
-            back: Any
-            y, back = jax.vjp(on_floats, *floats) if taped else (on_floats(*floats), None)
+            back: Any = None
+            if taped:
+                y, back, after = jax.vjp(on_floats, *floats, has_aux=True)
+            else:
+                y, after = on_floats(*floats)
         outputs = leaves_of(y)
 
         def pull(gradients: list[Any]) -> list[Any]:
@@ -360,11 +362,111 @@ class JaxFunctionLayer(NativeLayer):
                 found = dict(zip(moving, back(pack_like(y, flows)), strict=True))
             return [found.get(i) for i in range(len(values))]
 
-        return y, pull, weights
+        return y, pull, after
+
+    def applied(self, own: list[Any], x: Any, training: bool) -> tuple[Any, list[Any]]:
+        """The result for the weights in the order of ``found_weights``, and the weights after it."""
+        first = () if self.parameters is None else (pack_like(self.parameters, own),)
+        return _called(self.function, *first, *_arguments(x), training=training), own
 
     def export(self) -> Any:
         """The parameters with the layer's present weights, as NumPy arrays."""
         return pack_like(self.parameters, self.present()) if self.parameters is not None else None
+
+
+class JaxLayer(JaxFunctionLayer):
+    """A JAX function as Keras's layer of that name takes it, for a model that trains eagerly on the jax backend.
+
+    Both functions are called with those of their arguments that they name.
+
+    Shapes: as the function.
+
+    Args:
+        call_fn: A function of some of ``params``, ``state``, ``rng`` (a key, new at each call), ``inputs`` and
+            ``training``; it gives the result, and with ``state`` among its arguments the result and the new state.
+        init_fn: A function of some of ``rng``, ``inputs`` and ``training`` that gives the parameters, or with ``state``
+            among the arguments of ``call_fn`` the parameters and the state. It is called at the first call.
+        params: The parameters, in the place of ``init_fn``: arrays in nested lists and dicts, which training updates.
+        state: The state, likewise: arrays that only the function itself changes, in training.
+        seed: Seed of the keys; the model's if None.
+
+    Raises:
+        UnilayersError: for other names of arguments, and without parameters where they are wanted.
+        GraphError: as part of a graph, for which ``run_eagerly=True`` helps; and for second derivatives.
+        BackendError: for the arrays of another engine.
+
+    Example:
+        A model with one trains by ``model.compile(..., run_eagerly=True)`` and ``model.fit(x, y, backend="jax")``:
+
+            model = Sequential([JaxLayer(lambda params, inputs: inputs @ params, params=w), layers.Dense(1)])
+    """
+
+    def __init__(
+        self, call_fn: Callable[..., Any], init_fn: Callable[..., Any] | None = None, params: Any = None,
+        state: Any = None, seed: Seed = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(call_fn, **kwargs)
+        self.call_fn, self.init_fn, self.params, self.state, self.seed = call_fn, init_fn, params, state, seed
+        self._wanted = _names_of(call_fn, ("params", "state", "rng", "inputs", "training"), "JaxLayer.call_fn")
+        if init_fn is not None:
+            _names_of(init_fn, ("rng", "inputs", "training"), "JaxLayer.init_fn")
+        for name, given in (("params", params), ("state", state)):
+            if name in self._wanted and given is None and init_fn is None:
+                raise UnilayersError(f"call_fn wants {name}", where="JaxLayer", fix=f"Give {name} or init_fn")
+
+    def build(self, input_shape: Any) -> None:
+        if "rng" in self._wanted:
+            self.random_counter()
+
+    def found_weights(self, inputs: Any) -> dict[str, tuple[Any, bool]]:
+        if self.init_fn is not None and self.params is None:
+            made = self._with_names(self.init_fn, inputs=inputs, training=True, rng=self._key(self.path, 0))
+            self.params, self.state = made if "state" in self._wanted else (made, None)
+        parts = {"params": (self.params, True), "state": (self.state, False)}
+        return {n: (array, trains) for part, (tree, trains) in parts.items() for n, array in _named(tree, part)}
+
+    def applied(self, own: list[Any], x: Any, training: bool) -> tuple[Any, list[Any]]:
+        count = len(leaves_of(self.params)) if self.params is not None else 0
+        given: dict[str, Any] = {"inputs": x, "training": training}
+        if "params" in self._wanted:
+            given["params"] = pack_like(self.params, own[:count])
+        if "state" in self._wanted:
+            given["state"] = pack_like(self.state, own[count:])
+        if "rng" in self._wanted:
+            counter, words = self.next_random(self.seed)
+            given["rng"] = self._key(words, int(ops.to_numpy(counter)))
+        result = self._with_names(self.function, **given)
+        if "state" not in self._wanted:
+            return result, own
+        y, state = result
+        return y, [*own[:count], *leaves_of(state)]
+
+    def _key(self, stream: Any, count: int) -> Any:
+        """JAX's key for a draw."""
+        import jax
+
+        words = random.key_of(self.root_seed, stream) if isinstance(stream, str) else stream
+        return jax.random.fold_in(jax.random.fold_in(jax.random.PRNGKey(words[0]), words[1]), count)
+
+    def _with_names(self, function: Callable[..., Any], **given: Any) -> Any:
+        """The function of those arguments that it names."""
+        return function(**{name: given[name] for name in inspect.signature(function).parameters})
+
+    def export(self) -> Any:
+        """The parameters and the state with the layer's present values, as NumPy arrays."""
+        values, count = self.present(), len(leaves_of(self.params)) if self.params is not None else 0
+        parts = ((self.params, values[:count]), (self.state, values[count:]))
+        return tuple(None if tree is None else pack_like(tree, part) for tree, part in parts)
+
+
+def _names_of(function: Callable[..., Any], known: Sequence[str], where: str) -> list[str]:
+    """The names of a function's arguments, which must be among those known."""
+    names = list(inspect.signature(function).parameters)
+    if unknown := [n for n in names if n not in known]:
+        raise UnilayersError(
+            f"an argument {unknown[0]!r}", where=where, expected=f"some of {', '.join(known)}", fix="Rename it"
+        )
+    return names
 
 
 def _named(structure: Any, path: str = "") -> list[tuple[str, Any]]:

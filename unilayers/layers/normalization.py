@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from unilayers import ops
-from unilayers.errors import ShapeError, UnilayersError
-from unilayers.hints import PositiveFloat, PositiveInt, Probability
+from unilayers import initializers, ops
+from unilayers.errors import ShapeError, UnilayersError, nearest
+from unilayers.hints import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, check_value
 from unilayers.initializers import InitializerLike, TruncatedNormal
 from unilayers.layers.affine import ConstraintLike, RegularizerLike
 from unilayers.layers.base import Layer
@@ -50,6 +51,10 @@ class BatchNormalization(Normalization):
     ``moving = momentum * moving + (1 - momentum) * batch``. In inference the moving averages are used; so they are in
     training, unchanged, if the layer or one around it has ``trainable = False``.
 
+    With ``renorm`` the normalized batch is corrected in training, times r plus d, to what moving averages of its mean
+    and standard deviation would make of it, so that small batches train as inference will see them. The gradient takes
+    r and d for constants.
+
     Shapes: x any shape -> the same; all weights ``(x.shape[axis],)``.
 
     Args:
@@ -66,12 +71,20 @@ class BatchNormalization(Normalization):
         gamma_regularizer: Penalty on ``gamma``.
         beta_constraint: Where updates may move ``beta``.
         gamma_constraint: Where updates may move ``gamma``.
+        renorm: Whether to correct the batch by moving averages.
+        renorm_clipping: Bounds of the correction: r stays between ``"rmin"`` and ``"rmax"``, d between minus and plus
+            ``"dmax"``; what is left out is not bounded.
+        renorm_momentum: Weight of the past in the moving averages of the correction.
+        synchronized: Whether the devices of a distributed step share their statistics; a step on one device has
+            nothing to share.
 
     Raises:
         ShapeError: if x has no such axis, or another size there than at the first call.
+        UnilayersError: for other keys in ``renorm_clipping``, and for bounds that leave nothing.
 
     Reference:
-        Ioffe, Szegedy, Batch Normalization, 2015, arXiv 1502.03167.
+        Ioffe, Szegedy, Batch Normalization, 2015, arXiv 1502.03167. Ioffe, Batch Renormalization, 2017, arXiv
+        1702.03275.
 
     Example:
         >>> x = np.array([[1.0], [3.0]], "float32")
@@ -93,8 +106,23 @@ class BatchNormalization(Normalization):
     gamma_regularizer: RegularizerLike = None
     beta_constraint: ConstraintLike = None
     gamma_constraint: ConstraintLike = None
+    renorm: bool = False
+    renorm_clipping: Mapping[str, float] | None = None
+    renorm_momentum: Probability = 0.99
+    synchronized: bool = False
 
     supports_masking = True
+
+    def __post_init__(self) -> None:
+        bounds, where = self.renorm_clipping or {}, "BatchNormalization.renorm_clipping"
+        for key, bound in bounds.items():
+            if key not in ("rmax", "rmin", "dmax"):
+                raise UnilayersError(f"unknown key {key!r}", where=where, fix=nearest(key, ("rmax", "rmin", "dmax")))
+            check_value(bound, NonNegativeFloat, f"{where}[{key!r}]")
+        if bounds.get("rmin", 0.0) > bounds.get("rmax", math.inf):
+            raise UnilayersError(
+                "the bounds leave nothing", where=where, expected="rmin <= rmax", received=repr(dict(bounds))
+            )
 
     def build(self, input_shape: Any) -> None:
         shape = (self.known_size(input_shape, self.axis),)
@@ -103,6 +131,15 @@ class BatchNormalization(Normalization):
         self.moving_variance = self.add_weight(
             shape, self.moving_variance_initializer, trainable=False, name="moving_variance"
         )
+        if self.renorm:
+            self.moving_stddev = self.add_weight(shape, self._initial_stddev, trainable=False, name="moving_stddev")
+            self.renorm_mean = self.add_weight(shape, self.moving_mean_initializer, trainable=False, name="renorm_mean")
+            self.renorm_stddev = self.add_weight(shape, self._initial_stddev, trainable=False, name="renorm_stddev")
+
+    def _initial_stddev(self, shape: tuple[int, ...], dtype: str, generator: np.random.Generator) -> np.ndarray:
+        variance = initializers.get(self.moving_variance_initializer)
+        assert variance is not None
+        return np.sqrt(variance(shape, dtype, generator=generator))
 
     def call(self, x: Any, training: bool = False, mask: Any = None) -> Any:
         size = self.moving_mean.shape[0]
@@ -114,14 +151,34 @@ class BatchNormalization(Normalization):
             return ops.batch_norm_inference(
                 x, gamma, beta, self.moving_mean, self.moving_variance, axes=others, epsilon=self.epsilon
             )
-        if mask is None:
+        if mask is None and not self.renorm:
             y, mean, variance = ops.batch_norm(x, gamma, beta, axes=others, epsilon=self.epsilon)
         else:
-            mean, variance = _moments(x, mask, others)
+            mean, variance = ops.moments(x, others) if mask is None else _moments(x, mask, others)
+            if self.renorm:
+                r, d = self._correction(mean, ops.sqrt(ops.add(variance, self.epsilon)))
+                gamma, beta = ops.multiply(gamma, r), ops.add(ops.multiply(gamma, d), beta)
             y = ops.batch_norm_inference(x, gamma, beta, mean, variance, axes=others, epsilon=self.epsilon)
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(ops.add(ops.multiply(moving, self.momentum), ops.multiply(batch, 1.0 - self.momentum)))
+        _follow(self.moving_mean, mean, self.momentum)
+        if self.renorm:  # the average is of the standard deviation, as in the paper
+            stddev = ops.sqrt(ops.add(variance, self.epsilon))
+            _follow(self.renorm_mean, mean, self.renorm_momentum)
+            _follow(self.renorm_stddev, stddev, self.renorm_momentum)
+            _follow(self.moving_stddev, stddev, self.momentum)
+            self.moving_variance.assign(ops.relu(ops.subtract(ops.square(self.moving_stddev), self.epsilon)))
+        else:
+            _follow(self.moving_variance, variance, self.momentum)
         return y
+
+    def _correction(self, mean: Any, stddev: Any) -> tuple[Any, Any]:
+        """Factor and offset of the normalized batch."""
+        bounds = self.renorm_clipping or {}
+        usual = ops.maximum(self.renorm_stddev, math.sqrt(self.epsilon))
+        r, d = ops.divide(stddev, usual), ops.divide(ops.subtract(mean, self.renorm_mean), usual)
+        r = ops.clip(r, minimum=bounds.get("rmin"), maximum=bounds.get("rmax"))
+        if (most := bounds.get("dmax")) is not None:
+            d = ops.clip(d, minimum=-most, maximum=most)
+        return ops.stop_gradient(r), ops.stop_gradient(d)
 
     @property
     def frozen(self) -> bool:
@@ -130,6 +187,10 @@ class BatchNormalization(Normalization):
         while layer is not None and layer.trainable:
             layer = layer._parent
         return layer is not None
+
+
+def _follow(moving: Variable, value: Any, momentum: float) -> None:
+    moving.assign(ops.add(ops.multiply(moving, momentum), ops.multiply(value, 1.0 - momentum)))
 
 
 def _moments(x: Any, mask: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:

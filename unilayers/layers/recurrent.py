@@ -15,11 +15,12 @@ import numpy as np
 from unilayers import activations, initializers, ops
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, is_tracing
-from unilayers.hints import NonNegativeInt, PositiveInt, Probability
+from unilayers.hints import PositiveInt, Probability
 from unilayers.initializers import InitializerLike
 from unilayers.layers.affine import ActivationLike, ConstraintLike, RegularizerLike, penalise
 from unilayers.layers.base import Layer, is_tensor
 from unilayers.ops.define import put_beside
+from unilayers.random import Seed
 from unilayers.registry import arguments_of, parameters, resolve, snake_case
 from unilayers.structure import leaves_of, map_structure, pack_like
 from unilayers.variable import Variable
@@ -58,7 +59,7 @@ class _Rest(Layer, abstract=True):
     bias_constraint: ConstraintLike = None
     dropout: Probability = 0.0
     recurrent_dropout: Probability = 0.0
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
 
 class GateCell(Layer, abstract=True):

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from unilayers import ops
-from unilayers.errors import ShapeError
-from unilayers.hints import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Probability
+from unilayers.hints import Fraction, NonNegativeFloat, PositiveInt, Probability
 from unilayers.layers.affine import penalise
 from unilayers.layers.base import Layer
 from unilayers.layers.spatial import DataFormat, Spatial
 from unilayers.ops.activation import SELU_ALPHA, SELU_SCALE
+from unilayers.random import Seed, dropped, mask_shape
 from unilayers.regularizers import L1L2
 
 
@@ -76,30 +76,10 @@ class Dropout(Disturbing):
 
     rate: Probability
     noise_shape: Sequence[PositiveInt | None] | None = None
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
     def disturbed(self, x: Any, counter: Any, key: tuple[int, int]) -> Any:
-        if self.noise_shape is None:
-            return ops.dropout(x, counter, rate=self.rate, key=key)
-        return _drop_together(x, mask_shape(self.noise_shape, ops.shape_of(x)), self.rate, counter, key)
-
-
-def mask_shape(noise_shape: Sequence[int | None], shape: Sequence[Any]) -> tuple[Any, ...]:
-    """The shape of a mask for x of ``shape``: x's sizes where ``noise_shape`` has None."""
-    wanted = list(noise_shape)
-    if len(wanted) != len(shape) or any(n not in (None, 1, d) for n, d in zip(wanted, shape, strict=True)):
-        raise ShapeError(
-            "noise_shape does not broadcast to the input",
-            expected="per axis None, 1 or the input's size",
-            received=f"{tuple(wanted)} for {tuple(shape)}",
-        )
-    return tuple(d if n is None else n for n, d in zip(wanted, shape, strict=True))
-
-
-def _drop_together(x: Any, shape: Sequence[Any], rate: float, counter: Any, key: tuple[int, int]) -> Any:
-    """Dropout by a mask of ``shape``, which broadcasts to x."""
-    ones = ops.full(shape, 1.0, ops.dtype_of(x))
-    return ops.multiply(x, ops.dropout(ones, counter, rate=rate, key=key))
+        return dropped(x, self.rate, self.noise_shape, counter, key)
 
 
 class SpatialDropout(Disturbing, Spatial, abstract=True):
@@ -124,7 +104,7 @@ class SpatialDropout(Disturbing, Spatial, abstract=True):
     def disturbed(self, x: Any, counter: Any, key: tuple[int, int]) -> Any:
         ones = (1,) * self.rank
         noise_shape = (None, None, *ones) if self.channels_first else (None, *ones, None)
-        return _drop_together(x, mask_shape(noise_shape, ops.shape_of(x)), self.rate, counter, key)
+        return dropped(x, self.rate, noise_shape, counter, key)
 
 
 class SpatialDropout1D(SpatialDropout):
@@ -132,7 +112,7 @@ class SpatialDropout1D(SpatialDropout):
 
     rank = 1
     channels_first = False
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
 
 class SpatialDropout2D(SpatialDropout):
@@ -147,7 +127,7 @@ class SpatialDropout2D(SpatialDropout):
 
     rank = 2
     data_format: DataFormat = None
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
 
 class SpatialDropout3D(SpatialDropout):
@@ -155,7 +135,7 @@ class SpatialDropout3D(SpatialDropout):
 
     rank = 3
     data_format: DataFormat = None
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
 
 class AlphaDropout(Disturbing):
@@ -183,7 +163,7 @@ class AlphaDropout(Disturbing):
 
     rate: Fraction
     noise_shape: Sequence[PositiveInt | None] | None = None
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
     def disturbed(self, x: Any, counter: Any, key: tuple[int, int]) -> Any:
         shape = ops.shape_of(x)
@@ -214,7 +194,7 @@ class GaussianNoise(Disturbing):
     """
 
     stddev: NonNegativeFloat
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
     def disturbs(self) -> bool:
         return self.stddev > 0
@@ -239,7 +219,7 @@ class GaussianDropout(Disturbing):
     """
 
     rate: Fraction
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
 
     def disturbed(self, x: Any, counter: Any, key: tuple[int, int]) -> Any:
         noise = ops.random_normal(counter, key=key, shape=ops.shape_of(x), dtype=ops.dtype_of(x))

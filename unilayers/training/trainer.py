@@ -231,6 +231,9 @@ class Trainer:
 
     def _store(self, backend: Backend, device: str) -> Store:
         state = steps.state_of(self, self._objectives)  # type: ignore[arg-type]
+        # And what steps read that is no part of the model: the counter of numbers drawn without a seed.
+        traced = [p.variables for p in self._programs.values() if isinstance(p, Program)]
+        state = list(dict.fromkeys(v for group in (state, *traced) for v in group))
         store = state[0].store if state and self.run_eagerly else None
         # A step that replaces arrays one by one gains nothing from having them side by side again.
         if store is not None and all(v.store is store for v in state) and (store.backend, store.device) == (

@@ -2,6 +2,20 @@
 
 # ruff: noqa: F401
 
+from unilayers.layers.preprocessing.audio import MelSpectrogram, STFTSpectrogram
+from unilayers.layers.preprocessing.color import (
+    AutoContrast,
+    Equalization,
+    RandomColorDegeneration,
+    RandomColorJitter,
+    RandomGrayscale,
+    RandomHue,
+    RandomInvert,
+    RandomPosterization,
+    RandomSaturation,
+    RandomSharpness,
+    Solarization,
+)
 from unilayers.layers.preprocessing.image import (
     CenterCrop,
     RandomBrightness,
@@ -9,14 +23,23 @@ from unilayers.layers.preprocessing.image import (
     RandomCrop,
     RandomFlip,
     RandomRotation,
+    RandomShear,
     RandomTranslation,
     RandomZoom,
     Resizing,
 )
 from unilayers.layers.preprocessing.lookup import IntegerLookup, StringLookup
+from unilayers.layers.preprocessing.mixing import (
+    CutMix,
+    MixUp,
+    Pipeline,
+    RandAugment,
+    RandomErasing,
+)
 from unilayers.layers.preprocessing.numeric import (
     CategoryEncoding,
     Discretization,
+    HashedCrossing,
     Hashing,
     Normalization,
     Rescaling,

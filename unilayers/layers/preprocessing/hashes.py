@@ -19,6 +19,7 @@ from unilayers import ops
 WORD = (1 << 64) - 1
 K0, K1, K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
 SIP_START = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
+CROSS_START, CROSS_FACTOR = 0xDECAFCAFFE, 0xC6A4A7935BD1E995  # as TensorFlow has them
 DIGITS = 19  # of the largest 64-bit integer
 BYTES = 24  # for its sign and its digits, in whole words
 
@@ -262,10 +263,33 @@ def bucket_of_integers(x: Any, bins: int, salt: Sequence[int] | None = None) -> 
     shape = ops.shape_of(x)
     flat = ops.reshape(ops.astype(x, "int64"), (-1,))
     texts = _Decimal(flat)
-    hashed = texts.fingerprint() if salt is None else texts.siphash(salt)
+    return ops.reshape(_rest(texts.fingerprint() if salt is None else texts.siphash(salt), bins), shape)
+
+
+def _rest(hashed: Any, bins: int) -> Any:
+    """The remainders of words."""
     rest = ops.remainder(hashed, bins)  # of the signed word
-    rest = ops.remainder(ops.add(rest, ops.where(ops.less(hashed, 0), np.int64((1 << 64) % bins), 0)), bins)
-    return ops.reshape(rest, shape)
+    return ops.remainder(ops.add(rest, ops.where(ops.less(hashed, 0), np.int64((1 << 64) % bins), 0)), bins)
+
+
+def bucket_of_pairs(features: Sequence[Any], bins: int) -> Any:
+    """The bins of what several features are together, as int64: those of TensorFlow's crossed columns.
+
+    Shapes: features of one shape -> the same.
+
+    Args:
+        features: Integers as they are, and of texts the fingerprints; int64.
+        bins: How many bins.
+
+    Example:
+        >>> bucket_of_pairs([np.array([1, 2]), np.array([5, 5])], 10)
+        array([3, 8])
+    """
+    total = Words(ops.full_like(features[0], _signed(CROSS_START)))
+    for feature in features:
+        word = (total ^ CROSS_FACTOR) ^ _mixed(Words(feature) * CROSS_FACTOR) * CROSS_FACTOR
+        total = _mixed(_mixed(word * CROSS_FACTOR) * CROSS_FACTOR)
+    return _rest(total.array, bins)
 
 
 class _Decimal:

@@ -8,7 +8,7 @@ come before the height.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, Literal, TypeAlias
 
@@ -17,9 +17,10 @@ import numpy as np
 from unilayers import ops
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value
-from unilayers.hints import NonNegativeInt, PositiveInt
+from unilayers.hints import PositiveInt
 from unilayers.layers.base import Layer, current_phase
 from unilayers.layers.spatial import DataFormat
+from unilayers.random import Seed
 from unilayers.spec import INTS, public_shape
 from unilayers.structure import leaves_of
 from unilayers.variable import current_trace
@@ -229,9 +230,19 @@ def _known(images: Any) -> tuple[int, int]:
 
 class ImageLayer(Layer, abstract=True):
     """Base of layers on one picture or a batch, whose subclass declares ``data_format`` and computes ``changed(x,
-    training)`` for x ``(batch, height, width, channels)``."""
+    training)`` for x ``(batch, height, width, channels)``.
+
+    A layer may be called with ``{"images": x, "labels": y}`` too: then it gives a dict with the pictures changed.
+    """
 
     def check_input(self, x: Any) -> None:
+        if isinstance(x, Mapping):
+            if "images" not in x or not x.keys() <= {"images", "labels"}:
+                raise UnilayersError(
+                    "not pictures with their labels", expected="the keys images and labels", received=", ".join(x),
+                    fix="Boxes and masks of parts of a picture are not supported",
+                )  # fmt: skip
+            x = x["images"]
         if len(ops.shape_of(x)) not in (3, 4):
             raise ShapeError(
                 "not pictures", expected="3 axes, or 4 with the batch", received=str(public_shape(ops.shape_of(x)))
@@ -241,11 +252,17 @@ class ImageLayer(Layer, abstract=True):
         """The output for a batch of pictures with the channels last."""
         raise NotImplementedError
 
-    def call(self: Any, x: Any, training: bool = False) -> Any:
+    def call(self, x: Any, training: bool = False) -> Any:
+        if isinstance(x, Mapping):
+            return {**x, "images": self.call(x["images"], training)}
+        return self.on_batch(x, lambda images: self.changed(images, training))
+
+    def on_batch(self: Any, x: Any, change: Callable[[Any], Any]) -> Any:
+        """What a function of a batch of pictures with the channels last makes of x."""
         single, first = len(ops.shape_of(x)) == 3, self.data_format == "channels_first"
         x = ops.expand_dims(x, 0) if single else x
         x = ops.moveaxis(x, 1, -1) if first else x
-        y = self.changed(x, training)
+        y = change(x)
         y = ops.moveaxis(y, -1, 1) if first else y
         return ops.squeeze(y, 0) if single else y
 
@@ -341,12 +358,9 @@ def center_crop(images: Any, height: int, width: int) -> Any:
 # ---- random layers ----------------------------------------------------------------------
 
 
-class RandomImageLayer(ImageLayer, abstract=True):
-    """Base of layers that change pictures at random in training.
-
-    As in Keras, a layer that is called by itself, not in a model, and not told ``training``, changes them: that is how
-    it is used on data. The subclass declares the field ``seed``.
-    """
+class OnData(Layer, abstract=True):
+    """Base of layers that work in training only, but, as in Keras, also where they are called by themselves, not in a
+    model, and not told ``training``: that is how they are used on data."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("training") is None and current_phase() is None:
@@ -354,6 +368,10 @@ class RandomImageLayer(ImageLayer, abstract=True):
             if current_trace() is not None or not symbolic:
                 kwargs["training"] = True
         return super().__call__(*args, **kwargs)
+
+
+class RandomImageLayer(OnData, ImageLayer, abstract=True):
+    """Base of layers that change pictures at random in training. The subclass declares the field ``seed``."""
 
     def build(self, input_shape: Any) -> None:
         self.random_counter()
@@ -377,7 +395,7 @@ class RandomImageLayer(ImageLayer, abstract=True):
         return [ops.getitem(drawn, i) for i in range(number)]
 
 
-def _bounds(factor: Factor, low: float, high: float, where: str, *, open_low: bool = False) -> tuple[float, float]:
+def bounds_of(factor: Factor, low: float, high: float, where: str, *, open_low: bool = False) -> tuple[float, float]:
     """The least and the largest value that a factor stands for: of one number both signs."""
     least, most = sorted(factor) if isinstance(factor, Sequence) else (-abs(factor), abs(factor))
     given = factor if isinstance(factor, Sequence) else (factor,)
@@ -389,12 +407,18 @@ def _bounds(factor: Factor, low: float, high: float, where: str, *, open_low: bo
     return float(least), float(most)
 
 
-def _within(u: Any, bounds: tuple[float, float]) -> Any:
+def share_bounds(factor: Factor, where: str) -> tuple[float, float]:
+    """The least and the largest value that a factor from 0 to 1 stands for: of one number, from 0 to it."""
+    return bounds_of(factor if isinstance(factor, Sequence) else (0.0, factor), 0.0, 1.0, where)
+
+
+def within(u: Any, bounds: tuple[float, float]) -> Any:
     """Random numbers from [0, 1) as numbers between bounds."""
     return ops.add(ops.multiply(u, bounds[1] - bounds[0]), bounds[0])
 
 
-def _per_picture(values: Any, x: Any) -> Any:
+def per_picture(values: Any, x: Any) -> Any:
+    """A number for each picture, in the pictures' dtype, as an array that broadcasts to them."""
     return ops.reshape(ops.astype(values, ops.dtype_of(x)), (ops.shape_of(x)[0], 1, 1, 1))
 
 
@@ -419,7 +443,7 @@ class RandomFlip(RandomImageLayer):
     """
 
     mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal_and_vertical"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     data_format: DataFormat = None
 
     def disturbed(self, x: Any) -> Any:
@@ -484,16 +508,16 @@ class RandomRotation(AffineLayer):
     factor: Factor
     fill_mode: FillMode = "reflect"
     interpolation: Interpolation = "bilinear"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     fill_value: float = 0.0
     data_format: DataFormat = None
 
     def __post_init__(self) -> None:
-        self._bounds = _bounds(self.factor, -1.0, 1.0, "RandomRotation.factor")
+        self._bounds = bounds_of(self.factor, -1.0, 1.0, "RandomRotation.factor")
 
     def matrix(self, x: Any) -> Sequence[Any]:
         [u] = self.uniform(1, ops.shape_of(x)[0])
-        angle = ops.multiply(_within(u, self._bounds), 2 * math.pi)
+        angle = ops.multiply(within(u, self._bounds), 2 * math.pi)
         c, s = ops.cos(angle), ops.sin(angle)
         middle_x, middle_y = (ops.multiply(_last(x, axis), 0.5) for axis in (2, 1))
         # The centre stays where it is.
@@ -531,19 +555,19 @@ class RandomZoom(AffineLayer):
     width_factor: Factor | None = None
     fill_mode: FillMode = "reflect"
     interpolation: Interpolation = "bilinear"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     fill_value: float = 0.0
     data_format: DataFormat = None
 
     def __post_init__(self) -> None:
         given = {"height_factor": self.height_factor, "width_factor": self.width_factor}
         self._bounds = [
-            _bounds(f, -1.0, 1.0, f"RandomZoom.{name}", open_low=True) for name, f in given.items() if f is not None
+            bounds_of(f, -1.0, 1.0, f"RandomZoom.{name}", open_low=True) for name, f in given.items() if f is not None
         ]
 
     def matrix(self, x: Any) -> Sequence[Any]:
         draws = self.uniform(len(self._bounds), ops.shape_of(x)[0])
-        zooms = [ops.add(_within(u, b), 1.0) for u, b in zip(draws, self._bounds, strict=True)]
+        zooms = [ops.add(within(u, b), 1.0) for u, b in zip(draws, self._bounds, strict=True)]
         height, width = zooms[0], zooms[-1]
         shifts = [
             ops.multiply(ops.subtract(1.0, zoom), ops.multiply(_last(x, axis), 0.5))
@@ -581,20 +605,65 @@ class RandomTranslation(AffineLayer):
     width_factor: Factor
     fill_mode: FillMode = "reflect"
     interpolation: Interpolation = "bilinear"
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     fill_value: float = 0.0
     data_format: DataFormat = None
 
     def __post_init__(self) -> None:
         given = {"height_factor": self.height_factor, "width_factor": self.width_factor}
-        self._bounds = [_bounds(f, -1.0, 1.0, f"RandomTranslation.{name}") for name, f in given.items()]
+        self._bounds = [bounds_of(f, -1.0, 1.0, f"RandomTranslation.{name}") for name, f in given.items()]
 
     def matrix(self, x: Any) -> Sequence[Any]:
         down, right = (
-            ops.negative(ops.multiply(_within(u, b), ops.size(x, (axis,), EXACT)))
+            ops.negative(ops.multiply(within(u, b), ops.size(x, (axis,), EXACT)))
             for u, b, axis in zip(self.uniform(2, ops.shape_of(x)[0]), self._bounds, (1, 2), strict=True)
         )
         return 1.0, 0.0, right, 0.0, 1.0, down
+
+
+class RandomShear(AffineLayer):
+    """In training, the rows of each picture are moved along each other by a random amount, and so are the columns.
+
+    Shapes: x ``(batch, height, width, channels)`` -> the same, floats; one picture likewise.
+
+    Args:
+        x_factor: By how many columns a row is moved against the one above it, from 0 to 1: between two bounds, or up to
+            one number; to either side, for both factors the same one.
+        y_factor: By how many rows a column is moved, likewise.
+        interpolation: "bilinear" or "nearest".
+        fill_mode: What comes in from outside: "reflect" the picture mirrored with its edge repeated, "constant" the
+            fill value, "nearest" the edge, "wrap" the other side.
+        fill_value: The value for "constant".
+        data_format: "channels_last" (also None) or "channels_first".
+        seed: Seed of the amounts; the model's if None.
+
+    Raises:
+        ShapeError: if x has another number of axes.
+
+    Example:
+        >>> x = np.arange(1.0, 5.0, dtype="float32").reshape(2, 2, 1)
+        >>> y = RandomShear((1.0, 1.0), fill_mode="constant")(x)[..., 0].tolist()
+        >>> y in ([[1.0, 2.0], [4.0, 0.0]], [[1.0, 2.0], [0.0, 3.0]])
+        True
+    """
+
+    x_factor: Factor = 0.0
+    y_factor: Factor = 0.0
+    interpolation: Interpolation = "bilinear"
+    fill_mode: FillMode = "reflect"
+    fill_value: float = 0.0
+    data_format: DataFormat = None
+    seed: Seed = None
+
+    def __post_init__(self) -> None:
+        given = {"x_factor": self.x_factor, "y_factor": self.y_factor}
+        self._bounds = [share_bounds(f, f"RandomShear.{name}") for name, f in given.items()]
+
+    def matrix(self, x: Any) -> Sequence[Any]:
+        u, v, side = self.uniform(3, ops.shape_of(x)[0])
+        sign = ops.where(ops.greater(side, 0.5), -1.0, 1.0)
+        along_x, along_y = (ops.multiply(within(n, b), sign) for n, b in zip((u, v), self._bounds, strict=True))
+        return 1.0, along_x, 0.0, along_y, 1.0, 0.0
 
 
 class RandomContrast(RandomImageLayer):
@@ -621,18 +690,18 @@ class RandomContrast(RandomImageLayer):
 
     factor: Factor
     value_range: tuple[float, float] = (0, 255)
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     _: KW_ONLY
     data_format: DataFormat = None
 
     def __post_init__(self) -> None:
-        least, most = _bounds(self.factor, 0.0, 1.0, "RandomContrast.factor")
+        least, most = bounds_of(self.factor, 0.0, 1.0, "RandomContrast.factor")
         self._bounds = (1.0 - abs(least), 1.0 + most)
 
     def disturbed(self, x: Any) -> Any:
         [u] = self.uniform(1, ops.shape_of(x)[0])
         mean = ops.mean(x, (1, 2), keepdims=True)
-        y = ops.add(ops.multiply(ops.subtract(x, mean), _per_picture(_within(u, self._bounds), x)), mean)
+        y = ops.add(ops.multiply(ops.subtract(x, mean), per_picture(within(u, self._bounds), x)), mean)
         return ops.clip(y, minimum=float(self.value_range[0]), maximum=float(self.value_range[1]))
 
 
@@ -658,17 +727,17 @@ class RandomBrightness(RandomImageLayer):
 
     factor: Factor
     value_range: tuple[float, float] = (0, 255)
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     _: KW_ONLY
     data_format: DataFormat = None
 
     def __post_init__(self) -> None:
-        self._bounds = _bounds(self.factor, -1.0, 1.0, "RandomBrightness.factor")
+        self._bounds = bounds_of(self.factor, -1.0, 1.0, "RandomBrightness.factor")
 
     def disturbed(self, x: Any) -> Any:
         least, most = sorted(map(float, self.value_range))
         [u] = self.uniform(1, ops.shape_of(x)[0])
-        y = ops.add(x, _per_picture(ops.multiply(_within(u, self._bounds), most - least), x))
+        y = ops.add(x, per_picture(ops.multiply(within(u, self._bounds), most - least), x))
         return ops.clip(y, minimum=least, maximum=most)
 
 
@@ -699,7 +768,7 @@ class RandomCrop(RandomImageLayer):
 
     height: PositiveInt
     width: PositiveInt
-    seed: NonNegativeInt | None = None
+    seed: Seed = None
     data_format: DataFormat = None
 
     def undisturbed(self, x: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 
 from unilayers import ops
-from unilayers.errors import ShapeError, UnilayersError
+from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.hints import Fraction, PositiveInt
 from unilayers.layers.base import Layer
 from unilayers.layers.preprocessing.encoding import (
@@ -26,7 +26,7 @@ from unilayers.layers.preprocessing.encoding import (
     refuse,
     texts_of,
 )
-from unilayers.layers.preprocessing.hashes import bucket, bucket_of_integers
+from unilayers.layers.preprocessing.hashes import bucket, bucket_of_integers, bucket_of_pairs, fingerprint
 from unilayers.spec import is_float, normalize_axis, public_shape
 
 Numbers: TypeAlias = float | Sequence[Any] | np.ndarray
@@ -340,3 +340,56 @@ class Hashing(Layer):
             found = ops.where(at, 0, ops.add(found, 1))
         dtype = integer_dtype(self, "int64" if self.output_mode == "int" else self.compute_dtype)
         return encoded(found, self.output_mode, self.num_bins, dtype)
+
+
+class HashedCrossing(Layer):
+    """The bin that several categories fall into together, by a hash of the pair: one number for "red" and 3.
+
+    The bins are Keras's. Integers are hashed as part of the graph, on every backend; texts before it.
+
+    Shapes: two or more inputs of one shape, ``()``, ``(batch,)`` or ``(batch, 1)`` -> the same, int64 (or the layer's
+    integer dtype); with "one_hot" ``(..., num_bins)`` in the place of the last axis of size 1, or after the others.
+
+    Args:
+        num_bins: How many bins there are.
+        output_mode: "int" for the bin, "one_hot" for vectors with one element per bin.
+        sparse: Not supported; accepted as Keras has it.
+
+    Raises:
+        ShapeError: for one input only, for other shapes, and for inputs of different shapes.
+        DTypeError: for floats.
+
+    Example:
+        >>> HashedCrossing(5)([np.array(["A", "B", "A"]), np.array([101, 101, 102])])
+        array([1, 4, 3])
+    """
+
+    num_bins: PositiveInt
+    output_mode: Literal["int", "one_hot"] = "int"
+    sparse: bool = False
+
+    def __post_init__(self) -> None:
+        refuse(self, sparse=self.sparse)
+
+    def call(self, inputs: Any) -> Any:
+        if not isinstance(inputs, (list, tuple)) or len(inputs) < 2:
+            raise ShapeError("needs two inputs or more", received="one", fix="Call the layer on [a, b]")
+        features = [self._feature(x) for x in inputs]
+        shapes = [ops.shape_of(x) for x in features]
+        if len(set(shapes)) > 1 or len(shapes[0]) > 2 or (len(shapes[0]) == 2 and shapes[0][1] != 1):
+            raise ShapeError(
+                "not categories to cross", expected="inputs of one shape (), (batch,) or (batch, 1)",
+                received=", ".join(str(public_shape(s)) for s in shapes),
+            )  # fmt: skip
+        dtype = integer_dtype(self, "int64" if self.output_mode == "int" else self.compute_dtype)
+        return encoded(bucket_of_pairs(features, self.num_bins), self.output_mode, self.num_bins, dtype)
+
+    def _feature(self, x: Any) -> Any:
+        """Integers as int64, and of texts the fingerprints."""
+        if not is_text(x):
+            if is_float(ops.dtype_of(x)):
+                raise DTypeError("not categories", expected="integers or texts", received=ops.dtype_of(x))
+            return as_integers(x)
+        texts = texts_of(x)
+        words = np.array([fingerprint(t.encode()) for t in texts.ravel()], "uint64")
+        return words.view("int64").reshape(texts.shape)

@@ -405,7 +405,8 @@ def test_arguments_are_those_of_keras(keras: Any, cls: type[L.Layer]) -> None:
     mine = [p for p in parameters(cls).values() if p.kind is not p.KEYWORD_ONLY]
     known = [p.name for p in theirs.values() if p.name not in ("self", "kwargs")]
     assert known[: len(mine)] == [p.name for p in mine]
-    assert {p.name for p in parameters(cls).values()} <= {*known, "name", "trainable", "dtype", "activity_regularizer"}
+    common = {"name", "trainable", "dtype", "autocast", "activity_regularizer"}
+    assert {p.name for p in parameters(cls).values()} <= {*known, *common}
     for p in mine:
         default = theirs[p.name].default
         if default is not inspect.Parameter.empty:

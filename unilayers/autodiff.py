@@ -224,7 +224,7 @@ class Pullback:
 
     def _moved(self, g: Any) -> Any:
         """A gradient that comes from another engine, to whose arrays a result went as a guest."""
-        return self.place[0].put([ops.to_numpy(g)], self.place[1])[0]
+        return self.place[0].put_as([ops.to_numpy(g)], [ops.dtype_of(g)], self.place[1])[0]
 
     def _pull_by_ops(self, values: Sequence[Any], given: tuple[bool, ...], wanted: Sequence[bool]) -> Pulled:
         """The graph op by op, so that tapes see it."""
@@ -233,7 +233,7 @@ class Pullback:
         outputs = [(i, g) for i, g in enumerate(self._graph(given)) if g is not None and wanted[i]]
         for node in schedule((), [g for _, g in outputs]):
             if node.op == "constant":
-                found: Any = boxed(backend.put([node.attrs["value"].array], device)[0])
+                found: Any = boxed(backend.put_as([node.attrs["value"].array], [node.outputs[0].dtype], device)[0])
             elif node.op == "input":
                 continue
             else:

@@ -39,7 +39,7 @@ class Backend:
             runs fused, one that is not is expanded.
         devices: Names of the devices that can be used now, the best-known first: ``["cpu", "cuda:0"]``.
         put: ``put(arrays, device)`` moves NumPy arrays there, all at once, and never aliases them.
-        get: One array as a NumPy array that nobody else writes to.
+        get: One array as a NumPy array that nobody else writes to; bfloat16 as float32.
         device_of: The device an array of this engine is on; None for any other object.
         compile: ``compile(graph, device)`` turns a specialised, lowered graph into ``f(state, inputs)`` which returns
             the new state (the old arrays may be overwritten) and the outputs by name.
@@ -78,6 +78,14 @@ class Backend:
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
 
+    def put_as(self, arrays: Sequence[np.ndarray], dtypes: Iterable[str], device: str) -> list[Array]:
+        """``put`` for values of these dtypes: bfloat16 comes from NumPy as float32; see `spec.host_dtype`."""
+        there = self.put(arrays, device)
+        narrow = [i for i, d in enumerate(dtypes) if d == "bfloat16"]
+        for i in narrow:
+            there[i] = self.table["astype"](there[i], dtype="bfloat16")
+        return there
+
     def device(self, name: str | None) -> str:
         """The full name of a usable device: None is the first, ``"cuda"`` is ``"cuda:0"``.
 
@@ -102,7 +110,8 @@ def node_runner(backend: Backend, device: str) -> Callable[[Node, list[np.ndarra
     """``run(node, arrays)`` evaluates one node on a backend, for the folding of constants."""
 
     def run(node: Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        result = backend.table[node.op](*backend.put(arrays, device), **node.attrs)
+        there = backend.put_as(arrays, [v.dtype for v in node.inputs], device)
+        result = backend.table[node.op](*there, **node.attrs)
         return [backend.get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
 
     return run

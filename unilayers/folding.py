@@ -21,7 +21,7 @@ import numpy as np
 from unilayers import ops
 from unilayers.backend import get_backend
 from unilayers.errors import ShapeError, UnilayersError
-from unilayers.graph import OPS, Graph, Op, Value, leaf
+from unilayers.graph import OPS, Const, Graph, Op, Value, leaf
 from unilayers.graph.operators import Operators
 from unilayers.graph.passes import eliminate_common, lower, simplify
 from unilayers.layers.base import current_phase
@@ -157,12 +157,12 @@ class Block:
         numbers: dict[Value, int] = {}
         for v in (*graph.inputs, *graph.state):
             numbers[v] = len(numbers)
-        self.constants: list[np.ndarray] = []
+        self.constants: list[Const] = []
         rest = [n for n in graph.nodes if n.op not in ("input", "state")]
         for node in rest:
             if node.op == "constant":
                 numbers[node.outputs[0]] = len(numbers)
-                self.constants.append(node.attrs["value"].array)
+                self.constants.append(node.attrs["value"])
         self.steps: list[tuple[Op, list[int], Any]] = []
         self.plural: list[bool] = []
         for node in rest:
@@ -467,7 +467,9 @@ class Recorder:
         """The constants of a block, where the other arrays are."""
         if block not in self._constants:
             backend, device = self.place()
-            self._constants[block] = backend.put(block.constants, device)
+            self._constants[block] = backend.put_as(
+                [c.array for c in block.constants], [c.dtype for c in block.constants], device
+            )
         return self._constants[block]
 
     # ---- running

@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unilayers import constraints, initializers, ops, random, regularizers
-from unilayers.config import floatx
+from unilayers import config, constraints, dtype_policies, initializers, ops, random, regularizers
+from unilayers.dtype_policies import DTypePolicy
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.ops.define import DEFER, TAPES, Box, boxed, mask_of, unboxed, with_mask
 from unilayers.registry import Configurable, snake_case
-from unilayers.spec import is_float, normalize_axis, public_shape
+from unilayers.spec import host_dtype, is_float, normalize_axis, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
-from unilayers.variable import Trace, Variable, current_trace, trace_into
+from unilayers.variable import Trace, Variable, autocast, autocast_dtype, current_trace, trace_into
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
 _LOSSES: ContextVar[list[Any] | None] = ContextVar("losses", default=None)
@@ -62,6 +62,17 @@ def is_tensor(x: Any) -> bool:
     )
 
 
+def in_dtype(x: Any, dtype: str) -> Any:
+    """x cast to a dtype, if it has another one."""
+    return x if ops.dtype_of(x) == dtype else ops.astype(x, dtype)
+
+
+def widened(x: Any) -> Any:
+    """Floats shorter than float32 in float32: squares overflow float16, and sums lose digits in bfloat16."""
+    dtype = ops.dtype_of(x)
+    return in_dtype(x, promote(dtype, "float32")) if is_float(dtype) else x
+
+
 class Call:
     """One call of a layer on symbolic values outside any model, kept so that a functional model can replay it."""
 
@@ -91,7 +102,10 @@ class Layer(Configurable, family="layer"):
     Args:
         name: Unique within its model; made from the class name if None: ``dense``, ``dense_1``.
         trainable: Whether the weights are updated in training.
-        dtype: Float dtype of weights and computation; the default float dtype at ``build`` if None.
+        dtype: Dtype policy or its name: a dtype for weights and computation, or ``mixed_bfloat16``, ``mixed_float16``
+            for weights in float32 and computation in the shorter dtype. If None that of the model around the layer, if
+            it was given one, else the default when the layer was made. Afterwards it is the dtype of the weights.
+        autocast: Whether float inputs, and weights where ``call`` reads them, are cast to the dtype of computation.
 
     Example:
         >>> class Scale(Layer):
@@ -106,6 +120,7 @@ class Layer(Configurable, family="layer"):
     name: str | None = None
     trainable: bool = True
     dtype: str | None = None
+    autocast: bool = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, *args, **kwargs)
@@ -115,6 +130,7 @@ class Layer(Configurable, family="layer"):
 
     def _start(self) -> None:
         self.built = False
+        self._default_policy = config.dtype_policy()
         self._variables: list[Variable] = []
         self._sublayers: list[Layer] = []
         self._parent: Layer | None = None
@@ -184,9 +200,54 @@ class Layer(Configurable, family="layer"):
         """
         return self._parent.root_seed if self._parent is not None else random.default_seed()
 
+    # ---- dtypes
+
+    @property
+    def dtype_policy(self) -> DTypePolicy:
+        """In which dtypes the layer computes and keeps its weights. Setting it changes the computation, and the dtype
+        of weights that are not there yet."""
+        return self._given_policy() or self._default_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, policy: Any) -> None:
+        # In the object's own attributes, where ``dtype`` as it was given is looked for before the property below.
+        vars(self)["dtype"] = None if policy is None else dtype_policies.get(policy).name
+
+    def _given_policy(self) -> DTypePolicy | None:
+        """The policy that the layer, or one around it, was given."""
+        layer: Layer | None = self
+        while layer is not None:
+            given: str | None = vars(layer).get("dtype")
+            if given is not None:
+                return _policy(given)
+            layer = layer._parent
+        return None
+
     @property
     def compute_dtype(self) -> str:
-        return self.dtype or (self._parent.compute_dtype if self._parent is not None else floatx())
+        """The dtype that the layer computes in."""
+        return self.dtype_policy.compute_dtype
+
+    @property
+    def variable_dtype(self) -> str:
+        """The dtype that the layer keeps its weights in."""
+        return self.dtype_policy.variable_dtype
+
+    @property
+    def input_dtype(self) -> str:
+        """The dtype that float inputs are cast to."""
+        return self.compute_dtype
+
+    def get_config(self) -> dict[str, Any]:
+        settings = super().get_config()
+        # A default may be another one where the config is read; what is around the layer has a config of its own.
+        default = {"dtype": self._default_policy.name} if self._given_policy() is None else {}
+        return settings | default if "dtype" in settings else settings
+
+    def _usual(self) -> dict[str, list[Any]]:
+        usual = super()._usual()
+        usual.setdefault("dtype", []).append(self._default_policy.name)
+        return usual
 
     # ---- weights
 
@@ -199,19 +260,21 @@ class Layer(Configurable, family="layer"):
         regularizer: Any = None,
         constraint: Any = None,
         name: str | None = None,
+        autocast: bool = True,
     ) -> Variable:
         """Create a weight; its initial value depends on the seed and the weight's path only.
 
         Args:
             shape: Shape; () for a scalar.
             initializer: See ``initializers.get``; ``glorot_uniform`` for floats if None, else zeros.
-            dtype: The layer's dtype if None.
+            dtype: That of the layer's weights if None.
             trainable: Whether gradients are wanted.
             regularizer: See ``regularizers.get``; its penalty is added to the loss.
             constraint: See ``constraints.get``; it is applied after each update.
             name: Short name; ``weight`` if None.
+            autocast: Whether it is read in the dtype of computation while a layer is called.
         """
-        dtype, name = dtype or self.compute_dtype, name or "weight"
+        dtype, name = dtype or self.variable_dtype, name or "weight"
         if initializer is None:
             initializer = "glorot_uniform" if is_float(dtype) else "zeros"
         init = initializers.get(initializer, where=f"initializer of {name!r}")
@@ -219,9 +282,9 @@ class Layer(Configurable, family="layer"):
         shape = tuple(shape or ())
 
         def draw(path: str) -> np.ndarray:
-            return init(shape, dtype, generator=random.generator(self.root_seed, path))
+            return init(shape, host_dtype(dtype), generator=random.generator(self.root_seed, path))
 
-        variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name))
+        variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name), autocast)
         variable.regularizer = regularizers.get(regularizer, where=f"regularizer of {name!r}")
         variable.constraint = constraints.get(constraint, where=f"constraint of {name!r}")
         self._variables.append(variable)
@@ -325,13 +388,21 @@ class Layer(Configurable, family="layer"):
         masked = masks is not None and any(m is not None for m in leaves_of(masks))
         if masked and kwargs.get("mask") is None and _takes("mask", type(self)):  # type: ignore[arg-type]
             kwargs["mask"] = masks
-        args = tuple(map_structure(self._cast, a) for a in args)
+        policy = self.dtype_policy
+        if self.autocast:
+            args = tuple(map_structure(self._cast, a) for a in args)
         token = _TRAINING.set(bool(training))
         try:
             if args:
                 self.check_input(args[0])
             self._build_once(args)
-            result = self.call(*args, **kwargs)
+            compute = policy.compute_dtype
+            mixed = self.autocast and compute != policy.variable_dtype
+            if mixed or autocast_dtype() is not None:
+                with autocast(compute if mixed else None):
+                    result = self.call(*args, **kwargs)
+            else:
+                result = self.call(*args, **kwargs)
             if masked or self.makes_masks:
                 result = self._masked(result, args, masks)
             return result
@@ -374,9 +445,9 @@ class Layer(Configurable, family="layer"):
     def _cast(self, x: Any) -> Any:
         """Float data in this layer's dtype; other arguments as they are."""
         dtype = ops.dtype_of(x) if is_tensor(x) else ""
-        if is_float(dtype) and dtype != self.compute_dtype:
+        if is_float(dtype) and dtype != (wanted := self.input_dtype):
             mask = mask_of(x)
-            cast = ops.astype(x, self.compute_dtype)
+            cast = ops.astype(x, wanted)
             return cast if mask is None else with_mask(cast, mask)
         return x
 
@@ -485,6 +556,11 @@ class Layer(Configurable, family="layer"):
                 received=str(public_shape(ops.shape_of(x))),
                 fix="Use a new layer for inputs of another size",
             )
+
+
+_policy = cache(DTypePolicy)
+# In place of the field's default, which the generated __init__ has kept.
+Layer.dtype = property(lambda self: self.variable_dtype, Layer.dtype_policy.fset)  # type: ignore[assignment, attr-defined]
 
 
 def _of(layer: Layer, trainable: bool) -> list[Variable]:

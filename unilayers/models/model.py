@@ -13,7 +13,7 @@ from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
 from unilayers.registry import serialize, snake_case
-from unilayers.spec import public_shape
+from unilayers.spec import promote, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
@@ -29,7 +29,7 @@ class Model(Trainer, Layer, abstract=True):
     Args:
         name: Name; made from the class name if None.
         trainable: Whether training updates the weights.
-        dtype: Float dtype of all layers that do not set their own.
+        dtype: Dtype policy of all layers that do not set their own; see `Layer`.
         seed: Of initial weights, random masks and batch order; the default seed (``set_random_seed``) if None.
 
     Example:
@@ -92,6 +92,12 @@ class Model(Trainer, Layer, abstract=True):
     # ---- inputs
 
     @property
+    def data_dtype(self) -> str:
+        """The dtype that float data come to the model in, and in which its losses are: that of computation, float32 for
+        shorter ones."""
+        return promote(self.compute_dtype, "float32")
+
+    @property
     def input_structure(self) -> Any:
         """The declared inputs: symbolic values in their structure, or None if any data is taken as it comes."""
         return None
@@ -105,7 +111,7 @@ class Model(Trainer, Layer, abstract=True):
 
         if declared is not None:
             return map_structure(fresh, declared)
-        return inputs_like(x, "x", self.compute_dtype)
+        return inputs_like(x, "x", self.data_dtype)
 
     def ensure_built(self, x: Any = None) -> None:
         """Create all weights, from the declared inputs or from data."""

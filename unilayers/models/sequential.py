@@ -19,7 +19,7 @@ class Sequential(Model):
         layers: Layers, their names or configs; the first may be ``Input(shape)``, which fixes the input shape at once.
         name: Name of the model.
         trainable: Whether training updates the weights.
-        dtype: Float dtype of the layers.
+        dtype: Dtype policy of the layers.
         seed: Of initial weights, random masks and batch order.
 
     Example:
@@ -70,6 +70,10 @@ class Sequential(Model):
         return layer
 
     @property
+    def input_dtype(self) -> str:
+        return self.data_dtype  # the layers cast what they take
+
+    @property
     def input_structure(self) -> Any:
         return self._input
 
@@ -92,4 +96,4 @@ class Sequential(Model):
 
 
 def _common(model: Model) -> dict[str, Any]:
-    return {"trainable": model.trainable, "dtype": model.dtype, "seed": model.seed}
+    return {"trainable": model.trainable, "dtype": model.dtype_policy.name, "seed": model.seed}

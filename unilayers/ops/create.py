@@ -12,16 +12,18 @@ from unilayers.backend import get_backend
 from unilayers.config import floatx
 from unilayers.graph import Sample, Value, constant, is_tracing
 from unilayers.ops.define import composite, dtype_of, put_beside, shape_of
-from unilayers.spec import Dim, DimLike, Shape, Spec, check_dtype
+from unilayers.spec import Dim, DimLike, Shape, Spec, check_dtype, host_dtype
 
 
-def literal(array: Any) -> Any:
-    """A NumPy array as a value: a constant node while tracing, else an array of the default backend."""
+def literal(array: Any, dtype: str | None = None) -> Any:
+    """Numbers as a value, of the array's dtype unless given: a constant node while tracing, else an array of the
+    default backend."""
     array = np.asarray(array)
+    dtype = dtype or array.dtype.name
     if is_tracing():
-        return constant(array)
+        return constant(array, dtype)
     backend = get_backend()
-    return backend.put([array], backend.device(None))[0]
+    return backend.put_as([array.astype(host_dtype(dtype))], [dtype], backend.device(None))[0]
 
 
 # ---- fills ------------------------------------------------------------------
@@ -37,7 +39,7 @@ def _full_infer(*, shape: Shape, value: float, dtype: str) -> Spec:
 )  # fmt: skip
 def full_(*, shape: Shape, value: float, dtype: str) -> Any:
     """An array of one value."""
-    return ops.broadcast_to(literal(np.asarray(value, dtype)), shape)
+    return ops.broadcast_to(literal(np.asarray(value), dtype), shape)
 
 
 def full(shape: Any, value: float, dtype: str | None = None) -> Any:
@@ -119,7 +121,7 @@ def _size_infer(*, value: DimLike, dtype: str) -> Spec:
 )  # fmt: skip
 def size_value(*, value: DimLike, dtype: str) -> Any:
     """A size that may still be symbolic, as a scalar."""
-    return literal(np.asarray(value, dtype))
+    return literal(np.asarray(value), dtype)
 
 
 def size(x: Any, axis: tuple[int, ...] | None = None, dtype: str | None = None) -> Any:

@@ -103,7 +103,7 @@ def tri(n: int, m: int | None = None, k: int = 0, dtype: str | None = None) -> A
 def _literal(x: np.ndarray, dtype: str | None) -> Any:
     from unilayers.ops.create import literal
 
-    return literal(x.astype(dtype or ops.floatx()))
+    return literal(x, dtype or ops.floatx())
 
 
 def _beside(x: Any, array: np.ndarray) -> Any:

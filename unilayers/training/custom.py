@@ -62,7 +62,7 @@ class CustomProgram:
         return dict(logs)
 
     def _traced(self, like: Batch) -> Program:
-        dtype = self._model.compute_dtype
+        dtype = self._model.data_dtype
         parts = [inputs_like(p, k, dtype) for p, k in zip(self._form, ("x", "y", "weight"), strict=True)]
         inputs = Batch(*parts)
         with trace_into(Trace()):  # creates what the first call creates

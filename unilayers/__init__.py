@@ -21,11 +21,13 @@ if TYPE_CHECKING:
         config,
         constraints,
         data,
+        dtype_policies,
         errors,
         initializers,
         layers,
         losses,
         metrics,
+        mixed_precision,
         models,
         ops,
         optimizers,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     )
     from unilayers.autodiff import GradientTape, grad, hessian, jacobian, value_and_grad
     from unilayers.backend import backend_names, get_backend, register_backend
+    from unilayers.dtype_policies import DTypePolicy
     from unilayers.folding import fold
     from unilayers.functions import function
     from unilayers.layers import Input, Layer
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from unilayers.variable import Variable
 
 _HOME = {
+    "DTypePolicy": "dtype_policies",
     "GradientTape": "autodiff",
     "Input": "layers",
     "Layer": "layers",
@@ -87,6 +91,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "DTypePolicy",
     "GradientTape",
     "Input",
     "Layer",
@@ -101,6 +106,7 @@ __all__ = [
     "constraints",
     "custom_gradient",
     "data",
+    "dtype_policies",
     "errors",
     "fold",
     "function",
@@ -113,6 +119,7 @@ __all__ = [
     "load_model",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "ops",
     "optimizers",

@@ -29,7 +29,7 @@ from unilayers.ops.batching import RULES, run_stacked, spread
 from unilayers.ops.define import DEFER, TAPES, TRACE, Box, bind, boxed, home
 from unilayers.spec import Spec, dtype_name
 from unilayers.structure import leaves_of, map_structure, pack_like
-from unilayers.variable import Trace, trace_into
+from unilayers.variable import Trace, autocast, autocast_dtype, trace_into
 
 NUMBERS = (bool, int, float)
 MANY = 16  # forms of arguments after which the calls of a layer are noted op by op
@@ -268,6 +268,8 @@ class Recorder:
         if TRACE.get() is not self._trace:  # something is traced on the way: its ops are not ours
             with not_recording():
                 return bind(op, operands, attrs)
+        if autocast_dtype() is not None:
+            operands = [self._cast(x) for x in operands]
         if op.name not in RULES and op.expand is not None and operands:
             return op.expand(*map(boxed, operands), **attrs)
         key: list[Any] = [op]
@@ -289,6 +291,14 @@ class Recorder:
             if type(x) is Lazy and x.depth >= depth:
                 depth = x.depth + 1
         return self._note(op, kept, attrs, key, depth)
+
+    def _cast(self, x: Any) -> Any:
+        """A variable in the dtype that the layer being called reads it in, as a note: values are kept as they are."""
+        dtype = getattr(x, "cast_to", None)
+        if dtype is None:
+            return x
+        with autocast(None):
+            return self.record(OPS["astype"], (x,), {"dtype": dtype})
 
     def _note(self, op: Op, operands: Sequence[Any], attrs: dict[str, Any], key: list[Any], depth: int) -> Any:
         if attrs:
@@ -371,10 +381,11 @@ class Recorder:
         if shared is None or shared.version is not version or version is None:
             if self._place is None:
                 self._place = variable.place()
-            value = variable.as_operand(None, None)
+            with autocast(None):
+                value, kind = variable.as_operand(None, None), self._kind(variable)
             same = shared is not None and shared.value is value
             if not same:
-                shared = Shared(variable, _version(variable), value, self._kind(variable))
+                shared = Shared(variable, _version(variable), value, kind)
                 self._shared[id(variable)] = shared
         assert shared is not None
         return shared

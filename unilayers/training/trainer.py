@@ -63,6 +63,7 @@ class Trainer:
         loss_weights: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
+        auto_scale_loss: bool = True,
         backend: str | Backend | None = None,
         device: str | None = None,
     ) -> None:
@@ -78,13 +79,18 @@ class Trainer:
                 are the same, but ``call`` may print, stop at a breakpoint, and decide by values: ``if ops.sum(x) > 0``.
                 Then ops run one by one, which is slower; while it does nothing of the kind, steps that are like ones
                 before run as one graph. May also be changed later: ``model.run_eagerly = True``.
+            auto_scale_loss: Whether the optimizer of a model with the policy ``mixed_float16`` is put into a
+                ``LossScaleOptimizer``.
             backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """
         self.optimizer = optimizers.get(optimizer)
+        scaled = auto_scale_loss and self.dtype_policy == "mixed_float16"  # type: ignore[attr-defined]
+        if scaled and not isinstance(self.optimizer, optimizers.LossScaleOptimizer | None):
+            self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
         told = {"loss": loss, "metrics": metrics, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}
         self._objectives = Objectives(**told)
-        self._compiled = {"optimizer": self.optimizer, **told}
+        self._compiled = {"optimizer": self.optimizer, **told, "auto_scale_loss": auto_scale_loss}
         self._place = (backend, device)
         self.run_eagerly = run_eagerly
         self._programs.clear()

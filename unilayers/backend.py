@@ -20,6 +20,7 @@ from unilayers.errors import BackendError, nearest
 from unilayers.graph import OPS, Graph, Node
 from unilayers.graph.node import LEAVES
 from unilayers.graph.passes import map_attr, optimise
+from unilayers.spec import host_dtype
 
 GROUP = "unilayers.backends"
 VARIABLE = "UNILAYERS_BACKEND"  # only a default: an argument always wins
@@ -78,13 +79,13 @@ class Backend:
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
 
-    def put_as(self, arrays: Sequence[np.ndarray], dtypes: Iterable[str], device: str) -> list[Array]:
-        """``put`` for values of these dtypes: bfloat16 comes from NumPy as float32; see `spec.host_dtype`."""
-        there = self.put(arrays, device)
-        narrow = [i for i, d in enumerate(dtypes) if d == "bfloat16"]
-        for i in narrow:
-            there[i] = self.table["astype"](there[i], dtype="bfloat16")
-        return there
+    def put_as(self, arrays: Sequence[Any], dtypes: Sequence[str], device: str) -> list[Array]:
+        """``put``, of numbers as arrays of these dtypes; bfloat16, which NumPy does not have, on the way as float32."""
+        host = [np.asarray(a, host_dtype(d)) for a, d in zip(arrays, dtypes, strict=True)]
+        return [
+            self.table["astype"](a, dtype=d) if d != host_dtype(d) else a
+            for a, d in zip(self.put(host, device), dtypes, strict=True)
+        ]
 
     def device(self, name: str | None) -> str:
         """The full name of a usable device: None is the first, ``"cuda"`` is ``"cuda:0"``.

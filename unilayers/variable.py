@@ -20,6 +20,17 @@ from unilayers.spec import Spec, check_dtype, dtype_name, host_dtype, is_float
 
 
 _AUTOCAST: ContextVar[str | None] = ContextVar("autocast", default=None)
+_PLACE: ContextVar[tuple[Backend, str] | None] = ContextVar("place", default=None)
+
+
+@contextmanager
+def reading_at(place: tuple[Backend, str] | None) -> Iterator[None]:
+    """Inside the block variables that were not put on any device yet are read on this one; None changes nothing."""
+    token = _PLACE.set(place or _PLACE.get())
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
 
 
 @contextmanager
@@ -197,8 +208,8 @@ class Variable(Operators):
         """The backend and device the value is on now."""
         if self.store is not None:
             return self.store.backend, self.store.device
-        backend = get_backend()
-        return backend, home(backend)
+        here = _PLACE.get()
+        return here if here is not None else ((backend := get_backend()), home(backend))
 
     def as_operand(self, backend: Backend | None, device: str | None) -> Any:
         """What an op computes with: a symbolic value in a trace, else the array on ``backend``, boxed under a tape. A
@@ -268,7 +279,7 @@ class Variable(Operators):
             and not isinstance(value, np.ndarray)
         ):
             return value
-        return store.backend.put_as([ops.to_numpy(value).astype(self._host_dtype)], [self._dtype], store.device)[0]
+        return store.backend.put_as([ops.to_numpy(value)], [self._dtype], store.device)[0]
 
     def assign_add(self, value: Any) -> None:
         """Add to the value."""

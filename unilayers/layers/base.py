@@ -13,14 +13,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unilayers import config, constraints, dtype_policies, initializers, ops, random, regularizers
+from unilayers.backend import Backend
 from unilayers.dtype_policies import DTypePolicy
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
-from unilayers.ops.define import DEFER, TAPES, Box, boxed, mask_of, unboxed, with_mask
+from unilayers.ops.define import DEFER, TAPES, Box, boxed, host_of, mask_of, unboxed, with_mask
 from unilayers.registry import Configurable, snake_case
 from unilayers.spec import host_dtype, is_float, normalize_axis, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
-from unilayers.variable import Trace, Variable, autocast, autocast_dtype, current_trace, trace_into
+from unilayers.variable import Trace, Variable, autocast, autocast_dtype, current_trace, reading_at, trace_into
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
 _LOSSES: ContextVar[list[Any] | None] = ContextVar("losses", default=None)
@@ -399,7 +400,8 @@ class Layer(Configurable, family="layer"):
             compute = policy.compute_dtype
             mixed = self.autocast and compute != policy.variable_dtype
             if mixed or autocast_dtype() is not None:
-                with autocast(compute if mixed else None):
+                # A dtype that the default engine may not have: weights that are nowhere yet are read where x is.
+                with autocast(compute if mixed else None), reading_at(_place_of(args)):
                     result = self.call(*args, **kwargs)
             else:
                 result = self.call(*args, **kwargs)
@@ -561,6 +563,16 @@ class Layer(Configurable, family="layer"):
 _policy = cache(DTypePolicy)
 # In place of the field's default, which the generated __init__ has kept.
 Layer.dtype = property(lambda self: self.variable_dtype, Layer.dtype_policy.fset)  # type: ignore[assignment, attr-defined]
+
+
+def _place_of(args: Any) -> tuple[Backend, str] | None:
+    """Where the first array is that belongs to an engine and is not symbolic."""
+    for x in leaves_of(args):
+        array = x.array if x.__class__ is Box else x
+        host = None if isinstance(array, Box) else host_of(array)
+        if host is not None and not host.guest:
+            return host.backend, host.device_of(array)
+    return None
 
 
 def _of(layer: Layer, trainable: bool) -> list[Variable]:

@@ -12,7 +12,7 @@ from unilayers.backend import get_backend
 from unilayers.config import floatx
 from unilayers.graph import Sample, Value, constant, is_tracing
 from unilayers.ops.define import composite, dtype_of, put_beside, shape_of
-from unilayers.spec import Dim, DimLike, Shape, Spec, check_dtype, host_dtype
+from unilayers.spec import Dim, DimLike, Shape, Spec, check_dtype
 
 
 def literal(array: Any, dtype: str | None = None) -> Any:
@@ -23,7 +23,7 @@ def literal(array: Any, dtype: str | None = None) -> Any:
     if is_tracing():
         return constant(array, dtype)
     backend = get_backend()
-    return backend.put_as([array.astype(host_dtype(dtype))], [dtype], backend.device(None))[0]
+    return backend.put_as([array], [dtype], backend.device(None))[0]
 
 
 # ---- fills ------------------------------------------------------------------

@@ -25,7 +25,7 @@ from unilayers.graph.node import leaf
 from unilayers.graph.operators import Operators
 from unilayers.graph.passes import attrs_unknown, eliminate_common, lower, simplify
 from unilayers.graph.record import no_cost, register
-from unilayers.spec import Shape, Spec, broadcast_shapes, check_dtype, dtype_name, host_dtype, is_float, promote
+from unilayers.spec import Shape, Spec, broadcast_shapes, check_dtype, dtype_name, is_float, promote
 
 # ---- operands ---------------------------------------------------------------
 
@@ -480,7 +480,7 @@ def _with_number(a: Any, b: Any) -> tuple[Any, Any] | None:
 
 def _scalar(x: bool | int | float, dtype: str, place: Place) -> Any:
     backend, device = place
-    return backend.put_as([np.asarray(x).astype(host_dtype(dtype))], [dtype], device)[0]
+    return backend.put_as([x], [dtype], device)[0]
 
 
 @lru_cache(maxsize=4096, typed=True)  # typed, since 1 and 1.0 are equal, and with the sign of 0.0 in the second
@@ -573,7 +573,7 @@ def _array(x: Any, dtype: str | None, backend: Backend, device: str) -> Any:
     if _is_weak(x) or isinstance(x, (list, tuple)):
         a = np.asarray(x)
         dtype = dtype or (_weak(x) if _is_weak(x) else name_of(a.dtype))
-        return backend.put_as([a.astype(host_dtype(dtype))], [dtype], device)[0]
+        return backend.put_as([a], [dtype], device)[0]
     if backend.device_of(x) is None:
         x = backend.put_as([to_numpy(x)], [dtype_of(x)], device)[0]
     if dtype and name_of(x.dtype) != dtype:

@@ -12,10 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras")
-torch = pytest.importorskip("torch")
-
 import unilayers as ul
 from tests import test_attention, test_layers, test_recurrent
 from tests.compare import assert_close
@@ -23,7 +19,7 @@ from tests.conftest import BACKENDS, require_backend
 from unilayers import config, dtype_policies, mixed_precision, ops
 from unilayers import layers as L
 from unilayers.autodiff import GradientTape, gradients
-from unilayers.backend import Backend
+from unilayers.backend import Backend, get_backend
 from unilayers.errors import BackendError, DTypeError, UnilayersError
 from unilayers.graph import Graph, leaf, tracing
 from unilayers.graph.serialize import from_json, to_json
@@ -33,6 +29,10 @@ from unilayers.recipe import load_recipe
 from unilayers.spec import FLOATS, Spec, is_float
 from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, trace_into
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras")
+torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
 
@@ -270,7 +270,7 @@ def test_every_layer_is_close_to_float32(
     for made in (exact, layer):
         traced(made, inputs, call)
     layer.set_weights(set_random_weights(exact))
-    wanted, found = (results(made, inputs, call, backend) for made in (exact, layer))
+    wanted, found = results(exact, inputs, call, get_backend("numpy")), results(layer, inputs, call, backend)
     assert wanted.keys() == found.keys()
     rounding = ROUNDING[layer.compute_dtype]
     size = max([1.0, *(float(np.abs(v).max(initial=0.0)) for v in wanted.values())])
@@ -499,9 +499,9 @@ def test_an_overflow_leaves_the_step_out(backend: Backend, run_eagerly: bool) ->
     before = model.get_weights()
     model.train_on_batch(X, Y, backend=backend)
     assert float(optimizer.dynamic_scale) == 2.0**23 and int(optimizer.iterations) == 0
-    trained = [v for v in model.trainable_weights]
-    for v, was in zip(trained, [b for b, w in zip(before, model.weights, strict=True) if w in trained], strict=True):
-        assert_close(v.numpy(), was, rtol=0, atol=0, what=v.path)
+    for v, was in zip(model.weights, before, strict=True):
+        if v.trainable:  # statistics of the batch count all the same
+            assert_close(v.numpy(), was, rtol=0, atol=0, what=v.path)
     found = losses(model, epochs=10, backend=backend)
     assert float(optimizer.dynamic_scale) < 2.0**20 and np.isfinite(found).all() and found[-1] < 0.7 * found[0]
     assert int(optimizer.iterations) == 41 - round(24 - np.log2(float(optimizer.dynamic_scale)))
@@ -547,7 +547,7 @@ def test_a_loss_scale_optimizer_is_the_one_inside() -> None:
     assert not np.array_equal(v.numpy(), moved)
     optimizer.swap_averages()
     optimizer.finalize_variable_values([v])
-    with pytest.raises(UnilayersError, match="no variable has a gradient"), pytest.warns(UserWarning):
+    with pytest.raises(UnilayersError, match="no variable has a gradient"):
         optimizer.apply([None, None], [v, w])
     with pytest.raises(UnilayersError, match="initial_scale"):
         LossScaleOptimizer("sgd", initial_scale=0.0)

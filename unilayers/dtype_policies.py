@@ -1,7 +1,7 @@
 """Dtype policies: in which dtype a layer computes, and in which it keeps its weights.
 
-A policy is a name: that of a dtype, for both, or ``"mixed_bfloat16"`` and ``"mixed_float16"``, which keep the weights in
-float32 and compute in the shorter dtype. A layer takes one as ``dtype``; `config.set_dtype_policy` sets the default.
+A policy is a name: that of a dtype, for both, or ``"mixed_bfloat16"`` and ``"mixed_float16"``, which keep the weights
+in float32 and compute in the shorter dtype. A layer takes one as ``dtype``; `config.set_dtype_policy` sets the default.
 """
 
 from __future__ import annotations

@@ -94,11 +94,7 @@ class Program:
         backend = store.backend
         if store.foreign:
             store.own()
-        host = [
-            i
-            for i, x in enumerate(inputs)
-            if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self._dtypes[i]
-        ]
+        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self._dtypes[i]]
         inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
         function = self.executable(backend, store.device, [x.shape for x in inputs])
         inputs = moved(inputs, backend, store.device, self._dtypes)
@@ -160,9 +156,7 @@ class Program:
         return picked, False
 
 
-def moved(
-    arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence[str] | None = None
-) -> Sequence[Array]:
+def moved(arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence[str] | None = None) -> Sequence[Array]:
     """Arrays of any engine as the backend's on a device; the same objects where they are that already.
 
     Args:

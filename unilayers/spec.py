@@ -39,7 +39,7 @@ def is_float(dtype: str) -> bool:
 
 
 def host_dtype(dtype: str) -> str:
-    """The dtype of NumPy arrays that hold values of ``dtype``: NumPy has no bfloat16, and float32 has all its values."""
+    """The dtype of NumPy arrays that hold values of a dtype: NumPy has no bfloat16, and float32 has all its values."""
     return "float32" if dtype == "bfloat16" else dtype
 
 

@@ -18,7 +18,6 @@ from unilayers.graph.operators import Operators
 from unilayers.ops.define import DEFER, SERIALS, TAPES, TRACE, Box, home, host_of, unboxed
 from unilayers.spec import Spec, check_dtype, dtype_name, host_dtype, is_float
 
-
 _AUTOCAST: ContextVar[str | None] = ContextVar("autocast", default=None)
 _PLACE: ContextVar[tuple[Backend, str] | None] = ContextVar("place", default=None)
 

@@ -149,7 +149,7 @@ def fold_constants(graph: Graph, run: Callable[[Node, list[np.ndarray]], Sequenc
         if attrs is not node.attrs:
             node = make_node(OPS[node.op], inputs, attrs)[0].node
         arrays = run(node, [v.node.attrs["value"].array for v in inputs])
-        fixed = [Const(np.reshape(a, v.shape), v.dtype) for a, v in zip(arrays, node.outputs, strict=True)]  # type: ignore[arg-type]
+        fixed = [Const(np.reshape(a, v.shape), v.dtype) for a, v in zip(arrays, node.outputs, strict=True)]
         return [make_node(OPS["constant"], (), {"value": value})[0] for value in fixed]
 
     return rewrite(graph, replace)

@@ -87,7 +87,7 @@ class InputLayer(Layer, aliases=("Input",)):
         name = self.name or "input"
         symbols = ["batch", *(f"{name}_{axis}" for axis in range(1, len(sizes)))]
         shape = tuple(Dim.symbol(s) if d is None else d for d, s in zip(sizes, symbols, strict=True))
-        return leaf("input", name, Spec(shape, self.dtype))
+        return leaf("input", name, Spec(shape, self.variable_dtype))
 
     @classmethod
     def of(cls, value: Value) -> InputLayer:

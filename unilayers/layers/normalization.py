@@ -117,15 +117,16 @@ class BatchNormalization(Normalization):
         others = tuple(a for a in range(len(ops.shape_of(x))) if a != axis)
         gamma, beta = self.gamma_and_beta((size,))
         given, x = ops.dtype_of(x), widened(x)
-        how = {"axes": others, "epsilon": self.epsilon}
         if not training or self.frozen:
-            y = ops.batch_norm_inference(x, gamma, beta, self.moving_mean, self.moving_variance, **how)
+            y = ops.batch_norm_inference(
+                x, gamma, beta, self.moving_mean, self.moving_variance, axes=others, epsilon=self.epsilon
+            )
             return in_dtype(y, given)
         if mask is None:
-            y, mean, variance = ops.batch_norm(x, gamma, beta, **how)
+            y, mean, variance = ops.batch_norm(x, gamma, beta, axes=others, epsilon=self.epsilon)
         else:
             mean, variance = _moments(x, mask, others)
-            y = ops.batch_norm_inference(x, gamma, beta, mean, variance, **how)
+            y = ops.batch_norm_inference(x, gamma, beta, mean, variance, axes=others, epsilon=self.epsilon)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(ops.add(ops.multiply(moving, self.momentum), ops.multiply(batch, 1.0 - self.momentum)))
         return in_dtype(y, given)

@@ -87,7 +87,8 @@ class Functional(Model, abstract=True):
                 result = step.layer(*map_structure(now, step.args), **map_structure(now, step.kwargs))
                 known.update(zip(leaves_of(step.outputs), leaves_of(result), strict=True))
             else:
-                known.update(zip(step.outputs, _replay(step, [now(v) for v in step.inputs], sizes, given[0]), strict=True))
+                made = _replay(step, [now(v) for v in step.inputs], sizes, given[0])
+                known.update(zip(step.outputs, made, strict=True))
         return map_structure(now, self._outputs)
 
     # ---- config: a list of steps that name their operands

@@ -291,7 +291,7 @@ class Recording:
         return tuple(made) if step.multiple else made[0]
 
     def _cast(self, variable: Variable) -> Any:
-        """A variable in the dtype that the layer being called reads it in, as a note: notes run outside of the layer."""
+        """A variable in the dtype that the layer being called reads it in, as a note, since notes run outside of it."""
         dtype = variable.cast_to
         if dtype is None:
             return variable

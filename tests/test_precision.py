@@ -161,6 +161,16 @@ def test_weights_are_cast_where_a_layer_reads_them() -> None:
     assert made(ul, L.Layer) == ["float16", "float16", "float32", "int32", "float16"]
 
 
+def test_named_arguments_are_cast_too() -> None:
+    class Both(L.Layer):
+        def call(self, x: Any, more: Any = None, training: bool = False) -> Any:
+            assert [ops.dtype_of(v) for v in (x, more["a"], more["b"])] == ["float16", "float16", "int32"]
+            return x
+
+    ones = np.ones(2, "float32")
+    Both(dtype="mixed_float16")(ones, more={"a": ones, "b": ones.astype("int32")}, training=True)
+
+
 def _cases() -> Iterator[Any]:
     """Every layer with the cases of its own tests: name, constructor, inputs, and what else it is called with."""
     for case in test_layers.CASES:
@@ -551,6 +561,21 @@ def test_a_loss_scale_optimizer_is_the_one_inside() -> None:
         optimizer.apply([None, None], [v, w])
     with pytest.raises(UnilayersError, match="initial_scale"):
         LossScaleOptimizer("sgd", initial_scale=0.0)
+
+
+def test_gradients_are_added_up_inside(backend: Backend) -> None:
+    """A conditional step in a conditional step, and averages, as without a scale."""
+    weights = []
+    for scaled in (False, True):
+        model = ul.Sequential([ul.Input((3,)), L.Dense(2)], seed=1)
+        inner = Adam(0.1, gradient_accumulation_steps=2, use_ema=True, clipnorm=1.0)
+        model.compile(LossScaleOptimizer(inner, initial_scale=4.0, dynamic_growth_steps=2) if scaled else inner, "mse")
+        x, y = np.linspace(-1, 1, 72, dtype="float32").reshape(24, 3), np.ones((24, 2), "float32")
+        model.fit(x, y, batch_size=4, verbose=0, shuffle=False, backend=backend)
+        weights.append(model.get_weights())
+    assert float(model.optimizer.dynamic_scale) == 32
+    for a, e in zip(*weights, strict=True):
+        assert_close(a, e, rtol=1e-5, atol=1e-6, what="weights")
 
 
 def test_callbacks_reach_the_inner_optimizer() -> None:

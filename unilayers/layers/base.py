@@ -207,37 +207,44 @@ class Layer(Configurable, family="layer"):
     def dtype_policy(self) -> DTypePolicy:
         """In which dtypes the layer computes and keeps its weights. Setting it changes the computation, and the dtype
         of weights that are not there yet."""
-        return self._given_policy() or self._default_policy
+        return DTypePolicy(self._given_policy() or self._default_policy)
 
     @dtype_policy.setter
     def dtype_policy(self, policy: Any) -> None:
         # In the object's own attributes, where ``dtype`` as it was given is looked for before the property below.
         vars(self)["dtype"] = None if policy is None else dtype_policies.get(policy).name
 
-    def _given_policy(self) -> DTypePolicy | None:
+    def _given_policy(self) -> str | None:
         """The policy that the layer, or one around it, was given."""
         layer: Layer | None = self
         while layer is not None:
-            given: str | None = vars(layer).get("dtype")
+            given: str | None = layer.__dict__.get("dtype")
             if given is not None:
-                return _policy(given)
+                return given
             layer = layer._parent
         return None
+
+    def _dtypes(self) -> tuple[str, str]:
+        """The dtypes of computation and of weights; at every call."""
+        return _dtypes_of(self._given_policy() or self._default_policy)
 
     @property
     def compute_dtype(self) -> str:
         """The dtype that the layer computes in."""
-        return self.dtype_policy.compute_dtype
+        return self._dtypes()[0]
 
     @property
     def variable_dtype(self) -> str:
         """The dtype that the layer keeps its weights in."""
-        return self.dtype_policy.variable_dtype
+        return self._dtypes()[1]
 
     @property
     def input_dtype(self) -> str:
         """The dtype that float inputs are cast to."""
-        return self.compute_dtype
+        return self._taken_in(self.compute_dtype)
+
+    def _taken_in(self, compute_dtype: str) -> str:
+        return compute_dtype
 
     def get_config(self) -> dict[str, Any]:
         settings = super().get_config()
@@ -389,16 +396,17 @@ class Layer(Configurable, family="layer"):
         masked = masks is not None and any(m is not None for m in leaves_of(masks))
         if masked and kwargs.get("mask") is None and _takes("mask", type(self)):  # type: ignore[arg-type]
             kwargs["mask"] = masks
-        policy = self.dtype_policy
+        compute, kept = self._dtypes()
         if self.autocast:
-            args = tuple(map_structure(self._cast, a) for a in args)
+            wanted = self._taken_in(compute)
+            args = tuple([map_structure(lambda x: self._cast(x, wanted), a) for a in args])
+            kwargs = {k: map_structure(lambda x: self._cast(x, wanted), a) for k, a in kwargs.items()}
         token = _TRAINING.set(bool(training))
         try:
             if args:
                 self.check_input(args[0])
             self._build_once(args)
-            compute = policy.compute_dtype
-            mixed = self.autocast and compute != policy.variable_dtype
+            mixed = self.autocast and compute != kept
             if mixed or autocast_dtype() is not None:
                 # A dtype that the default engine may not have: weights that are nowhere yet are read where x is.
                 with autocast(compute if mixed else None), reading_at(_place_of(args)):
@@ -444,10 +452,10 @@ class Layer(Configurable, family="layer"):
                 object.__setattr__(self, "built", False)
                 raise
 
-    def _cast(self, x: Any) -> Any:
+    def _cast(self, x: Any, wanted: str | None = None) -> Any:
         """Float data in this layer's dtype; other arguments as they are."""
         dtype = ops.dtype_of(x) if is_tensor(x) else ""
-        if is_float(dtype) and dtype != (wanted := self.input_dtype):
+        if is_float(dtype) and dtype != (wanted := wanted or self.input_dtype):
             mask = mask_of(x)
             cast = ops.astype(x, wanted)
             return cast if mask is None else with_mask(cast, mask)
@@ -560,7 +568,12 @@ class Layer(Configurable, family="layer"):
             )
 
 
-_policy = cache(DTypePolicy)
+@cache
+def _dtypes_of(policy: str) -> tuple[str, str]:
+    found = DTypePolicy(policy)
+    return found.compute_dtype, found.variable_dtype
+
+
 # In place of the field's default, which the generated __init__ has kept.
 Layer.dtype = property(lambda self: self.variable_dtype, Layer.dtype_policy.fset)  # type: ignore[assignment, attr-defined]
 

@@ -11,7 +11,7 @@ from unilayers.graph import OPS, Node, Value, is_tracing, tracing
 from unilayers.graph.passes import map_attr
 from unilayers.graph.serialize import decode_attrs, encode_attrs
 from unilayers.layers.base import Call, Layer
-from unilayers.models.model import Model
+from unilayers.models.model import Model, data_dtype
 from unilayers.models.sequential import _common
 from unilayers.ops.define import bind, constant_beside
 from unilayers.registry import resolve, serialize
@@ -53,9 +53,8 @@ class Functional(Model, abstract=True):
                 self._adopt(step.layer)
         object.__setattr__(self, "built", True)
 
-    @property
-    def input_dtype(self) -> str:
-        return self.data_dtype  # the layers cast what they take
+    def _taken_in(self, compute_dtype: str) -> str:
+        return data_dtype(compute_dtype)  # the layers cast what they take
 
     @property
     def input_structure(self) -> Any:

@@ -20,6 +20,11 @@ from unilayers.training.trainer import Trainer
 from unilayers.variable import Trace, trace_into
 
 
+def data_dtype(compute_dtype: str) -> str:
+    """The dtype of data for a model that computes in this one: shorter floats are for what is computed of them."""
+    return promote(compute_dtype, "float32")
+
+
 class Model(Trainer, Layer, abstract=True):
     """A layer with ``compile``, ``fit``, ``evaluate``, ``predict`` and ``save``.
 
@@ -95,7 +100,7 @@ class Model(Trainer, Layer, abstract=True):
     def data_dtype(self) -> str:
         """The dtype that float data come to the model in, and in which its losses are: that of computation, float32 for
         shorter ones."""
-        return promote(self.compute_dtype, "float32")
+        return data_dtype(self.compute_dtype)
 
     @property
     def input_structure(self) -> Any:

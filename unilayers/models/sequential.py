@@ -8,7 +8,7 @@ from typing import Any
 from unilayers.errors import UnilayersError
 from unilayers.graph import Value
 from unilayers.layers.base import Layer
-from unilayers.models.model import Model
+from unilayers.models.model import Model, data_dtype
 from unilayers.registry import resolve, serialize
 
 
@@ -69,9 +69,8 @@ class Sequential(Model):
         layer._parent = None
         return layer
 
-    @property
-    def input_dtype(self) -> str:
-        return self.data_dtype  # the layers cast what they take
+    def _taken_in(self, compute_dtype: str) -> str:
+        return data_dtype(compute_dtype)  # the layers cast what they take
 
     @property
     def input_structure(self) -> Any:

@@ -437,7 +437,7 @@ class Trainer:
         backend: str | Backend | None = None,
         device: str | None = None,
     ) -> Any:
-        """The outputs for data, in inference mode, as NumPy arrays.
+        """The outputs for data, in inference mode, as NumPy arrays; bfloat16 as float32, since NumPy does not have it.
 
         Args:
             x: Inputs.

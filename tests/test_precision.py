@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 import unilayers as ul
-from tests import test_attention, test_layers, test_recurrent
+from tests import test_attention, test_layers, test_preprocessing, test_recurrent
 from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from unilayers import config, dtype_policies, mixed_precision, ops
@@ -311,6 +313,28 @@ def test_random_layers_draw_the_same_in_all_dtypes(backend: Backend, name: str, 
         assert np.mean((np.abs(exact - exact.max()) < 0.01) == (np.abs(narrow - narrow.max()) < 0.01)) > 0.99
 
 
+@each_mixed
+@pytest.mark.parametrize("case", test_preprocessing.NUMBERS, ids=str)
+def test_preprocessing_gives_the_dtypes_of_keras(case: Any, policy: str) -> None:
+    """Numbers in the dtype of computation, but the same digits; categories as numbers that count exactly."""
+    if not case.keras or "Lookup" in case.cls.__name__:  # Keras gives lookups' vectors as int64
+        return
+    exact, mine = case.cls(**case.kwargs), case.cls(**case.kwargs, dtype=policy)
+    theirs = getattr(keras.layers, case.cls.__name__)(
+        **case.kwargs, **({} if case.cls.__name__ == "Hashing" else {"dtype": policy})
+    )
+    for layer in (exact, mine, theirs) if case.data is not None else ():
+        layer.adapt(case.data)
+    x = require_backend("torch").put([case.x], "cpu")[0]
+    y = mine(x)
+    assert ops.dtype_of(y) == keras.backend.standardize_dtype(theirs(case.x).dtype)
+    wanted = ops.to_numpy(exact(case.x))
+    size = max(1.0, float(np.abs(wanted).max()))
+    if size < 65504:  # what float16 holds
+        near = 2 * ROUNDING[mine.compute_dtype] * size
+        assert_close(ops.to_numpy(y).astype(wanted.dtype), wanted, rtol=0, atol=near, what="y")
+
+
 # ---- training -----------------------------------------------------------------
 
 RNG = np.random.default_rng(0)
@@ -416,6 +440,34 @@ def test_data_are_not_rounded_on_their_way_to_the_layers(backend: Backend) -> No
         table.predict(np.array([[2049.0]], "float32"), backend=backend)[0, 0], rows[2049].astype("float16"),
         rtol=0, atol=0, what="row",
     )  # fmt: skip
+
+
+def test_pytorch_alone_computes_in_bfloat16() -> None:
+    """Without the package that teaches NumPy the name, in a process of its own: layers of all kinds, traced and not."""
+    code = """
+import sys
+sys.modules["ml_dtypes"] = sys.modules["tensorflow"] = sys.modules["jax"] = None
+import numpy as np, torch
+import unilayers as ul
+from unilayers import layers as L, ops
+for eager in (False, True):
+    x = ul.Input((6, 4))
+    y = L.LayerNormalization()(L.LSTM(4, return_sequences=True)(L.Rescaling(2.0, 0.5)(x)) * 2.0 + x)
+    y = L.MultiHeadAttention(2, 2)(y, y, use_causal_mask=True)
+    y = L.Dense(1)(L.Dropout(0.1)(L.Flatten()(L.Conv1D(3, 2, activation="gelu")(L.GRU(3, return_sequences=True)(y)))))
+    model = ul.Model(x, L.BatchNormalization()(y), dtype="mixed_bfloat16")
+    model.compile("adam", "mse", run_eagerly=eager)
+    data = np.linspace(-1, 1, 16 * 24).reshape(16, 6, 4)
+    losses = model.fit(data, data[:, 0, :1], epochs=12, verbose=0, backend="torch").history["loss"]
+    assert losses[-1] < losses[0], losses
+    print(model.predict(data).dtype, ops.dtype_of(model(torch.tensor(data))))
+model = ul.Sequential([ul.Input((3,)), L.Dense(2)], dtype="bfloat16")
+model.compile(ul.optimizers.SGD(0.1), "mse")
+model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0, backend="torch")
+print(model.weights[0].numpy().dtype)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.split() == ["float32", "bfloat16"] * 2 + ["float32"], done.stdout + done.stderr
 
 
 def test_numpy_says_what_to_use_instead_of_bfloat16() -> None:
@@ -695,6 +747,31 @@ def test_half_variables(backend: Backend, dtype: str) -> None:
     v.assign_add(x)
     assert_close(v.numpy().astype("float32"), np.array([3.0, 4.0], "float32"), rtol=0, atol=0, what="v")
     assert (v.dtype, v.numpy().dtype.name) == (dtype, "float16" if dtype == "float16" else "float32")
+
+
+@each_mixed
+def test_folded_calls_read_weights_as_layers_do(policy: str) -> None:
+    """A layer and a variable of one's own, in a function whose calls are batched behind its back."""
+    torch_backend = require_backend("torch")
+    dense = L.Dense(3, dtype=policy)
+
+    class Own(L.Layer):
+        def build(self, shape: Any) -> None:
+            self.w = self.add_weight(shape=(3,), initializer="ones", name="w")
+
+        def call(self, x: Any) -> Any:
+            return ops.multiply(ops.tanh(x), ops.square(self.w))
+
+    own = Own(dtype=policy)
+
+    def total(x: Any) -> Any:
+        return ops.sum(own(dense(x)))
+
+    xs = torch_backend.put([row[None] for row in RNG.normal(size=(5, 4)).astype("float32")], "cpu")
+    rounding = ROUNDING[dense.compute_dtype]
+    for plain, folded in zip([total(x) for x in xs], ul.fold(total, xs), strict=True):
+        assert ops.dtype_of(plain) == ops.dtype_of(folded) == dense.compute_dtype
+        assert_close(ops.to_numpy(folded), ops.to_numpy(plain), rtol=8 * rounding, atol=8 * rounding, what="total")
 
 
 def test_bfloat16_goes_from_backend_to_backend() -> None:

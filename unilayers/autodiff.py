@@ -415,7 +415,7 @@ def _seed(target: Any, flow: Any, watched: bool) -> dict[int | None, Any]:
         return {}
     plain = unboxed(flow)
     if type(plain) is not type(target.array) or plain.shape != target.array.shape or plain.dtype != target.array.dtype:
-        ones = put_beside(target.array, np.ones(target.shape, target.dtype))
+        ones = put_beside(target.array, np.ones(target.shape), target.dtype)
         flow = ones if flow is None else ops.multiply(ones, flow)
     return {target.serial: boxed_again(flow) if watched else unboxed(flow)}
 
@@ -535,9 +535,10 @@ def _rows(tape: GradientTape, y: Any, sources: Any) -> Any:
         raise ShapeError("the size of the result must be known", where="jacobian", received=str(shape))
     rows = []
     for at in np.ndindex(*shape):  # type: ignore[arg-type]
-        one = np.zeros(shape, ops.dtype_of(y))  # type: ignore[type-var]
+        one = np.zeros(shape)  # type: ignore[type-var]
         one[at] = 1
-        flow = one if isinstance(y, Value) else put_beside(unboxed(y), one)
+        dtype = ops.dtype_of(y)
+        flow = constant(one, dtype) if isinstance(y, Value) else put_beside(unboxed(y), one, dtype)
         rows.append(leaves_of(_connected(tape.gradient(y, sources, flow), sources)))
     found = []
     for i, x in enumerate(leaves_of(sources)):
@@ -602,7 +603,7 @@ def _flow(g: Any, some: Any, spec: Spec) -> Any:
     if not is_float(spec.dtype):
         return None
     if g is None:
-        g = put_beside(unboxed(some), np.zeros(spec.shape, spec.dtype))  # type: ignore[arg-type]
+        g = put_beside(unboxed(some), np.zeros(spec.shape), spec.dtype)  # type: ignore[arg-type]
     return boxed_again(g)
 
 

@@ -75,6 +75,9 @@ class DTypePolicy(str):
         return cls(**config)
 
 
+FloatDTypePolicy = DTypePolicy
+
+
 def get(identifier: Any) -> DTypePolicy:
     """The policy for a name, a dtype of any framework, what ``serialize`` gives, a policy, or None: the default one.
 

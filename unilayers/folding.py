@@ -24,12 +24,12 @@ from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import OPS, Const, Graph, Op, Value, leaf
 from unilayers.graph.operators import Operators
 from unilayers.graph.passes import eliminate_common, lower, simplify
-from unilayers.layers.base import current_phase
+from unilayers.layers.base import current_phase, place_of
 from unilayers.ops.batching import RULES, run_stacked, spread
 from unilayers.ops.define import DEFER, TAPES, TRACE, Box, bind, boxed, home
 from unilayers.spec import Spec, dtype_name
 from unilayers.structure import leaves_of, map_structure, pack_like
-from unilayers.variable import Trace, autocast, autocast_dtype, trace_into
+from unilayers.variable import Trace, autocast, autocast_dtype, reading_at, trace_into
 
 NUMBERS = (bool, int, float)
 MANY = 16  # forms of arguments after which the calls of a layer are noted op by op
@@ -381,7 +381,7 @@ class Recorder:
         if shared is None or shared.version is not version or version is None:
             if self._place is None:
                 self._place = variable.place()
-            with autocast(None):
+            with autocast(None), reading_at(self._place):
                 value, kind = variable.as_operand(None, None), self._kind(variable)
             same = shared is not None and shared.value is value
             if not same:
@@ -416,6 +416,7 @@ class Recorder:
         key = tuple(form)
         block = self._blocks.get(key, NotImplemented)
         if block is NotImplemented:
+            self._place = self._place or place_of(operands)
             block = self._blocks[key] = self._plan(owner, args, kwargs, operands)
         if block is None:
             return NotImplemented

@@ -409,7 +409,7 @@ class Layer(Configurable, family="layer"):
             mixed = self.autocast and compute != kept
             if mixed or autocast_dtype() is not None:
                 # A dtype that the default engine may not have: weights that are nowhere yet are read where x is.
-                with autocast(compute if mixed else None), reading_at(_place_of(args)):
+                with autocast(compute if mixed else None), reading_at(place_of(args)):
                     result = self.call(*args, **kwargs)
             else:
                 result = self.call(*args, **kwargs)
@@ -578,7 +578,7 @@ def _dtypes_of(policy: str) -> tuple[str, str]:
 Layer.dtype = property(lambda self: self.variable_dtype, Layer.dtype_policy.fset)  # type: ignore[assignment, attr-defined]
 
 
-def _place_of(args: Any) -> tuple[Backend, str] | None:
+def place_of(args: Any) -> tuple[Backend, str] | None:
     """Where the first array is that belongs to an engine and is not symbolic."""
     for x in leaves_of(args):
         array = x.array if x.__class__ is Box else x

@@ -13,7 +13,7 @@ from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
 from unilayers.registry import serialize, snake_case
-from unilayers.spec import promote, public_shape
+from unilayers.spec import host_dtype, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
@@ -138,7 +138,7 @@ class Model(Trainer, Layer, abstract=True):
         """Create the weights for inputs of remembered shapes (``seen_inputs``)."""
 
         def array(x: Mapping[str, Any]) -> np.ndarray:
-            return np.zeros((1, *x["shape"]), x["dtype"])
+            return np.zeros((1, *x["shape"]), host_dtype(x["dtype"]))
 
         def restore(x: Any) -> Any:
             if isinstance(x, dict) and set(x) == {"shape", "dtype"}:

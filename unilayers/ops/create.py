@@ -63,7 +63,7 @@ def full_like(x: Any, value: float, dtype: str | None = None) -> Any:
     dtype = check_dtype(dtype or dtype_of(x))
     if isinstance(x, Value) or (is_tracing() and hasattr(x, "as_operand")):
         return full(shape_of(x), value, dtype)
-    return put_beside(x, np.full(shape_of(x), value, dtype))  # type: ignore[arg-type]
+    return put_beside(x, np.full(shape_of(x), value), dtype)  # type: ignore[arg-type]
 
 
 def zeros_like(x: Any, dtype: str | None = None) -> Any:
@@ -91,7 +91,7 @@ def _arange_infer(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Sp
 )  # fmt: skip
 def arange_(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Any:
     """start, start + step, ... below stop."""
-    return literal(np.arange(start, stop, step, dtype))  # type: ignore[call-overload]
+    return literal(np.arange(start, stop, step), dtype)  # type: ignore[arg-type]
 
 
 def arange(start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: str = "int32", like: Any = None) -> Any:
@@ -108,7 +108,7 @@ def arange(start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: st
         start, stop = 0, start
     if like is None or isinstance(like, Value) or is_tracing():
         return arange_(start=start, stop=stop, step=step, dtype=check_dtype(dtype))
-    return put_beside(like, np.arange(start, stop, step, check_dtype(dtype)))  # type: ignore[call-overload]
+    return put_beside(like, np.arange(start, stop, step), check_dtype(dtype))  # type: ignore[arg-type]
 
 
 def _size_infer(*, value: DimLike, dtype: str) -> Spec:

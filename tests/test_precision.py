@@ -30,7 +30,7 @@ from unilayers.program import Program, compile_graph
 from unilayers.recipe import load_recipe
 from unilayers.spec import FLOATS, Spec, is_float
 from unilayers.structure import leaves_of, map_structure
-from unilayers.variable import Trace, Variable, trace_into
+from unilayers.variable import Trace, Variable, autocast, trace_into
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 keras = pytest.importorskip("keras")
@@ -108,6 +108,7 @@ def test_the_default_policy() -> None:
     for layer, wanted in ((before, "float32"), (during, "mixed_bfloat16"), (after, "float64")):
         layer.build((None, 2))
         assert layer.dtype_policy == wanted and layer.kernel.dtype == layer.variable_dtype
+        assert L.Dense.from_config(layer.get_config()).dtype_policy == wanted  # whatever the default is by now
     assert ops.dtype_of(before(x)) == "float32" and ops.dtype_of(after(x)) == "float64"
 
 
@@ -171,6 +172,28 @@ def test_named_arguments_are_cast_too() -> None:
 
     ones = np.ones(2, "float32")
     Both(dtype="mixed_float16")(ones, more={"a": ones, "b": ones.astype("int32")}, training=True)
+
+
+NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization")
+
+
+@pytest.mark.parametrize("policy", ["float16", "mixed_float16"])
+@pytest.mark.parametrize("name", NORMS)
+def test_statistics_are_in_float32(name: str, policy: str) -> None:
+    """Squares of these numbers overflow float16."""
+    x = np.array([[1000.0, -2000.0, 3000.0, 500.0], [-700.0, 0.0, 5000.0, 100.0]], "float32")
+    kwargs = {"groups": 2} if name == "GroupNormalization" else {}
+    call = {"training": True} if name == "BatchNormalization" else {}
+    exact, short = (getattr(L, name)(**kwargs, dtype=p)(x, **call) for p in ("float32", policy))
+    assert_close(short, exact.astype("float16"), rtol=2e-3, atol=2e-3, what=name)
+
+
+def test_spectral_normalization_divides_the_weight_itself() -> None:
+    layers = [L.SpectralNormalization(L.Dense(3), dtype=p, name="same") for p in ("float32", "mixed_float16")]
+    for layer in layers:
+        layer(np.ones((1, 4), "float32"), training=True)
+    kernels = [layer.layer.kernel.numpy() for layer in layers]
+    assert_close(kernels[1], kernels[0], rtol=1e-5, atol=1e-6, what="kernel")
 
 
 def _cases() -> Iterator[Any]:
@@ -521,6 +544,21 @@ def test_a_step_of_ones_own(backend: Backend, policy: str) -> None:
         assert_close(other, found[0], rtol=4 * ROUNDING[model.compute_dtype], atol=0, what="losses")
 
 
+def test_noted_ops_read_weights_as_the_layer_does(backend: Backend) -> None:
+    class Last(ul.Model):
+        def build(self, shape: Any) -> None:
+            self.w = self.add_weight(shape=(4,), initializer="ones", name="w")
+
+        def call(self, x: Any) -> Any:
+            return ops.multiply(x, self.w)
+
+    model = Last(dtype="mixed_float16")
+    model.run_eagerly = True
+    for _ in range(3):
+        y = model.predict(np.full((24, 4), 1 / 3, "float32"), batch_size=8, backend=backend)
+        assert_close(y, np.full((24, 4), 1 / 3, "float16"), rtol=0, atol=0, what="y")
+
+
 # ---- loss scaling ---------------------------------------------------------------
 
 
@@ -717,6 +755,15 @@ def test_functions_and_tapes_take_half_arrays(backend: Backend, dtype: str) -> N
         assert_close(ops.to_numpy(found).astype("float64"), wanted, rtol=4 * ROUNDING[dtype], atol=0, what="gradient")
 
 
+def test_a_function_is_traced_for_each_dtype_that_it_reads_weights_in() -> None:
+    v = Variable(np.ones(2), name="v")
+    twice = ul.function(lambda: v * 2.0)
+    assert ops.dtype_of(twice()) == "float32"
+    with autocast("float16"):
+        assert ops.dtype_of(twice()) == "float16"
+    assert ops.dtype_of(twice()) == "float32"
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 def test_constants_and_state_of_a_graph(backend: Backend, dtype: str) -> None:
     """Also folded, saved and read again, and in the body of a loop."""
@@ -759,13 +806,19 @@ def test_folded_calls_read_weights_as_layers_do(policy: str) -> None:
         def build(self, shape: Any) -> None:
             self.w = self.add_weight(shape=(3,), initializer="ones", name="w")
 
-        def call(self, x: Any) -> Any:
-            return ops.multiply(ops.tanh(x), ops.square(self.w))
+        def call(self, holder: Any) -> Any:
+            return ops.multiply(ops.tanh(holder.x), ops.square(self.w))
+
+    class Holder:  # no array, so that what is done with it is noted op by op
+        def __init__(self, x: Any) -> None:
+            self.x = x
 
     own = Own(dtype=policy)
+    own.build(None)
+    own.built = True
 
     def total(x: Any) -> Any:
-        return ops.sum(own(dense(x)))
+        return ops.sum(own(Holder(dense(x))))
 
     xs = torch_backend.put([row[None] for row in RNG.normal(size=(5, 4)).astype("float32")], "cpu")
     rounding = ROUNDING[dense.compute_dtype]

@@ -807,7 +807,7 @@ def test_folded_calls_read_weights_as_layers_do(policy: str) -> None:
             self.w = self.add_weight(shape=(3,), initializer="ones", name="w")
 
         def call(self, holder: Any) -> Any:
-            return ops.multiply(ops.tanh(holder.x), ops.square(self.w))
+            return ops.multiply(ops.tanh(holder.x), self.w)
 
     class Holder:  # no array, so that what is done with it is noted op by op
         def __init__(self, x: Any) -> None:

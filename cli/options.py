@@ -14,7 +14,7 @@ Recipe: TypeAlias = Annotated[
 Run: TypeAlias = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 Backend: TypeAlias = Annotated[str | None, typer.Option(help="Engine to run on: numpy, torch, tensorflow...")]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device of the engine: cpu, cuda, cuda:1...")]
-Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Float dtype: float32 or float64.")]
+Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Float dtype: float32, float64, mixed_bfloat16...")]
 BatchSize: TypeAlias = Annotated[int | None, typer.Option(help="Samples in a step.")]
 Set: TypeAlias = Annotated[
     list[str] | None,

@@ -416,7 +416,8 @@ def test_arguments_are_those_of_keras(keras: Any, cls: type[L.Layer]) -> None:
     assert known[: len(mine)] == [p.name for p in mine]
     if issubclass(cls, L.Embedding):
         known += ["lora_rank", "lora_alpha"]  # which others than Embedding hand on to it
-    assert {p.name for p in parameters(cls).values()} <= {*known, "name", "trainable", "dtype", "activity_regularizer"}
+    common = {"name", "trainable", "dtype", "autocast", "activity_regularizer"}
+    assert {p.name for p in parameters(cls).values()} <= {*known, *common}
     for p in mine:
         default = theirs[p.name].default
         if default is not inspect.Parameter.empty:

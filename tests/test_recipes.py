@@ -242,7 +242,8 @@ BROKEN = {
     changed("seed: 3", "seed: -1"): "r.yaml:2:7: seed: a value that does not fit. "
     "Expected an int at least 0. Received -1 (int).",
     changed("seed: 3", "dtype: float31"): "r.yaml:2:8: dtype: a value that does not fit. "
-    "Expected 'float32' or 'float64'. Received 'float31' (str).",
+    "Expected 'float32' or 'float64' or 'mixed_bfloat16' or 'mixed_float16' or 'bfloat16' or 'float16'. "
+    "Received 'float31' (str).",
     changed("seed: 3", "backend: pytorch"): "r.yaml:2:10: backend: unknown backend 'pytorch'. Did you mean 'torch'?",
     # data
     changed("blobs", "blob"): "r.yaml:3:17: data.dataset: unknown dataset 'blob'. Did you mean 'blobs'?",

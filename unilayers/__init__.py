@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         constraints,
         data,
         datasets,
+        dtype_policies,
         errors,
         initializers,
         layers,
         losses,
         metrics,
+        mixed_precision,
         models,
         ops,
         optimizers,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     )
     from unilayers.autodiff import GradientTape, grad, hessian, jacobian, value_and_grad
     from unilayers.backend import backend_names, get_backend, register_backend
+    from unilayers.dtype_policies import DTypePolicy
     from unilayers.folding import fold
     from unilayers.functions import function
     from unilayers.initializers import Initializer
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from unilayers.variable import Variable
 
 _HOME = {
+    "DTypePolicy": "dtype_policies",
     "GradientTape": "autodiff",
     "Initializer": "initializers",
     "Input": "layers",
@@ -107,6 +111,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "DTypePolicy",
     "GradientTape",
     "Initializer",
     "Input",
@@ -130,6 +135,7 @@ __all__ = [
     "custom_gradient",
     "data",
     "datasets",
+    "dtype_policies",
     "errors",
     "fold",
     "function",
@@ -142,6 +148,7 @@ __all__ = [
     "load_model",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "name_scope",
     "ops",

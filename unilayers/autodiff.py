@@ -225,7 +225,7 @@ class Pullback:
 
     def _moved(self, g: Any) -> Any:
         """A gradient that comes from another engine, to whose arrays a result went as a guest."""
-        return self.place[0].put([ops.to_numpy(g)], self.place[1])[0]
+        return self.place[0].put_as([ops.to_numpy(g)], [ops.dtype_of(g)], self.place[1])[0]
 
     def _pull_by_ops(self, values: Sequence[Any], given: tuple[bool, ...], wanted: Sequence[bool]) -> Pulled:
         """The graph op by op, so that tapes see it."""
@@ -234,7 +234,7 @@ class Pullback:
         outputs = [(i, g) for i, g in enumerate(self._graph(given)) if g is not None and wanted[i]]
         for node in schedule((), [g for _, g in outputs]):
             if node.op == "constant":
-                found: Any = boxed(backend.put([node.attrs["value"].array], device)[0])
+                found: Any = boxed(backend.put_as([node.attrs["value"].array], [node.outputs[0].dtype], device)[0])
             elif node.op == "input":
                 continue
             else:
@@ -416,7 +416,7 @@ def _seed(target: Any, flow: Any, watched: bool) -> dict[int | None, Any]:
         return {}
     plain = unboxed(flow)
     if type(plain) is not type(target.array) or plain.shape != target.array.shape or plain.dtype != target.array.dtype:
-        ones = put_beside(target.array, np.ones(target.shape, target.dtype))
+        ones = put_beside(target.array, np.ones(target.shape), target.dtype)
         flow = ones if flow is None else ops.multiply(ones, flow)
     return {target.serial: boxed_again(flow) if watched else unboxed(flow)}
 
@@ -536,9 +536,10 @@ def _rows(tape: GradientTape, y: Any, sources: Any) -> Any:
         raise ShapeError("the size of the result must be known", where="jacobian", received=str(shape))
     rows = []
     for at in np.ndindex(*shape):  # type: ignore[arg-type]
-        one = np.zeros(shape, ops.dtype_of(y))  # type: ignore[type-var]
+        one = np.zeros(shape)  # type: ignore[type-var]
         one[at] = 1
-        flow = one if isinstance(y, Value) else put_beside(unboxed(y), one)
+        dtype = ops.dtype_of(y)
+        flow = constant(one, dtype) if isinstance(y, Value) else put_beside(unboxed(y), one, dtype)
         rows.append(leaves_of(_connected(tape.gradient(y, sources, flow), sources)))
     found = []
     for i, x in enumerate(leaves_of(sources)):
@@ -603,7 +604,7 @@ def _flow(g: Any, some: Any, spec: Spec) -> Any:
     if not is_float(spec.dtype):
         return None
     if g is None:
-        g = put_beside(unboxed(some), np.zeros(spec.shape, spec.dtype))  # type: ignore[arg-type]
+        g = put_beside(unboxed(some), np.zeros(spec.shape), spec.dtype)  # type: ignore[arg-type]
     return boxed_again(g)
 
 

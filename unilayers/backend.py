@@ -21,6 +21,7 @@ from unilayers.errors import BackendError, nearest
 from unilayers.graph import OPS, Graph, Node
 from unilayers.graph.node import LEAVES
 from unilayers.graph.passes import map_attr, optimise
+from unilayers.spec import host_dtype
 
 GROUP = "unilayers.backends"
 VARIABLE = "UNILAYERS_BACKEND"  # only a default: an argument always wins
@@ -40,7 +41,7 @@ class Backend:
             runs fused, one that is not is expanded.
         devices: Names of the devices that can be used now, the best-known first: ``["cpu", "cuda:0"]``.
         put: ``put(arrays, device)`` moves NumPy arrays there, all at once, and never aliases them.
-        get: One array as a NumPy array that nobody else writes to.
+        get: One array as a NumPy array that nobody else writes to; bfloat16 as float32.
         device_of: The device an array of this engine is on; None for any other object.
         compile: ``compile(graph, device)`` turns a specialised, lowered graph into ``f(state, inputs)`` which returns
             the new state (the old arrays may be overwritten) and the outputs by name.
@@ -79,6 +80,14 @@ class Backend:
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
 
+    def put_as(self, arrays: Sequence[Any], dtypes: Sequence[str], device: str) -> list[Array]:
+        """``put``, of numbers as arrays of these dtypes; bfloat16, which NumPy does not have, on the way as float32."""
+        host = [np.asarray(a, host_dtype(d)) for a, d in zip(arrays, dtypes, strict=True)]
+        return [
+            self.table["astype"](a, dtype=d) if d != host_dtype(d) else a
+            for a, d in zip(self.put(host, device), dtypes, strict=True)
+        ]
+
     def device(self, name: str | None) -> str:
         """The full name of a usable device: None is the first, ``"cuda"`` is ``"cuda:0"``.
 
@@ -103,7 +112,8 @@ def node_runner(backend: Backend, device: str) -> Callable[[Node, list[np.ndarra
     """``run(node, arrays)`` evaluates one node on a backend, for the folding of constants."""
 
     def run(node: Node, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        result = backend.table[node.op](*backend.put(arrays, device), **node.attrs)
+        there = backend.put_as(arrays, [v.dtype for v in node.inputs], device)
+        result = backend.table[node.op](*there, **node.attrs)
         return [backend.get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
 
     return run

@@ -21,15 +21,15 @@ import numpy as np
 from unilayers import ops
 from unilayers.backend import get_backend
 from unilayers.errors import ShapeError, UnilayersError
-from unilayers.graph import OPS, Graph, Op, Value, leaf
+from unilayers.graph import OPS, Const, Graph, Op, Value, leaf
 from unilayers.graph.operators import Operators
 from unilayers.graph.passes import eliminate_common, lower, simplify
-from unilayers.layers.base import current_phase
+from unilayers.layers.base import current_phase, place_of
 from unilayers.ops.batching import RULES, run_stacked, spread
 from unilayers.ops.define import DEFER, TAPES, TRACE, Box, bind, boxed, home
 from unilayers.spec import Spec, dtype_name
 from unilayers.structure import leaves_of, map_structure, pack_like
-from unilayers.variable import Trace, trace_into
+from unilayers.variable import Trace, autocast, autocast_dtype, reading_at, trace_into
 
 NUMBERS = (bool, int, float)
 MANY = 16  # forms of arguments after which the calls of a layer are noted op by op
@@ -157,12 +157,12 @@ class Block:
         numbers: dict[Value, int] = {}
         for v in (*graph.inputs, *graph.state):
             numbers[v] = len(numbers)
-        self.constants: list[np.ndarray] = []
+        self.constants: list[Const] = []
         rest = [n for n in graph.nodes if n.op not in ("input", "state")]
         for node in rest:
             if node.op == "constant":
                 numbers[node.outputs[0]] = len(numbers)
-                self.constants.append(node.attrs["value"].array)
+                self.constants.append(node.attrs["value"])
         self.steps: list[tuple[Op, list[int], Any]] = []
         self.plural: list[bool] = []
         for node in rest:
@@ -268,6 +268,8 @@ class Recorder:
         if TRACE.get() is not self._trace:  # something is traced on the way: its ops are not ours
             with not_recording():
                 return bind(op, operands, attrs)
+        if autocast_dtype() is not None:
+            operands = [self._cast(x) for x in operands]
         if op.name not in RULES and op.expand is not None and operands:
             return op.expand(*map(boxed, operands), **attrs)
         key: list[Any] = [op]
@@ -289,6 +291,14 @@ class Recorder:
             if type(x) is Lazy and x.depth >= depth:
                 depth = x.depth + 1
         return self._note(op, kept, attrs, key, depth)
+
+    def _cast(self, x: Any) -> Any:
+        """A variable in the dtype that the layer being called reads it in, as a note: values are kept as they are."""
+        dtype = getattr(x, "cast_to", None)
+        if dtype is None:
+            return x
+        with autocast(None):
+            return self.record(OPS["astype"], (x,), {"dtype": dtype})
 
     def _note(self, op: Op, operands: Sequence[Any], attrs: dict[str, Any], key: list[Any], depth: int) -> Any:
         if attrs:
@@ -371,10 +381,11 @@ class Recorder:
         if shared is None or shared.version is not version or version is None:
             if self._place is None:
                 self._place = variable.place()
-            value = variable.as_operand(None, None)
+            with autocast(None), reading_at(self._place):
+                value, kind = variable.as_operand(None, None), self._kind(variable)
             same = shared is not None and shared.value is value
             if not same:
-                shared = Shared(variable, _version(variable), value, self._kind(variable))
+                shared = Shared(variable, _version(variable), value, kind)
                 self._shared[id(variable)] = shared
         assert shared is not None
         return shared
@@ -405,6 +416,7 @@ class Recorder:
         key = tuple(form)
         block = self._blocks.get(key, NotImplemented)
         if block is NotImplemented:
+            self._place = self._place or place_of(operands)
             block = self._blocks[key] = self._plan(owner, args, kwargs, operands)
         if block is None:
             return NotImplemented
@@ -467,7 +479,9 @@ class Recorder:
         """The constants of a block, where the other arrays are."""
         if block not in self._constants:
             backend, device = self.place()
-            self._constants[block] = backend.put(block.constants, device)
+            self._constants[block] = backend.put_as(
+                [c.array for c in block.constants], [c.dtype for c in block.constants], device
+            )
         return self._constants[block]
 
     # ---- running

@@ -23,7 +23,7 @@ from unilayers.ops.define import DEFER, TAPES, Box, boxed
 from unilayers.program import Program
 from unilayers.spec import Spec, check_dtype, dtype_name
 from unilayers.structure import map_structure
-from unilayers.variable import Trace, Variable, current_trace, trace_into
+from unilayers.variable import Trace, Variable, autocast_dtype, current_trace, trace_into
 
 KEPT = 64  # signatures; the one that was not used for longest goes
 MANY = 16  # traces after which a warning says that tracing is what takes the time
@@ -198,7 +198,7 @@ class Function:
         return f"function {self._name!r}"
 
     def _find(self, form: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Traced:
-        key = (form, floatx(), current_phase())
+        key = (form, floatx(), autocast_dtype(), current_phase())
         traced = self._traced.get(key)
         if traced is not None:
             self._traced.move_to_end(key)

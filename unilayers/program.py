@@ -13,7 +13,7 @@ from unilayers.errors import DataError
 from unilayers.graph import OPS, Graph, Node, Value
 from unilayers.graph.passes import lower, optimise, specialise
 from unilayers.ops.define import bind
-from unilayers.spec import Dim, dtype_name, public_shape
+from unilayers.spec import Dim, dtype_name, host_dtype, public_shape
 from unilayers.variable import Store, Variable, place_together
 
 
@@ -112,6 +112,7 @@ class Program:
 
     def __init__(self, graph: Graph, variables: Sequence[Variable], structure: Any = None) -> None:
         self.graph, self.variables, self.structure = graph, list(variables), structure
+        self._dtypes = [v.dtype for v in graph.inputs]
         self._compiled: dict[tuple[Any, ...], Executable] = {}
         self._picked: tuple[Store | None, list[int], list[Array]] = (None, [], [])
 
@@ -145,14 +146,10 @@ class Program:
         backend = store.backend
         if store.foreign:
             store.own()
-        host = [
-            i
-            for i, x in enumerate(inputs)
-            if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self.graph.inputs[i].dtype
-        ]
-        inputs = [x.astype(self.graph.inputs[i].dtype) if i in host else x for i, x in enumerate(inputs)]
+        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self._dtypes[i]]
+        inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
         function = self.executable(backend, store.device, [x.shape for x in inputs])
-        inputs = moved(inputs, backend, store.device)
+        inputs = moved(inputs, backend, store.device, self._dtypes)
         state, whole = self._state(store)
         new, outputs = function(state, inputs)
         if whole:
@@ -181,10 +178,11 @@ class Program:
         for store in stores:
             store.own()
         away = [v for v in self.variables if v.place() != (backend, device)]
-        copies = dict(zip(away, backend.put([v.numpy() for v in away], device), strict=True))
+        put = backend.put_as([v.numpy() for v in away], [v.spec.dtype for v in away], device)
+        copies = dict(zip(away, put, strict=True))
         state = [copies.get(v, s.arrays[v.index]) for v, s in zip(self.variables, stores, strict=True)]
         function = self.executable(backend, device, [x.shape for x in inputs])
-        new, outputs = function(list(state), moved(inputs, backend, device))
+        new, outputs = function(list(state), moved(inputs, backend, device, self._dtypes))
         for i, (v, store) in enumerate(zip(self.variables, stores, strict=True)):
             if v not in copies:
                 store.arrays[v.index] = new[i]
@@ -210,10 +208,18 @@ class Program:
         return picked, False
 
 
-def moved(arrays: Sequence[Any], backend: Backend, device: str) -> Sequence[Array]:
-    """Arrays of any engine as the backend's on a device; the same objects where they are that already."""
+def moved(arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence[str] | None = None) -> Sequence[Array]:
+    """Arrays of any engine as the backend's on a device; the same objects where they are that already.
+
+    Args:
+        arrays: The arrays.
+        backend: The engine.
+        device: A device of it.
+        dtypes: Of the values, where NumPy arrays stand for others; see `spec.host_dtype`.
+    """
     away = [i for i, x in enumerate(arrays) if backend.device_of(x) != device]
     if not away:
         return arrays
-    there = dict(zip(away, backend.put([ops.to_numpy(arrays[i]) for i in away], device), strict=True))
+    wanted = [ops.dtype_of(arrays[i]) if dtypes is None else dtypes[i] for i in away]
+    there = dict(zip(away, backend.put_as([ops.to_numpy(arrays[i]) for i in away], wanted, device), strict=True))
     return [there.get(i, x) for i, x in enumerate(arrays)]

@@ -250,12 +250,14 @@ def defaults_of(cls: type) -> dict[str, Any]:
 def arguments_of(instance: Configurable) -> dict[str, Any]:
     """The constructor's arguments that make ``instance`` again, as Python values, defaults included.
 
-    Declared fields are read from the object, so a changed ``learning_rate`` shows; a class with a hand-written
-    ``__init__`` is remembered by the call that made it.
+    Declared fields are read from the object, so a changed ``learning_rate`` shows; one that is shown by a property as
+    something else is kept as given in the object's own attributes. A class with a hand-written ``__init__`` is
+    remembered by the call that made it.
     """
-    call: inspect.BoundArguments | None = vars(instance).get("_constructor_call")
+    own = vars(instance)
+    call: inspect.BoundArguments | None = own.get("_constructor_call")
     if call is None:
-        return {name: getattr(instance, name) for name in parameters(type(instance))}  # type: ignore[arg-type]
+        return {n: own[n] if n in own else getattr(instance, n) for n in parameters(type(instance))}  # type: ignore[arg-type]
     call.apply_defaults()
     named = dict(call.arguments)
     for name, parameter in call.signature.parameters.items():

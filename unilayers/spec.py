@@ -41,6 +41,11 @@ def is_float(dtype: str) -> bool:
     return dtype in FLOATS
 
 
+def host_dtype(dtype: str) -> str:
+    """The dtype of NumPy arrays that hold values of a dtype: NumPy has no bfloat16, and float32 has all its values."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
 def promote(*dtypes: str) -> str:
     """The dtype two or more operands are brought to: bool < integers < floats, wider wins within a kind.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,46 @@ from unilayers.errors import ShapeError
 from unilayers.graph import Graph, Value, leaf, tracing
 from unilayers.graph.operators import Operators
 from unilayers.ops.define import DEFER, SERIALS, TAPES, TRACE, Box, home, host_of, unboxed
-from unilayers.spec import Spec, check_dtype, dtype_name
+from unilayers.spec import Spec, check_dtype, dtype_name, host_dtype, is_float
+
+_AUTOCAST: ContextVar[str | None] = ContextVar("autocast", default=None)
+_PLACE: ContextVar[tuple[Backend, str] | None] = ContextVar("place", default=None)
+
+
+@contextmanager
+def reading_at(place: tuple[Backend, str] | None) -> Iterator[None]:
+    """Inside the block variables that were not put on any device yet are read on this one; None changes nothing."""
+    token = _PLACE.set(place or _PLACE.get())
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
+
+
+@contextmanager
+def autocast(dtype: str | None) -> Iterator[None]:
+    """Inside the block float variables are read in this dtype, if that is not None; they stay what they are, and what
+    is assigned to them is cast to their own dtype. Layers that compute in another dtype than their weights' call
+    themselves in such a block.
+
+    Example:
+        >>> v = Variable(np.ones(2), name="scale")
+        >>> with autocast("float16"):
+        ...     v.dtype, ops.multiply(v, 2.0)
+        ('float16', array([2., 2.], dtype=float16))
+        >>> v.dtype, v.numpy()
+        ('float32', array([1., 1.], dtype=float32))
+    """
+    token = _AUTOCAST.set(dtype)
+    try:
+        yield
+    finally:
+        _AUTOCAST.reset(token)
+
+
+def autocast_dtype() -> str | None:
+    """The dtype that float variables are read in now; None: their own."""
+    return _AUTOCAST.get()
 
 
 class Store:
@@ -43,7 +83,8 @@ class Store:
         copied = self.backend.table["identity"](given)
         if copied is not given:
             return copied
-        return self.backend.put([given if isinstance(given, np.ndarray) else self.backend.get(given)], self.device)[0]
+        host = given if isinstance(given, np.ndarray) else self.backend.get(given)
+        return self.backend.put_as([host], [dtype_name(given.dtype)], self.device)[0]
 
 
 class Variable(Operators):
@@ -56,6 +97,7 @@ class Variable(Operators):
         trainable: Whether gradients are wanted.
         name: Short name: ``kernel``.
         path: Full name, or a function that gives it.
+        autocast: Whether layers that compute in another dtype read it in that one.
 
     Example:
         >>> v = Variable(np.zeros(2), name="total")
@@ -74,13 +116,15 @@ class Variable(Operators):
         trainable: bool = True,
         name: str = "variable",
         path: str | Callable[[], str] = "",
+        autocast: bool = True,
     ) -> None:
         self.name, self.trainable = name, trainable
         self.serial = next(SERIALS)
-        self.dtype = check_dtype(dtype or floatx())
+        self._dtype = check_dtype(dtype or floatx())
+        self.autocast = autocast and is_float(self._dtype)
         self._path = path
         self._initial: Any = initial if callable(initial) else None
-        self._host: np.ndarray | None = None if callable(initial) else np.array(initial, dtype=self.dtype)
+        self._host: np.ndarray | None = None if callable(initial) else np.array(initial, self._host_dtype)
         self.shape: tuple[int, ...] = tuple(shape if shape is not None else np.shape(initial))
         self.store: Store | None = None
         self.index = 0
@@ -103,8 +147,24 @@ class Variable(Operators):
         return len(self.shape)
 
     @property
+    def dtype(self) -> str:
+        """The dtype that the variable is read in: its own, unless a layer computes in another one; see `autocast`."""
+        return self.cast_to or self._dtype
+
+    @property
+    def cast_to(self) -> str | None:
+        """The dtype that the variable is read in now if that is not its own."""
+        wanted = _AUTOCAST.get()
+        return wanted if wanted is not None and self.autocast and wanted != self._dtype else None
+
+    @property
     def spec(self) -> Spec:
-        return Spec(self.shape, self.dtype)
+        """Shape and dtype as they are kept."""
+        return Spec(self.shape, self._dtype)
+
+    @property
+    def _host_dtype(self) -> str:
+        return host_dtype(self._dtype)
 
     def __repr__(self) -> str:
         return f"<Variable {self.path} {self.spec}>"
@@ -137,7 +197,7 @@ class Variable(Operators):
         if self._host is None and self._copy is not None:
             self._host = self._copy[0].get(self._copy[2])
         if self._host is None:
-            self._host = np.asarray(self._initial(self.path), dtype=self.dtype)
+            self._host = np.asarray(self._initial(self.path), self._host_dtype)
             if self._host.shape != self.shape:
                 raise ShapeError(
                     "initializer gave another shape",
@@ -162,16 +222,19 @@ class Variable(Operators):
         """The backend and device the value is on now."""
         if self.store is not None:
             return self.store.backend, self.store.device
-        backend = get_backend()
-        return backend, home(backend)
+        here = _PLACE.get()
+        return here if here is not None else ((backend := get_backend()), home(backend))
 
     def as_operand(self, backend: Backend | None, device: str | None) -> Any:
-        """What an op computes with: a symbolic value in a trace, else the array on ``backend``, boxed under a tape."""
-        trace = TRACE.get()
+        """What an op computes with: a symbolic value in a trace, else the array on ``backend``, boxed under a tape. A
+        cast is an op itself, so that gradients come back in the variable's own dtype."""
+        trace, wanted = TRACE.get(), self.cast_to
         if trace is not None:
-            return trace.read(self)
-        array = self._array(backend, device)
-        return Box(array, self) if TAPES.get() else array
+            found = trace.read(self)
+        else:
+            array = self._array(backend, device)
+            found = Box(array, self) if TAPES.get() else array
+        return found if wanted is None else ops.astype(found, wanted)
 
     def _array(self, backend: Backend | None, device: str | None) -> Array:
         """The array on a backend and device; None: where it is."""
@@ -180,13 +243,13 @@ class Variable(Operators):
             if (backend is None or backend is store.backend) and (device is None or device == store.device):
                 return store.arrays[self.index]
             backend, device = backend or store.backend, device or store.device
-            return backend.put([self.numpy()], device)[0]
+            return backend.put_as([self.numpy()], [self._dtype], device)[0]
         if backend is None or device is None:
             here, where = self.place()
             backend, device = backend or here, device or where
         copy = self._copy
         if copy is None or copy[0] is not backend or copy[1] != device:
-            self._copy = copy = (backend, device, backend.put([self._materialised()], device)[0])
+            self._copy = copy = (backend, device, *backend.put_as([self._materialised()], [self._dtype], device))
         return copy[2]
 
     # ---- writing
@@ -217,8 +280,8 @@ class Variable(Operators):
     def _keep(self, value: Any) -> None:
         """Take a value without a store: an engine's array stays where it is until somebody wants it elsewhere."""
         host = host_of(value)
-        if host is None or host.guest or dtype_name(value.dtype) != self.dtype:
-            self._host, self._copy = ops.to_numpy(value).astype(self.dtype), None
+        if host is None or host.guest or dtype_name(value.dtype) != self._dtype:
+            self._host, self._copy = ops.to_numpy(value).astype(self._host_dtype), None
         else:
             self._host, self._copy = None, (host.backend, host.device_of(value), value)
 
@@ -226,11 +289,11 @@ class Variable(Operators):
         value = value.array if isinstance(value, Box) else value
         if (
             store.backend.device_of(value) == store.device
-            and dtype_name(value.dtype) == self.dtype
+            and dtype_name(value.dtype) == self._dtype
             and not isinstance(value, np.ndarray)
         ):
             return value
-        return store.backend.put([ops.to_numpy(value).astype(self.dtype)], store.device)[0]
+        return store.backend.put_as([ops.to_numpy(value)], [self._dtype], store.device)[0]
 
     def assign_add(self, value: Any) -> None:
         """Add to the value."""
@@ -253,7 +316,7 @@ def place_together(variables: Sequence[Variable], backend: Backend, device: str)
         and all(v.store is store and v.index == i for i, v in enumerate(variables))
     ):
         return store
-    arrays = backend.put([v.numpy() for v in variables], device)
+    arrays = backend.put_as([v.numpy() for v in variables], [v.spec.dtype for v in variables], device)
     store = Store(backend, device, arrays)
     for i, v in enumerate(variables):
         v.store, v.index, v._host, v._copy = store, i, None, None
@@ -299,7 +362,8 @@ class Trace:
     def assign(self, variable: Variable, value: Any) -> None:
         self.leaf(variable)
         value = value if isinstance(value, Value) else ops.constant(ops.to_numpy(value))
-        self.current[variable] = ops.astype(value, variable.dtype) if value.dtype != variable.dtype else value
+        own = variable.spec.dtype
+        self.current[variable] = ops.astype(value, own) if value.dtype != own else value
 
     def graph(self, inputs: Sequence[Value], outputs: Mapping[str, Value]) -> Graph:
         """The graph of everything traced so far."""

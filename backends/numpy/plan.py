@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.errors import BackendError
 from unilayers.graph import Graph, Node, Value
 from unilayers.graph.node import LEAVES
 from unilayers.spec import Spec
@@ -22,6 +21,7 @@ from .fuse import fuse
 from .kernels import Kernel, Rehearsal, from_function
 from .order import ordered
 from .state import snapshot_exchanged_state, write_state_in_place
+from .table import known
 from .views import as_view, view
 
 Array = Any
@@ -87,7 +87,7 @@ class Plan:
 
     def give_memory(self, value: Value, kind: str = "arena") -> None:
         """Memory of its own for a value."""
-        self.sketch[value] = np.empty(value.shape, dtype_of(value.spec))  # type: ignore[arg-type]
+        self.sketch[value] = np.empty(value.shape, known(value.spec.dtype))  # type: ignore[arg-type]
         self.storage[value] = Storage(kind, self.sketch[value].nbytes)
 
     def root(self, value: Value) -> Value:
@@ -161,18 +161,6 @@ class Plan:
             else:
                 found[value] = make(self.storage[value], value.spec)
         return found
-
-
-def dtype_of(spec: Spec) -> np.dtype[Any]:
-    """NumPy's dtype for a spec.
-
-    Raises:
-        BackendError: for bfloat16, which NumPy does not have.
-    """
-    # Also where another package has taught NumPy the name: its arithmetic is not that of the other dtypes.
-    if spec.dtype == "bfloat16":
-        raise BackendError(f"NumPy has no dtype {spec.dtype!r}", fix="Use float32, or another backend")
-    return np.dtype(spec.dtype)
 
 
 # ---- actions --------------------------------------------------------------------

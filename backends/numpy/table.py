@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unilayers.errors import BackendError
 from unilayers.graph.loops import python_loops
 
 from .special import erf_like, random_bits_like
@@ -22,6 +23,21 @@ RENAMED = {
     "bitwise_left_shift": "left_shift", "bitwise_right_shift": "right_shift", "bitwise_invert": "invert",
     "round": "rint", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2",
 }  # fmt: skip
+
+
+def known(dtype: str) -> np.dtype[Any]:
+    """NumPy's dtype of that name.
+
+    Raises:
+        BackendError: for bfloat16, which NumPy does not have.
+    """
+    # Also where another package has taught NumPy the name: its arithmetic is not that of the other dtypes.
+    if dtype == "bfloat16":
+        raise BackendError(
+            f"NumPy has no dtype {dtype!r}", where="backend 'numpy'",
+            fix="Use float32 or mixed_float16 here, or another backend for bfloat16",
+        )  # fmt: skip
+    return np.dtype(dtype)
 
 
 def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
@@ -52,7 +68,7 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         # ---- elementwise
         "rsqrt": lambda x: xp.reciprocal(xp.sqrt(x)),
         "erf": erf_like(xp),
-        "astype": lambda x, dtype: x.astype(dtype),
+        "astype": lambda x, dtype: x.astype(known(dtype)),
         "identity": lambda x: x,
         "stop_gradient": lambda x: x,
         # ---- reductions

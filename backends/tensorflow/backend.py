@@ -47,7 +47,8 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[Any]:
 
 
 def get(array: Any) -> np.ndarray:
-    return np.array(array)
+    """bfloat16 comes as float32, which holds every value of it: NumPy has no such dtype."""
+    return np.array(array, "float32" if array.dtype == tf.bfloat16 else None)
 
 
 def device_of(array: object) -> str | None:

@@ -111,9 +111,15 @@ def max_pool_grad(g: Tensor, x: Tensor, y: Tensor, window: Ints, strides: Ints, 
     return grad if wide is x else grad[inside(x.shape, padding)]
 
 
+def _known(x: Tensor) -> Tensor:
+    """aten averages over three axes on the CPU in float32 and float64 only."""
+    narrow = x.ndim == 5 and x.device.type == "cpu" and x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if narrow else x
+
+
 def _sums(x: Tensor, window: Ints, strides: Ints) -> Tensor:
     kernel = aten.avg_pool2d if len(window) == 2 else aten.avg_pool3d
-    return _last(kernel(_first(x), window, strides, [0] * len(window), False, True, 1))
+    return _last(kernel(_first(_known(x)), window, strides, [0] * len(window), False, True, 1)).to(x.dtype)
 
 
 def _counts(like: Tensor, shape: Ints, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
@@ -129,6 +135,7 @@ def avg_pool(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
 @planar(1, 1)
 def avg_pool_grad(g: Tensor, shape: Ints, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
     kernel = aten.avg_pool2d_backward if len(window) == 2 else aten.avg_pool3d_backward
-    wide = _first(g.new_empty(padded_shape(shape, padding)))
-    g = _first(g / _counts(g, shape, window, strides, padding))
-    return _last(kernel(g, wide, window, strides, [0] * len(window), False, True, 1))[inside(shape, padding)]
+    shares = _known(g / _counts(g, shape, window, strides, padding))
+    wide = _first(shares.new_empty(padded_shape(shape, padding)))
+    grad = _last(kernel(_first(shares), wide, window, strides, [0] * len(window), False, True, 1))
+    return grad[inside(shape, padding)].to(g.dtype)

@@ -40,7 +40,7 @@ class WarmUp(keras.callbacks.Callback):
         assert "val_loss" in logs and "loss" in logs
 
 
-keras.mixed_precision.set_global_policy("mixed_bfloat16")
+keras.mixed_precision.set_global_policy("mixed_float16")
 try:
     model = keras.Sequential(
         [
@@ -50,7 +50,7 @@ try:
             layers.Dense(2, dtype="float32", activation="softmax"),
         ]
     )
-    assert model.layers[0].compute_dtype == "bfloat16" and model.layers[0].kernel.dtype == "float32"
+    assert model.layers[0].compute_dtype == "float16" and model.layers[0].kernel.dtype == "float32"
 finally:
     keras.mixed_precision.set_global_policy("float32")
 

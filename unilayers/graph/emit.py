@@ -51,7 +51,10 @@ def straight_line(
         for v in node.outputs:
             names[v] = f"v{number}" if len(node.outputs) == 1 else f"v{number}_{v.index}"
         if node.op == "constant":
-            namespace[names[node.outputs[0]]] = put(node.attrs["value"].array)
+            value = node.attrs["value"]
+            array = put(value.array)
+            own = value.array.dtype.name == value.dtype
+            namespace[names[node.outputs[0]]] = array if own else table["astype"](array, dtype=value.dtype)
             continue
         function = f"{node.op}_{number}" if node in in_place else node.op
         namespace[function] = (overwriting or {})[node.op][0] if node in in_place else table[node.op]

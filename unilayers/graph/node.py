@@ -15,7 +15,7 @@ import numpy as np
 from unilayers.errors import DTypeError, GraphError, UnilayersError
 from unilayers.graph.operators import Operators
 from unilayers.graph.record import OPS, Op, Specs, register
-from unilayers.spec import TEXT, Dim, Shape, Spec, dtype_name, public_shape
+from unilayers.spec import TEXT, Dim, Shape, Spec, dtype_name, host_dtype, public_shape
 
 LEAVES = ("input", "state", "constant")
 
@@ -51,14 +51,20 @@ def scope(path: str | None = None, part: str | None = None) -> Iterator[None]:
 
 
 class Const:
-    """An array as an attribute: compared and hashed by its bytes."""
+    """An array as an attribute: compared and hashed by its bytes.
 
-    __slots__ = ("array", "key")
+    Args:
+        array: The array.
+        dtype: Of the values, if it is not that of the array: bfloat16 is held as float32.
+    """
 
-    def __init__(self, array: Any) -> None:
-        self.array = np.array(array, order="C")
+    __slots__ = ("array", "dtype", "key")
+
+    def __init__(self, array: Any, dtype: str | None = None) -> None:
+        dtype = dtype or dtype_name(np.asarray(array).dtype)
+        self.dtype, self.array = dtype, np.array(array, host_dtype(dtype), order="C")
         self.array.flags.writeable = False
-        self.key = (self.array.dtype.name, self.array.shape, self.array.tobytes())
+        self.key = (dtype, self.array.shape, self.array.tobytes())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Const) and self.key == other.key
@@ -165,7 +171,7 @@ for _kind in ("input", "state"):
 register(
     Op(
         "constant",
-        infer=lambda *, value: Spec(value.array.shape, value.array.dtype.name),
+        infer=lambda *, value: Spec(value.array.shape, value.dtype),
         defaults={"value": None},
         operands=(),
     )
@@ -182,7 +188,7 @@ def constant(value: Any, dtype: str | None = None) -> Value:
     array, dtype = np.asarray(value), None if dtype == TEXT else dtype
     if dtype is None and isinstance(value, (float, int)) and not isinstance(value, bool):
         dtype = "float32" if isinstance(value, float) else "int32"
-    return make_node(OPS["constant"], (), {"value": Const(array.astype(dtype or dtype_name(array.dtype)))})[0]
+    return make_node(OPS["constant"], (), {"value": Const(array, dtype)})[0]
 
 
 # ---- graph ------------------------------------------------------------------

@@ -166,8 +166,8 @@ def fold_constants(graph: Graph, run: Callable[[Node, list[np.ndarray]], Sequenc
         if attrs is not node.attrs:
             node = make_node(OPS[node.op], inputs, attrs)[0].node
         arrays = run(node, [v.node.attrs["value"].array for v in inputs])
-        fixed = [np.asarray(a, dtype=v.dtype).reshape(v.shape) for a, v in zip(arrays, node.outputs, strict=True)]  # type: ignore[arg-type]
-        return [make_node(OPS["constant"], (), {"value": Const(a)})[0] for a in fixed]
+        fixed = [Const(np.reshape(a, v.shape), v.dtype) for a, v in zip(arrays, node.outputs, strict=True)]
+        return [make_node(OPS["constant"], (), {"value": value})[0] for value in fixed]
 
     return rewrite(graph, replace)
 

@@ -13,7 +13,7 @@ from unilayers.errors import GraphError, nearest
 from unilayers.graph.node import Const, Graph, Value, make_node
 from unilayers.graph.passes import merge_scans
 from unilayers.graph.record import OPS
-from unilayers.spec import Dim
+from unilayers.spec import Dim, host_dtype
 
 VERSION = 1
 
@@ -91,7 +91,7 @@ def _encode(value: Any) -> Any:
         return {"graph": _document(value)}
     if isinstance(value, Const):
         a = value.array
-        return {"array": [a.dtype.name, list(a.shape), base64.b64encode(a.tobytes()).decode()]}
+        return {"array": [value.dtype, list(a.shape), base64.b64encode(a.tobytes()).decode()]}
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -109,5 +109,5 @@ def _decode(value: Any) -> Any:
         if kind == "graph":
             return _graph(body)
         dtype, shape, data = body
-        return Const(np.frombuffer(base64.b64decode(data), dtype=dtype).reshape(shape))
+        return Const(np.frombuffer(base64.b64decode(data), host_dtype(dtype)).reshape(shape), dtype)
     return value

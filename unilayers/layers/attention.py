@@ -40,7 +40,7 @@ class _Heads(Layer, abstract=True):
             for part in ("kernel", "bias") for kind in ("initializer", "regularizer")
         }  # fmt: skip
         bias = bias_axes if self.use_bias else None
-        layer = EinsumDense(equation, output, bias_axes=bias, name=name, dtype=self.dtype, **shared)
+        layer = EinsumDense(equation, output, bias_axes=bias, name=name, dtype=self.dtype_policy, **shared)
         layer.build(shape)
         layer.built = True
         layer.kernel.constraint = constraints.get(self.kernel_constraint)

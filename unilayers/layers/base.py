@@ -12,19 +12,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unilayers import constraints, initializers, ops, random, regularizers
-from unilayers.config import floatx
+from unilayers import config, constraints, dtype_policies, initializers, ops, random, regularizers
+from unilayers.backend import Backend
+from unilayers.dtype_policies import DTypePolicy
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.graph.node import SCOPE
 from unilayers.layers.input_spec import check_inputs
-from unilayers.ops.define import DEFER, TAPES, TRACE, Box, boxed, mask_of, unboxed, with_mask
+from unilayers.ops.define import DEFER, TAPES, TRACE, Box, boxed, host_of, mask_of, unboxed, with_mask
 from unilayers.random import Seed, SeedGenerator
 from unilayers.registry import Configurable, deserializer, resolve, snake_case
 from unilayers.registry import serialize as serialize
-from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, public_shape
+from unilayers.spec import TEXT, Dim, Spec, host_dtype, is_float, normalize_axis, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
-from unilayers.variable import Trace, Variable, current_trace, trace_into
+from unilayers.variable import Trace, Variable, autocast, autocast_dtype, current_trace, reading_at, trace_into
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
 _LOSSES: ContextVar[list[Any] | None] = ContextVar("losses", default=None)
@@ -66,6 +67,17 @@ def is_tensor(x: Any) -> bool:
     )
 
 
+def in_dtype(x: Any, dtype: str) -> Any:
+    """x cast to a dtype, if it has another one."""
+    return x if ops.dtype_of(x) == dtype else ops.astype(x, dtype)
+
+
+def widened(x: Any) -> Any:
+    """Floats shorter than float32 in float32: squares overflow float16, and sums lose digits in bfloat16."""
+    dtype = ops.dtype_of(x)
+    return in_dtype(x, promote(dtype, "float32")) if is_float(dtype) else x
+
+
 class Call:
     """One call of a layer on symbolic values outside any model, kept so that a functional model can replay it."""
 
@@ -95,7 +107,10 @@ class Layer(Configurable, family="layer"):
     Args:
         name: Unique within its model; made from the class name if None: ``dense``, ``dense_1``.
         trainable: Whether the weights are updated in training.
-        dtype: Float dtype of weights and computation; the default float dtype at ``build`` if None.
+        dtype: Dtype policy or its name: a dtype for weights and computation, or ``mixed_bfloat16``, ``mixed_float16``
+            for weights in float32 and computation in the shorter dtype. If None that of the model around the layer, if
+            it was given one, else the default when the layer was made. Afterwards it is the dtype of the weights.
+        autocast: Whether float inputs, and weights where ``call`` reads them, are cast to the dtype of computation.
 
     Example:
         >>> class Scale(Layer):
@@ -110,6 +125,7 @@ class Layer(Configurable, family="layer"):
     name: str | None = None
     trainable: bool = True
     dtype: str | None = None
+    autocast: bool = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, *args, **kwargs)
@@ -119,6 +135,7 @@ class Layer(Configurable, family="layer"):
 
     def _start(self) -> None:
         self.built = False
+        self._default_policy = config.dtype_policy()
         self._variables: list[Variable] = []
         self._sublayers: list[Layer] = []
         self._parent: Layer | None = None
@@ -196,9 +213,61 @@ class Layer(Configurable, family="layer"):
         """
         return self._parent.root_seed if self._parent is not None else random.default_seed()
 
+    # ---- dtypes
+
+    @property
+    def dtype_policy(self) -> DTypePolicy:
+        """In which dtypes the layer computes and keeps its weights. Setting it changes the computation, and the dtype
+        of weights that are not there yet."""
+        return DTypePolicy(self._given_policy() or self._default_policy)
+
+    @dtype_policy.setter
+    def dtype_policy(self, policy: Any) -> None:
+        # In the object's own attributes, where ``dtype`` as it was given is looked for before the property below.
+        vars(self)["dtype"] = None if policy is None else dtype_policies.get(policy).name
+
+    def _given_policy(self) -> str | None:
+        """The policy that the layer, or one around it, was given."""
+        layer: Layer | None = self
+        while layer is not None:
+            given: str | None = layer.__dict__.get("dtype")
+            if given is not None:
+                return given
+            layer = layer._parent
+        return None
+
+    def _dtypes(self) -> tuple[str, str]:
+        """The dtypes of computation and of weights; at every call."""
+        return _dtypes_of(self._given_policy() or self._default_policy)
+
     @property
     def compute_dtype(self) -> str:
-        return self.dtype or (self._parent.compute_dtype if self._parent is not None else floatx())
+        """The dtype that the layer computes in."""
+        return self._dtypes()[0]
+
+    @property
+    def variable_dtype(self) -> str:
+        """The dtype that the layer keeps its weights in."""
+        return self._dtypes()[1]
+
+    @property
+    def input_dtype(self) -> str:
+        """The dtype that float inputs are cast to."""
+        return self._taken_in(self.compute_dtype)
+
+    def _taken_in(self, compute_dtype: str) -> str:
+        return compute_dtype
+
+    def get_config(self) -> dict[str, Any]:
+        settings = super().get_config()
+        # A default may be another one where the config is read; what is around the layer has a config of its own.
+        default = {"dtype": self._default_policy.name} if self._given_policy() is None else {}
+        return settings | default if "dtype" in settings else settings
+
+    def _usual(self) -> dict[str, list[Any]]:
+        usual = super()._usual()
+        usual.setdefault("dtype", []).append(self._default_policy.name)
+        return usual
 
     @property
     def only_on(self) -> str | None:
@@ -216,19 +285,21 @@ class Layer(Configurable, family="layer"):
         regularizer: Any = None,
         constraint: Any = None,
         name: str | None = None,
+        autocast: bool = True,
     ) -> Variable:
         """Create a weight; its initial value depends on the seed and the weight's path only.
 
         Args:
             shape: Shape; () for a scalar.
             initializer: See ``initializers.get``; ``glorot_uniform`` for floats if None, else zeros.
-            dtype: The layer's dtype if None.
+            dtype: That of the layer's weights if None.
             trainable: Whether gradients are wanted.
             regularizer: See ``regularizers.get``; its penalty is added to the loss.
             constraint: See ``constraints.get``; it is applied after each update.
             name: Short name; ``weight`` if None.
+            autocast: Whether it is read in the dtype of computation while a layer is called.
         """
-        dtype, name = dtype or self.compute_dtype, name or "weight"
+        dtype, name = dtype or self.variable_dtype, name or "weight"
         if initializer is None:
             initializer = "glorot_uniform" if is_float(dtype) else "zeros"
         init = initializers.get(initializer, where=f"initializer of {name!r}")
@@ -236,9 +307,9 @@ class Layer(Configurable, family="layer"):
         shape = tuple(shape or ())
 
         def draw(path: str) -> np.ndarray:
-            return init(shape, dtype, generator=random.generator(self.root_seed, path))
+            return init(shape, host_dtype(dtype), generator=random.generator(self.root_seed, path))
 
-        variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name))
+        variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name), autocast)
         variable.regularizer = regularizers.get(regularizer, where=f"regularizer of {name!r}")
         variable.constraint = constraints.get(constraint, where=f"constraint of {name!r}")
         self._variables.append(variable)
@@ -386,7 +457,11 @@ class Layer(Configurable, family="layer"):
         masked = masks is not None and any(m is not None for m in leaves_of(masks))
         if masked and kwargs.get("mask") is None and _takes("mask", type(self)):  # type: ignore[arg-type]
             kwargs["mask"] = masks
-        args = tuple(map_structure(self._cast, a) for a in args)
+        compute, kept = self._dtypes()
+        if self.autocast:
+            wanted = self._taken_in(compute)
+            args = tuple([map_structure(lambda x: self._cast(x, wanted), a) for a in args])
+            kwargs = {k: map_structure(lambda x: self._cast(x, wanted), a) for k, a in kwargs.items()}
         token = _TRAINING.set(bool(training))
         looked_at = TRACE.get() is not None or DEFER.get() is not None  # somebody may ask where an op comes from
         around = SCOPE.set((self.path, SCOPE.get()[1])) if looked_at else None
@@ -396,7 +471,13 @@ class Layer(Configurable, family="layer"):
                     check_inputs(self.input_spec, args[0])
                 self.check_input(args[0])
             self._build_once(args)
-            result = self.call(*args, **kwargs)
+            mixed = self.autocast and compute != kept
+            if mixed or autocast_dtype() is not None:
+                # A dtype that the default engine may not have: weights that are nowhere yet are read where x is.
+                with autocast(compute if mixed else None), reading_at(place_of(args)):
+                    result = self.call(*args, **kwargs)
+            else:
+                result = self.call(*args, **kwargs)
             if masked or self.makes_masks:
                 result = self._masked(result, args, masks)
             return result
@@ -439,12 +520,12 @@ class Layer(Configurable, family="layer"):
                 object.__setattr__(self, "built", False)
                 raise
 
-    def _cast(self, x: Any) -> Any:
+    def _cast(self, x: Any, wanted: str | None = None) -> Any:
         """Float data in this layer's dtype; other arguments as they are."""
         dtype = ops.dtype_of(x) if is_tensor(x) else ""
-        if is_float(dtype) and dtype != self.compute_dtype:
+        if is_float(dtype) and dtype != (wanted := wanted or self.input_dtype):
             mask = mask_of(x)
-            cast = ops.astype(x, self.compute_dtype)
+            cast = ops.astype(x, wanted)
             return cast if mask is None else with_mask(cast, mask)
         return x
 
@@ -639,6 +720,26 @@ class Layer(Configurable, family="layer"):
                 received=str(public_shape(ops.shape_of(x))),
                 fix="Use a new layer for inputs of another size",
             )
+
+
+@cache
+def _dtypes_of(policy: str) -> tuple[str, str]:
+    found = DTypePolicy(policy)
+    return found.compute_dtype, found.variable_dtype
+
+
+# In place of the field's default, which the generated __init__ has kept.
+Layer.dtype = property(lambda self: self.variable_dtype, Layer.dtype_policy.fset)  # type: ignore[assignment, attr-defined]
+
+
+def place_of(args: Any) -> tuple[Backend, str] | None:
+    """Where the first array is that belongs to an engine and is not symbolic."""
+    for x in leaves_of(args):
+        array = x.array if x.__class__ is Box else x
+        host = None if isinstance(array, Box) else host_of(array)
+        if host is not None and not host.guest:
+            return host.backend, host.device_of(array)
+    return None
 
 
 _TRACKED = (Layer, Variable, SeedGenerator, list, tuple, dict)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY, field, replace
 from typing import Any
 
 from unilayers import initializers, ops
 from unilayers.config import floatx
+from unilayers.dtype_policies import DTypePolicy
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Value, leaf
 from unilayers.hints import PositiveFloat, PositiveInt
 from unilayers.initializers import InitializerLike
 from unilayers.layers.affine import ActivationLike, Affine, ConstraintLike, LowRank, RegularizerLike
-from unilayers.layers.base import Layer
+from unilayers.layers.base import Layer, in_dtype
 from unilayers.spec import INTS, Dim, Spec, public_shape
 
 # ---- inputs -----------------------------------------------------------------
@@ -93,6 +94,10 @@ class InputLayer(Layer, aliases=("Input",)):
     batch_size: PositiveInt | None = None
     batch_shape: Sequence[PositiveInt | None] | None = None
 
+    def _start(self) -> None:
+        super()._start()
+        self._default_policy = DTypePolicy(floatx())  # data are not in the dtype of mixed computation
+
     def __post_init__(self) -> None:
         if (self.shape is None) == (self.batch_shape is None):
             raise UnilayersError(
@@ -105,7 +110,7 @@ class InputLayer(Layer, aliases=("Input",)):
         name = self.name or "input"
         symbols = ["batch", *(f"{name}_{axis}" for axis in range(1, len(sizes)))]
         shape = tuple(Dim.symbol(s) if d is None else d for d, s in zip(sizes, symbols, strict=True))
-        return leaf("input", name, Spec(shape, self.dtype or floatx()))
+        return leaf("input", name, Spec(shape, self.variable_dtype))
 
     @classmethod
     def of(cls, value: Value) -> InputLayer:
@@ -341,6 +346,7 @@ class Embedding(_Table, LowRank):
     embeddings_regularizer: RegularizerLike = None
     embeddings_constraint: ConstraintLike = None
     mask_zero: bool = False
+    autocast: bool = field(default=False, kw_only=True)  # indices are numbers, and only the rows taken need a cast
     _: KW_ONLY
     lora_rank: PositiveInt | None = None
     lora_alpha: float | None = None
@@ -365,7 +371,7 @@ class Embedding(_Table, LowRank):
 
     def call(self, x: Any) -> Any:
         indices = x if ops.dtype_of(x) in INTS else ops.astype(x, "int32")
-        return self.adapted(lambda table: ops.take(table, indices, axis=0))
+        return in_dtype(self.adapted(lambda table: ops.take(table, indices, axis=0)), self.compute_dtype)
 
 
 class _Tied(_Table, abstract=True):
@@ -413,9 +419,8 @@ class ReversibleEmbedding(Embedding, _Tied):
         kernel = self.reverse_embeddings
         if kernel is None:
             kernel = ops.matrix_transpose(self.adapted())
-        if self.reverse_dtype is not None:
-            x, kernel = (ops.astype(v, self.reverse_dtype) for v in (x, kernel))
-        scores = ops.matmul(x, kernel)
+        dtype = self.reverse_dtype or self.compute_dtype
+        scores = ops.matmul(in_dtype(x, dtype), in_dtype(kernel, dtype))
         cap = self.logit_soft_cap
         return scores if cap is None else ops.multiply(ops.tanh(ops.divide(scores, cap)), cap)
 

@@ -13,10 +13,10 @@ from unilayers.errors import ShapeError, UnilayersError, nearest
 from unilayers.hints import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, check_value
 from unilayers.initializers import InitializerLike, TruncatedNormal
 from unilayers.layers.affine import ConstraintLike, RegularizerLike
-from unilayers.layers.base import Layer
+from unilayers.layers.base import Layer, in_dtype, widened
 from unilayers.layers.wrapper import Wrapper
-from unilayers.spec import normalize_axes, normalize_axis
-from unilayers.variable import Variable
+from unilayers.spec import normalize_axes, normalize_axis, promote
+from unilayers.variable import Variable, autocast
 
 
 class Normalization(Layer, abstract=True):
@@ -35,12 +35,15 @@ class Normalization(Layer, abstract=True):
         initializer, regularizer, constraint = (
             getattr(self, f"{name}_{what}") for what in ("initializer", "regularizer", "constraint")
         )
-        return self.add_weight(shape, initializer, regularizer=regularizer, constraint=constraint, name=name)
+        return self.add_weight(
+            shape, initializer, regularizer=regularizer, constraint=constraint, name=name, autocast=False
+        )
 
     def gamma_and_beta(self: Any, shape: Sequence[int]) -> tuple[Any, Any]:
         """Both; ones and zeros for what is not learned."""
-        gamma = np.ones(shape, self.compute_dtype) if self.gamma is None else self.gamma
-        beta = np.zeros(shape, self.compute_dtype) if self.beta is None else self.beta
+        dtype = promote(self.variable_dtype, "float32")
+        gamma = np.ones(shape, dtype) if self.gamma is None else self.gamma
+        beta = np.zeros(shape, dtype) if self.beta is None else self.beta
         return gamma, beta
 
 
@@ -127,9 +130,12 @@ class BatchNormalization(Normalization):
     def build(self, input_shape: Any) -> None:
         shape = (self.known_size(input_shape, self.axis),)
         self.add_gamma_and_beta(shape)
-        self.moving_mean = self.add_weight(shape, self.moving_mean_initializer, trainable=False, name="moving_mean")
-        self.moving_variance = self.add_weight(
-            shape, self.moving_variance_initializer, trainable=False, name="moving_variance"
+        self.moving_mean, self.moving_variance = (
+            self.add_weight(shape, initializer, trainable=False, name=name, autocast=False)
+            for name, initializer in (
+                ("moving_mean", self.moving_mean_initializer),
+                ("moving_variance", self.moving_variance_initializer),
+            )
         )
         if self.renorm:
             self.moving_stddev = self.add_weight(shape, self._initial_stddev, trainable=False, name="moving_stddev")
@@ -147,10 +153,12 @@ class BatchNormalization(Normalization):
         self.require_size(x, axis, size)
         others = tuple(a for a in range(len(ops.shape_of(x))) if a != axis)
         gamma, beta = self.gamma_and_beta((size,))
+        given, x = ops.dtype_of(x), widened(x)
         if not training or self.frozen:
-            return ops.batch_norm_inference(
+            y = ops.batch_norm_inference(
                 x, gamma, beta, self.moving_mean, self.moving_variance, axes=others, epsilon=self.epsilon
             )
+            return in_dtype(y, given)
         if mask is None and not self.renorm:
             y, mean, variance = ops.batch_norm(x, gamma, beta, axes=others, epsilon=self.epsilon)
         else:
@@ -168,7 +176,7 @@ class BatchNormalization(Normalization):
             self.moving_variance.assign(ops.relu(ops.subtract(ops.square(self.moving_stddev), self.epsilon)))
         else:
             _follow(self.moving_variance, variance, self.momentum)
-        return y
+        return in_dtype(y, given)
 
     def _correction(self, mean: Any, stddev: Any) -> tuple[Any, Any]:
         """Factor and offset of the normalized batch."""
@@ -255,7 +263,8 @@ class LayerNormalization(Normalization):
         axes = normalize_axes(self.axis, len(ops.shape_of(x)))
         for axis, size in zip(axes, self._sizes, strict=True):
             self.require_size(x, axis, size)
-        return ops.layer_norm(x, *self.gamma_and_beta(self._sizes), axes=axes, epsilon=self.epsilon)
+        y = ops.layer_norm(widened(x), *self.gamma_and_beta(self._sizes), axes=axes, epsilon=self.epsilon)
+        return in_dtype(y, ops.dtype_of(x))
 
 
 class GroupNormalization(Normalization):
@@ -316,7 +325,8 @@ class GroupNormalization(Normalization):
     def call(self, x: Any) -> Any:
         self.require_size(x, self.axis, self._size)
         gamma, beta = self.gamma_and_beta((self._size,))
-        return ops.group_norm(x, gamma, beta, groups=self._groups, axis=self.axis, epsilon=self.epsilon)
+        y = ops.group_norm(widened(x), gamma, beta, groups=self._groups, axis=self.axis, epsilon=self.epsilon)
+        return in_dtype(y, ops.dtype_of(x))
 
 
 class RMSNormalization(Layer):
@@ -344,13 +354,15 @@ class RMSNormalization(Layer):
 
     def build(self, input_shape: Any) -> None:
         axes = normalize_axes(self.axis, len(input_shape))
-        self.scale = self.add_weight([self.known_size(input_shape, a) for a in axes], "ones", name="scale")
+        sizes = [self.known_size(input_shape, a) for a in axes]
+        self.scale = self.add_weight(sizes, "ones", name="scale", autocast=False)
 
     def call(self, x: Any) -> Any:
         axes = normalize_axes(self.axis, len(ops.shape_of(x)))
         for axis, size in zip(axes, self.scale.shape, strict=True):
             self.require_size(x, axis, size)
-        return ops.rms_norm(x, self.scale, axes=axes, epsilon=self.epsilon)
+        y = ops.rms_norm(widened(x), self.scale, axes=axes, epsilon=self.epsilon)
+        return in_dtype(y, ops.dtype_of(x))
 
 
 class UnitNormalization(Layer):
@@ -369,7 +381,8 @@ class UnitNormalization(Layer):
     supports_masking = True
 
     def call(self, x: Any) -> Any:
-        return ops.unit_norm(x, normalize_axes(self.axis, len(ops.shape_of(x))))
+        y = ops.unit_norm(widened(x), normalize_axes(self.axis, len(ops.shape_of(x))))
+        return in_dtype(y, ops.dtype_of(x))
 
 
 class SpectralNormalization(Wrapper):
@@ -410,11 +423,12 @@ class SpectralNormalization(Wrapper):
 
     def call(self, x: Any, training: bool = False) -> Any:
         if training:
-            kernel = ops.stop_gradient(self.kernel)
-            u, divided = self._divided(kernel, ops.identity(self.vector_u))
-            self.vector_u.assign(u)
-            # The value is the divided kernel; for gradients, the weight itself.
-            self.kernel.assign(ops.add(self.kernel, ops.subtract(divided, kernel)))
+            with autocast(None):  # what is divided is the weight itself, not what is computed with
+                kernel = ops.stop_gradient(self.kernel)
+                u, divided = self._divided(kernel, ops.identity(self.vector_u))
+                self.vector_u.assign(u)
+                # The value is the divided kernel; for gradients, the weight itself.
+                self.kernel.assign(ops.add(self.kernel, ops.subtract(divided, kernel)))
         return self.layer(x)  # type: ignore[operator]
 
     def _divided(self, kernel: Any, u: Any) -> tuple[Any, Any]:

@@ -466,7 +466,7 @@ class _Sequences(Layer, abstract=True):
     def reset_state(self) -> None:
         """Forget the states that a stateful layer has kept."""
         for v in self._kept:
-            v.assign(np.zeros(v.shape, v.dtype))
+            v.assign(np.zeros(v.shape))
 
     reset_states = reset_state
 
@@ -537,7 +537,7 @@ def _zeros_beside(x: Any, shape: tuple[Any, ...]) -> Any:
     """Zeros of x's dtype where x is."""
     if isinstance(x, Value) or is_tracing():
         return ops.zeros(shape, ops.dtype_of(x))
-    return put_beside(x, np.zeros(shape, ops.dtype_of(x)))
+    return put_beside(x, np.zeros(shape), ops.dtype_of(x))
 
 
 def _first_mask(mask: Any) -> Any:

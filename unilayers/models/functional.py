@@ -8,14 +8,14 @@ from typing import Any
 from unilayers import ops
 from unilayers.custom import custom_object_scope
 from unilayers.errors import GraphError, UnilayersError
-from unilayers.graph import OPS, Node, Value, tracing
+from unilayers.graph import OPS, Node, Value, is_tracing, tracing
 from unilayers.graph.passes import map_attr
 from unilayers.graph.serialize import decode_attrs, encode_attrs
 from unilayers.layers.base import Call, Layer
-from unilayers.models.model import Model
+from unilayers.models.model import Model, data_dtype
 from unilayers.models.sequential import _common
 from unilayers.models.texts import Ready, as_texts, reads_text
-from unilayers.ops.define import bind
+from unilayers.ops.define import bind, constant_beside
 from unilayers.registry import resolve, serialize
 from unilayers.spec import Dim, evaluate
 from unilayers.structure import leaves_of, map_structure
@@ -29,7 +29,7 @@ class Functional(Model, abstract=True):
         outputs: Values computed from them: one, a list or a dict.
         name: Name of the model.
         trainable: Whether training updates the weights.
-        dtype: Float dtype.
+        dtype: Dtype policy of the layers.
         seed: Of initial weights, random masks and batch order.
 
     Raises:
@@ -56,6 +56,9 @@ class Functional(Model, abstract=True):
             if isinstance(step, Call):
                 self._adopt(step.layer)
         object.__setattr__(self, "built", True)
+
+    def _taken_in(self, compute_dtype: str) -> str:
+        return data_dtype(compute_dtype)  # the layers cast what they take
 
     @property
     def input_structure(self) -> Any:
@@ -151,7 +154,8 @@ class Functional(Model, abstract=True):
             if isinstance(step, Call):
                 _run(step, known)
             else:
-                known.update(zip(step.outputs, _replay(step, [now(v) for v in step.inputs], sizes), strict=True))
+                made = _replay(step, [now(v) for v in step.inputs], sizes, given[0])
+                known.update(zip(step.outputs, made, strict=True))
         return map_structure(now, self._outputs)
 
     # ---- config: a list of steps that name their operands
@@ -260,14 +264,14 @@ def _restore(structure: Any, mark: str, make: Any) -> Any:
     return structure
 
 
-def _replay(node: Node, inputs: list[Any], sizes: Mapping[str, Any]) -> list[Any]:
+def _replay(node: Node, inputs: list[Any], sizes: Mapping[str, Any], like: Any) -> list[Any]:
     def concrete(attr: Any) -> Any:
         known = isinstance(attr, Dim) and attr.symbols() <= sizes.keys()
         return evaluate(attr, sizes) if known else attr
 
     attrs = {k: map_attr(v, concrete) for k, v in node.attrs.items()}
     if node.op == "constant":
-        return [attrs["value"].array]
+        return [node.outputs[0] if is_tracing() else constant_beside(like, attrs["value"])]
     result = bind(OPS[node.op], inputs, attrs)
     return list(result) if node.multiple else [result]
 

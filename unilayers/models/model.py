@@ -14,11 +14,16 @@ from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Value, leaf
 from unilayers.layers.base import Layer, training_phase
 from unilayers.registry import serialize, snake_case
-from unilayers.spec import Dim, Spec, public_shape
+from unilayers.spec import Dim, Spec, host_dtype, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.steps import inputs_like
 from unilayers.training.trainer import Trainer
 from unilayers.variable import Trace, trace_into
+
+
+def data_dtype(compute_dtype: str) -> str:
+    """The dtype of data for a model that computes in this one: shorter floats are for what is computed of them."""
+    return promote(compute_dtype, "float32")
 
 
 class Model(Trainer, Layer, abstract=True):
@@ -30,7 +35,7 @@ class Model(Trainer, Layer, abstract=True):
     Args:
         name: Name; made from the class name if None.
         trainable: Whether training updates the weights.
-        dtype: Float dtype of all layers that do not set their own.
+        dtype: Dtype policy of all layers that do not set their own; see `Layer`.
         seed: Of initial weights, random masks and batch order; the default seed (``set_random_seed``) if None.
 
     Example:
@@ -98,6 +103,12 @@ class Model(Trainer, Layer, abstract=True):
         return []
 
     @property
+    def data_dtype(self) -> str:
+        """The dtype that float data come to the model in, and in which its losses are: that of computation, float32 for
+        shorter ones."""
+        return data_dtype(self.compute_dtype)
+
+    @property
     def input_structure(self) -> Any:
         """The declared inputs: symbolic values in their structure, or None if any data is taken as it comes."""
         return None
@@ -118,7 +129,7 @@ class Model(Trainer, Layer, abstract=True):
 
         if declared is not None:
             return map_structure(fresh, declared)
-        return inputs_like(x, "x", self.compute_dtype)
+        return inputs_like(x, "x", self.data_dtype)
 
     def ensure_built(self, x: Any = None) -> None:
         """Create all weights, from the declared inputs or from data."""
@@ -146,7 +157,7 @@ class Model(Trainer, Layer, abstract=True):
     def build_from_shapes(self, seen: Any) -> None:
         """Create the weights for inputs of remembered shapes (``seen_inputs``)."""
 
-        data = _restored(seen, lambda shape, dtype: np.zeros((1, *shape), dtype))
+        data = _restored(seen, lambda shape, dtype: np.zeros((1, *shape), host_dtype(dtype)))
         if not self.run_eagerly:
             return self.ensure_built(data)
         with training_phase(False):  # its call may be one that cannot be traced

@@ -11,7 +11,7 @@ from unilayers.graph import Value
 from unilayers.layers.base import Layer
 from unilayers.layers.core import Input
 from unilayers.layers.preprocessing.encoding import is_text, texts_of
-from unilayers.models.model import Model
+from unilayers.models.model import Model, data_dtype
 from unilayers.models.texts import Ready, as_texts, reads_text
 from unilayers.registry import resolve, serialize
 from unilayers.spec import TEXT
@@ -25,7 +25,7 @@ class Sequential(Model):
         layers: Layers, their names or configs; the first may be ``Input(shape)``, which fixes the input shape at once.
         name: Name of the model.
         trainable: Whether training updates the weights.
-        dtype: Float dtype of the layers.
+        dtype: Dtype policy of the layers.
         seed: Of initial weights, random masks and batch order.
 
     Example:
@@ -121,6 +121,9 @@ class Sequential(Model):
         """The symbolic outputs, in a list."""
         return leaves_of(self.output)
 
+    def _taken_in(self, compute_dtype: str) -> str:
+        return data_dtype(compute_dtype)  # the layers cast what they take
+
     @property
     def input_structure(self) -> Any:
         return self._input
@@ -173,4 +176,4 @@ class Sequential(Model):
 
 
 def _common(model: Model) -> dict[str, Any]:
-    return {"trainable": model.trainable, "dtype": model.dtype, "seed": model.seed}
+    return {"trainable": model.trainable, "dtype": model.dtype_policy.name, "seed": model.seed}

@@ -16,7 +16,7 @@ from unilayers.errors import GraphError, ShapeError
 from unilayers.graph import OPS, Graph, Op, Sample, Value, constant, leaf, tracing
 from unilayers.graph.passes import named, subgraph
 from unilayers.graph.record import register
-from unilayers.ops.define import bind, put_beside
+from unilayers.ops.define import bind, constant_beside, put_beside
 from unilayers.spec import Spec, is_float
 
 # ---- bodies -----------------------------------------------------------------
@@ -33,7 +33,8 @@ def run_body(body: Graph, operands: Sequence[Any]) -> list[Any]:
         if node.outputs[0] in known:
             continue
         if node.op == "constant":
-            known[node.outputs[0]] = node.outputs[0] if _symbolic(operands) else node.attrs["value"].array
+            value = node.outputs[0]
+            known[value] = value if _symbolic(operands) else constant_beside(operands[0], node.attrs["value"])
             continue
         found = bind(OPS[node.op], [known[v] for v in node.inputs], dict(node.attrs))
         known.update(zip(node.outputs, found if node.multiple else (found,), strict=True))

@@ -15,13 +15,15 @@ from unilayers.ops.define import composite, dtype_of, put_beside, shape_of
 from unilayers.spec import Dim, DimLike, Shape, Spec, check_dtype
 
 
-def literal(array: Any) -> Any:
-    """A NumPy array as a value: a constant node while tracing, else an array of the default backend."""
+def literal(array: Any, dtype: str | None = None) -> Any:
+    """Numbers as a value, of the array's dtype unless given: a constant node while tracing, else an array of the
+    default backend."""
     array = np.asarray(array)
+    dtype = dtype or array.dtype.name
     if is_tracing():
-        return constant(array)
+        return constant(array, dtype)
     backend = get_backend()
-    return backend.put([array], backend.device(None))[0]
+    return backend.put_as([array], [dtype], backend.device(None))[0]
 
 
 # ---- fills ------------------------------------------------------------------
@@ -37,7 +39,7 @@ def _full_infer(*, shape: Shape, value: float, dtype: str) -> Spec:
 )  # fmt: skip
 def full_(*, shape: Shape, value: float, dtype: str) -> Any:
     """An array of one value."""
-    return ops.broadcast_to(literal(np.asarray(value, dtype)), shape)
+    return ops.broadcast_to(literal(np.asarray(value), dtype), shape)
 
 
 def full(shape: Any, value: float, dtype: str | None = None) -> Any:
@@ -61,7 +63,7 @@ def full_like(x: Any, value: float, dtype: str | None = None) -> Any:
     dtype = check_dtype(dtype or dtype_of(x))
     if isinstance(x, Value) or (is_tracing() and hasattr(x, "as_operand")):
         return full(shape_of(x), value, dtype)
-    return put_beside(x, np.full(shape_of(x), value, dtype))  # type: ignore[arg-type]
+    return put_beside(x, np.full(shape_of(x), value), dtype)  # type: ignore[arg-type]
 
 
 def zeros_like(x: Any, dtype: str | None = None) -> Any:
@@ -89,7 +91,7 @@ def _arange_infer(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Sp
 )  # fmt: skip
 def arange_(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Any:
     """start, start + step, ... below stop."""
-    return literal(np.arange(start, stop, step, dtype))  # type: ignore[call-overload]
+    return literal(np.arange(start, stop, step), dtype)  # type: ignore[arg-type]
 
 
 def arange(start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: str = "int32", like: Any = None) -> Any:
@@ -106,7 +108,7 @@ def arange(start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: st
         start, stop = 0, start
     if like is None or isinstance(like, Value) or is_tracing():
         return arange_(start=start, stop=stop, step=step, dtype=check_dtype(dtype))
-    return put_beside(like, np.arange(start, stop, step, check_dtype(dtype)))  # type: ignore[call-overload]
+    return put_beside(like, np.arange(start, stop, step), check_dtype(dtype))  # type: ignore[arg-type]
 
 
 def _size_infer(*, value: DimLike, dtype: str) -> Spec:
@@ -119,7 +121,7 @@ def _size_infer(*, value: DimLike, dtype: str) -> Spec:
 )  # fmt: skip
 def size_value(*, value: DimLike, dtype: str) -> Any:
     """A size that may still be symbolic, as a scalar."""
-    return literal(np.asarray(value, dtype))
+    return literal(np.asarray(value), dtype)
 
 
 def size(x: Any, axis: tuple[int, ...] | None = None, dtype: str | None = None) -> Any:

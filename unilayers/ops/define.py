@@ -19,7 +19,7 @@ import numpy as np
 from unilayers.backend import Backend, backend_of, get_backend, ready
 from unilayers.config import floatx
 from unilayers.errors import BackendError, DTypeError, UnilayersError
-from unilayers.graph import OPS, Graph, Op, Sample, Value, constant, is_tracing, make_node, schedule, tracing
+from unilayers.graph import OPS, Const, Graph, Op, Sample, Value, constant, is_tracing, make_node, schedule, tracing
 from unilayers.graph.emit import straight_line
 from unilayers.graph.node import leaf
 from unilayers.graph.operators import Operators
@@ -310,7 +310,7 @@ def _record(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     for i, x in enumerate(values):
         promoted = op.promotes is not None and i >= op.promotes
         if not isinstance(x, Value):
-            dtype = target if promoted else _weak(x) if _is_weak(x) else None
+            dtype = target if promoted else dtype_of(x)
             values[i] = constant(to_numpy(x), dtype)
         elif promoted and x.dtype != target:
             values[i] = make_node(OPS["astype"], (x,), {"dtype": target})[0]
@@ -480,9 +480,7 @@ def _with_number(a: Any, b: Any) -> tuple[Any, Any] | None:
 
 def _scalar(x: bool | int | float, dtype: str, place: Place) -> Any:
     backend, device = place
-    if dtype == "bfloat16":  # which NumPy does not have
-        return backend.table["astype"](_scalar(x, "float32", place), dtype=dtype)
-    return backend.put([np.asarray(x).astype(dtype)], device)[0]
+    return backend.put_as([x], [dtype], device)[0]
 
 
 @lru_cache(maxsize=4096, typed=True)  # typed, since 1 and 1.0 are equal, and with the sign of 0.0 in the second
@@ -574,19 +572,26 @@ def _array(x: Any, dtype: str | None, backend: Backend, device: str) -> Any:
     x = unboxed(x)
     if _is_weak(x) or isinstance(x, (list, tuple)):
         a = np.asarray(x)
-        return backend.put([a.astype(dtype or (_weak(x) if _is_weak(x) else a.dtype))], device)[0]
+        dtype = dtype or (_weak(x) if _is_weak(x) else name_of(a.dtype))
+        return backend.put_as([a], [dtype], device)[0]
     if backend.device_of(x) is None:
-        x = backend.put([to_numpy(x)], device)[0]
+        x = backend.put_as([to_numpy(x)], [dtype_of(x)], device)[0]
     if dtype and name_of(x.dtype) != dtype:
         x = backend.table["astype"](x, dtype=dtype)
     return x
 
 
-def put_beside(x: Any, array: np.ndarray) -> Any:
-    """A NumPy array moved to where the concrete array x is, in a box if x is."""
+def put_beside(x: Any, array: np.ndarray, dtype: str | None = None) -> Any:
+    """A NumPy array moved to where the concrete array x is, in a box if x is; of its dtype unless given."""
     backend, device = _place([x])
-    moved = backend.put([array], device)[0]
+    moved = backend.put_as([array], [dtype or array.dtype.name], device)[0]
     return Box(moved) if isinstance(x, Box) else moved
+
+
+def constant_beside(x: Any, value: Const) -> Any:
+    """A constant of a graph as an operand beside the concrete array x."""
+    own = value.array.dtype.name == value.dtype
+    return value.array if own else put_beside(x, value.array, value.dtype)
 
 
 def _explain(op: Op, arrays: Sequence[Any], attrs: dict[str, Any], error: Exception) -> Exception:

@@ -103,7 +103,7 @@ def tri(n: int, m: int | None = None, k: int = 0, dtype: str | None = None) -> A
 def _literal(x: np.ndarray, dtype: str | None) -> Any:
     from unilayers.ops.create import literal
 
-    return literal(x.astype(dtype or ops.floatx()))
+    return literal(x, dtype or ops.floatx())
 
 
 def _beside(x: Any, array: np.ndarray) -> Any:
@@ -280,7 +280,7 @@ def _triangle(x: Any, k: int, lower: bool) -> Any:
     if not isinstance(rows, int) or not isinstance(columns, int):
         raise ShapeError("the size of the matrices is not known", where="ops.tril")
     keep = np.tril(np.ones((rows, columns), bool), k) if lower else np.triu(np.ones((rows, columns), bool), k)
-    return where(_beside(x, keep), x, _beside(x, np.zeros((), dtype_of(x))))
+    return where(_beside(x, keep), x, ops.zeros_like(x))
 
 
 def tril(x: Any, k: int = 0) -> Any:

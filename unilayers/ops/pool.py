@@ -24,7 +24,7 @@ from unilayers.ops.conv import (
     window_counts,
 )
 from unilayers.ops.define import composite, dtype_of, primitive, require_float, shape_of
-from unilayers.spec import Shape, Spec
+from unilayers.spec import Shape, Spec, host_dtype
 
 __all__ = [
     "adaptive_avg_pool", "adaptive_avg_pool_", "adaptive_max_pool", "adaptive_max_pool_", "avg_pool", "avg_pool_",
@@ -346,7 +346,9 @@ def _evened(x: Any, sizes: Sizes, weigh: bool) -> tuple[Any, Sizes]:
                     for i in range(longest)
                 ]
                 shape = [len(weights) if a == axis else 1 for a in range(len(shape_of(x)))]
-                x = ops.multiply(x, np.array(weights, dtype_of(x)).reshape(shape))
+                dtype = dtype_of(x)
+                x = ops.multiply(x, np.array(weights, host_dtype(dtype)).reshape(shape))
+                x = x if dtype_of(x) == dtype else ops.astype(x, dtype)
     return x, tuple(window)
 
 

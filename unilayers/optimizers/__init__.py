@@ -4,6 +4,7 @@ from unilayers.optimizers import schedules
 from unilayers.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
 from unilayers.optimizers.base import Optimizer, get
 from unilayers.optimizers.classic import SGD, Adadelta, Adagrad, Ftrl, RMSprop
+from unilayers.optimizers.loss_scale import LossScaleOptimizer
 from unilayers.optimizers.others import Adafactor, Lion, Muon
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Ftrl",
     "Lamb",
     "Lion",
+    "LossScaleOptimizer",
     "Muon",
     "Nadam",
     "Optimizer",

@@ -23,7 +23,7 @@ from unilayers.ops import dtype_of, shape_of
 from unilayers.optimizers import schedules
 from unilayers.optimizers.schedules import LearningRateSchedule
 from unilayers.registry import Configurable, hints_of, resolve, snake_case
-from unilayers.spec import promote, public_shape
+from unilayers.spec import host_dtype, promote, public_shape
 from unilayers.variable import Variable
 
 Rate = float | LearningRateSchedule
@@ -125,7 +125,7 @@ class Optimizer(Configurable, family="optimizer"):
 
     def initial_slot(self, name: str, value: float, variable: Variable) -> np.ndarray:
         """What a slot holds at the start: its value everywhere unless a subclass says otherwise."""
-        return np.full(self.slot_shape(name, variable), value, variable.dtype)
+        return np.full(self.slot_shape(name, variable), value, host_dtype(variable.dtype))
 
     def build(self, variables: Iterable[Variable]) -> None:
         """Create the state for these variables; again for the same variables does nothing.
@@ -431,7 +431,7 @@ def _beside_weight(
     shape = variable.shape if shape is None else shape
 
     def draw(path: str) -> np.ndarray:
-        return initial() if initial else np.zeros(shape, variable.dtype)
+        return initial() if initial else np.zeros(shape, host_dtype(variable.dtype))
 
     return Variable(draw, shape, variable.dtype, False, name, lambda: f"optimizer/{variable.path}/{name}")
 

@@ -79,4 +79,4 @@ def _target(recipe: Recipe, number: int, shape: tuple[int | None, ...]) -> np.nd
     if isinstance(loss, losses.SparseCategoricalCrossentropy):
         axis = loss.axis % len(shape)
         return _sample((*shape[:axis], *shape[axis + 1 :]), "int32")
-    return _sample(shape, recipe.dtype)
+    return _sample(shape, "float32")

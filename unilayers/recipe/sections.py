@@ -35,7 +35,8 @@ class Settings(Section):
         name: What the recipe is called: names run folders; the file's name if left out.
         description: What it is for, for readers.
         seed: Of initial weights, the order of samples and dropout masks.
-        dtype: Float dtype of weights and computation.
+        dtype: Float dtype of weights and computation; mixed_bfloat16 and mixed_float16 keep the weights in float32 and
+            compute in the shorter dtype.
         data: The data set with its options, and what is kept for validation.
         model: The layers, from the first to the last. Layers that say ``inputs`` make it a graph.
         outputs: Names of the layers whose outputs the model gives; the last layer if left out.
@@ -52,7 +53,7 @@ class Settings(Section):
     name: str = "recipe"
     description: str = ""
     seed: NonNegativeInt = 0
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16"] = "float32"
     data: Any
     model: Any
     outputs: Names | None = None

@@ -73,7 +73,7 @@ class CustomProgram:
         return self._traced(Batch(*self._form)) if self._program is None else self._program
 
     def _traced(self, like: Batch) -> Program:
-        dtype = self._model.compute_dtype
+        dtype = self._model.data_dtype
         parts = [inputs_like(p, k, dtype) for p, k in zip(self._form, ("x", "y", "weight"), strict=True)]
         inputs = Batch(*parts)
         with trace_into(Trace()):  # creates what the first call creates

@@ -20,7 +20,7 @@ import numpy as np
 from unilayers import ops
 from unilayers.config import floatx
 from unilayers.errors import UnilayersError
-from unilayers.graph import Op, Value, is_tracing, leaf
+from unilayers.graph import OPS, Op, Value, is_tracing, leaf
 from unilayers.layers.base import Layer, collect_losses, current_phase, training_phase
 from unilayers.ops.define import DEFER, SERIALS, TAPES, TRACE, Box, _common_dtype, bind, host_of, mask_of, name_of
 from unilayers.program import Program, moved
@@ -38,6 +38,7 @@ PATIENCE = 16  # steps in turn that were like none before, after which nothing i
 PROGRAMS = 128  # keys that are kept
 STEPS = 8192  # calls that are kept
 CONSTANTS = (bool, int, float, str)
+_CAST = OPS["astype"]
 # Attributes of layers that say nothing about what they compute.
 INNER = frozenset({"_objectives", "_compiled", "_programs", "_place", "_parent", "_sublayers", "_variables", "_losses"})
 BOOKKEEPING = frozenset(
@@ -270,6 +271,9 @@ class Recording:
                 if x.store is not self._store:  # it has just been created
                     self.settle()
                     return _at_once(op, operands, attrs)
+                if x.cast_to is not None and op is not _CAST:
+                    operands = [self._cast(v) if v.__class__ is Variable else v for v in operands]
+                    return self.record(op, operands, attrs)
                 key.append(x)
                 unknown = unknown or bool(self._tapes)
             else:
@@ -287,6 +291,15 @@ class Recording:
             return self._give_up(op, operands, attrs)
         made = self._note(step, refs)
         return tuple(made) if step.multiple else made[0]
+
+    def _cast(self, variable: Variable) -> Any:
+        """A variable in the dtype that the layer being called reads it in, as a note, since notes run outside of it."""
+        dtype = variable.cast_to
+        if dtype is None:
+            return variable
+        key = (_CAST, variable, dtype)
+        step = self._memory.steps.get(key) or self._memory.op_step(key, _CAST, [variable], {"dtype": dtype})
+        return self._note(step, ())[0]
 
     def _with_arrays(self, op: Op, operands: Sequence[Any]) -> tuple[list[Any], list[int]]:
         """The key and the references of a call that has arrays among its operands."""
@@ -676,7 +689,9 @@ class Memory:
         below = self._model.layers_below
         if self._judges is None:
             metrics = [m for _, m in self._objectives.all_metrics]
-            found = [self._model.optimizer, *metrics, *self._objectives.resolved_losses] if self._judged else []
+            optimizer = self._model.optimizer
+            inner = getattr(optimizer, "inner_optimizer", None)
+            found = [optimizer, inner, *metrics, *self._objectives.resolved_losses] if self._judged else []
             self._judges = [x for x in found if x is not None]
         now = [
             Layer.changes,
@@ -765,7 +780,8 @@ def _built_in(x: Any, seen: set[int]) -> bool:
         return all(_built_in(v, seen) for v in (*x, *x.values()))
     if isinstance(x, (type, FunctionType)):
         return _is_ours(x)
-    return _is_ours(type(x)) and _built_in(getattr(x, "__dict__", {}), seen)
+    own = {k: v for k, v in getattr(x, "__dict__", {}).items() if k != "_constructor_call"}
+    return _is_ours(type(x)) and _built_in(own, seen)
 
 
 def _undisturbed(run: Callable[[], Any]) -> Any:

@@ -17,6 +17,7 @@ from unilayers.backend import Array, Backend
 from unilayers.layers.base import collect_losses
 from unilayers.ops.define import Box, name_of, unboxed
 from unilayers.program import Program, moved
+from unilayers.spec import host_dtype
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training.deferred import Finish, Memory, Recording
 from unilayers.training.steps import (
@@ -85,7 +86,8 @@ class EagerProgram:
     def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """One step: reads and updates the state, returns the outputs as the backend's arrays; see ``Program.run``."""
         place = self._place = store.backend, store.device
-        self._leaves = [x if name_of(x.dtype) == d else x.astype(d) for x, d in zip(inputs, self._dtypes, strict=True)]
+        wanted = zip(inputs, self._dtypes, strict=True)
+        self._leaves = [x if name_of(x.dtype) == d else x.astype(host_dtype(d)) for x, d in wanted]
         recording = None
         if self._known == Variable.made:
             recording = self._memory.begin(store, self._leaves[: self._count], self.variables, self._trained)
@@ -99,7 +101,7 @@ class EagerProgram:
 
     def _boxed(self) -> Batch:
         """The data in boxes, so that operators on it are ops, as they are in a trace."""
-        given = iter(moved(self._leaves, *self._place))
+        given = iter(moved(self._leaves, *self._place, self._dtypes))
         return Batch(*[map_structure(lambda a: None if a is None else Box(next(given)), part) for part in self._form])
 
     def _call(self, data: Batch | Recording, training: bool, finish: Finish) -> tuple[Batch, Any, list[Any]] | None:

@@ -78,9 +78,9 @@ def _input_dtype(array: Any, float_dtype: str) -> str:
 def input_dtypes(model: Model, batch: Batch) -> list[str]:
     """The dtypes that a step takes the leaves of a batch in."""
     taken = batch.x if model.graph_inputs is None else model.graph_inputs
-    declared = [v.dtype if isinstance(v, Value) else _input_dtype(v, model.compute_dtype) for v in leaves_of(taken)]
+    declared = [v.dtype if isinstance(v, Value) else _input_dtype(v, model.data_dtype) for v in leaves_of(taken)]
     others = Batch(None, batch.y, batch.weight).leaves
-    return [*declared, *(_input_dtype(v, model.compute_dtype) for v in others)]
+    return [*declared, *(_input_dtype(v, model.data_dtype) for v in others)]
 
 
 def sized(inputs: Any, data: Batch) -> Any:
@@ -102,7 +102,7 @@ def sized(inputs: Any, data: Batch) -> Any:
 
 def symbolic(model: Model, batch: Batch) -> Batch:
     """Graph inputs for a batch of data: the model's declared inputs, targets and weights as they come."""
-    dtype, x = model.compute_dtype, model.input_leaves(batch.x)
+    dtype, x = model.data_dtype, model.input_leaves(batch.x)
     x = sized(x, batch)
     size = leaves_of(x)[0].shape[0]  # a model may declare the size of its batches
     return Batch(x, inputs_like(batch.y, "y", dtype, size), inputs_like(batch.weight, "weight", dtype, size))
@@ -283,7 +283,7 @@ def prepare(model: Model, objectives: Objectives, batch: Batch) -> None:
 def complete(model: Model, objectives: Objectives, y: Any, outputs: Any) -> None:
     """Create metrics and optimizer slots, once there are weights and outputs."""
     if not objectives.built:
-        with dtype_scope(model.compute_dtype):  # running sums keep what the model computes with
+        with dtype_scope(model.data_dtype):  # running sums keep what the model computes with
             objectives.build(output_names(model, outputs), y, leaves_of(outputs), model.tracked_metrics)
     if model._awaited:
         model._resume_values(model._awaited)

@@ -84,6 +84,7 @@ class Trainer:
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
         jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
         *,
         backend: str | Backend | None = None,
         device: str | None = None,
@@ -102,13 +103,18 @@ class Trainer:
                 before run as one graph. May also be changed later: ``model.run_eagerly = True``.
             steps_per_execution: Kept for Keras's signature: a step has no overhead that is worth sharing.
             jit_compile: Kept for Keras's signature: steps are compiled unless ``run_eagerly``.
+            auto_scale_loss: Whether the optimizer of a model with the policy ``mixed_float16`` is put into a
+                ``LossScaleOptimizer``.
             backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """
         self.optimizer = optimizers.get(optimizer)
+        scaled = auto_scale_loss and self.dtype_policy == "mixed_float16"  # type: ignore[attr-defined]
+        if scaled and not isinstance(self.optimizer, optimizers.LossScaleOptimizer | None):
+            self.optimizer = optimizers.LossScaleOptimizer(self.optimizer)
         told = {"loss": loss, "metrics": metrics, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}
         self._objectives = Objectives(**told)
-        self._compiled = {"optimizer": self.optimizer, **told}
+        self._compiled = {"optimizer": self.optimizer, **told, "auto_scale_loss": auto_scale_loss}
         self._place = (backend, device)
         self.run_eagerly = run_eagerly
         self._programs.clear()
@@ -576,7 +582,7 @@ class Trainer:
         backend: str | Backend | None = None,
         device: str | None = None,
     ) -> Any:
-        """The outputs for data, in inference mode, as NumPy arrays.
+        """The outputs for data, in inference mode, as NumPy arrays; bfloat16 as float32, since NumPy does not have it.
 
         Args:
             x: Inputs, or what gives batches, of which targets are left aside; see ``fit``.

@@ -200,10 +200,10 @@ class Lookup(Layer, abstract=True):
         depth = self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()
         assert depth is not None
         if self.output_mode != "tf_idf":
-            return encoded(indices, self.output_mode, depth, self.compute_dtype)
+            return encoded(indices, self.output_mode, depth, self.variable_dtype)
         assert self._weights is not None
-        weights = np.pad(self._weights, (0, depth - len(self._weights))).astype(self.compute_dtype)
-        return ops.multiply(encoded(indices, "count", depth, self.compute_dtype), weights)
+        weights = np.pad(self._weights, (0, depth - len(self._weights))).astype(self.variable_dtype)
+        return ops.multiply(encoded(indices, "count", depth, self.variable_dtype), weights)
 
 
 def _lines(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from unilayers import ops
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.hints import Fraction, PositiveInt
-from unilayers.layers.base import Layer
+from unilayers.layers.base import Layer, in_dtype
 from unilayers.layers.preprocessing.encoding import (
     Encoding,
     Salt,
@@ -27,7 +27,7 @@ from unilayers.layers.preprocessing.encoding import (
     texts_of,
 )
 from unilayers.layers.preprocessing.hashes import bucket, bucket_of_integers, bucket_of_pairs, fingerprint
-from unilayers.spec import is_float, normalize_axis, public_shape
+from unilayers.spec import is_float, normalize_axis, promote, public_shape
 
 Numbers: TypeAlias = float | Sequence[Any] | np.ndarray
 
@@ -52,8 +52,9 @@ class Rescaling(Layer):
     offset: float | Sequence[Any] = 0.0
 
     def call(self, x: Any) -> Any:
-        scale, offset = (np.asarray(v, self.compute_dtype) for v in (self.scale, self.offset))
-        return ops.add(ops.multiply(ops.astype(x, self.compute_dtype), scale), offset)
+        wide = promote(self.compute_dtype, "float32")
+        scale, offset = (np.asarray(v, wide) for v in (self.scale, self.offset))
+        return in_dtype(ops.add(ops.multiply(ops.astype(x, wide), scale), offset), self.compute_dtype)
 
 
 class Normalization(Layer):
@@ -103,11 +104,11 @@ class Normalization(Layer):
         shape = tuple(self.known_size(input_shape, a) for a in self._axes(len(input_shape)))
         self._shape = shape
         if self.mean is None:
-            self.adapt_mean = self.add_weight(shape, "zeros", trainable=False, name="mean")
-            self.adapt_variance = self.add_weight(shape, "ones", trainable=False, name="variance")
+            self.adapt_mean = self.add_weight(shape, "zeros", trainable=False, name="mean", autocast=False)
+            self.adapt_variance = self.add_weight(shape, "ones", trainable=False, name="variance", autocast=False)
             self.count = self.add_weight((), "zeros", "int32", trainable=False, name="count")
         else:
-            given = (np.asarray(v, self.compute_dtype) for v in (self.mean, self.variance))
+            given = (np.asarray(v, promote(self.compute_dtype, "float32")) for v in (self.mean, self.variance))
             self._given = [np.broadcast_to(v, shape) for v in given]
 
     def adapt(self, data: Any) -> None:
@@ -145,7 +146,7 @@ class Normalization(Layer):
         self.adapt_variance.assign(moment / count)
 
     def call(self, x: Any) -> Any:
-        x = ops.astype(x, self.compute_dtype)
+        x = ops.astype(x, promote(self.compute_dtype, "float32"))
         shape, axes = ops.shape_of(x), self._axes(len(ops.shape_of(x)))
         sizes = [d if a in axes else 1 for a, d in enumerate(shape)]
         if tuple(shape[a] for a in axes) != self._shape:
@@ -157,8 +158,8 @@ class Normalization(Layer):
         mean, variance = ops.reshape(mean, sizes), ops.reshape(variance, sizes)
         deviation = ops.maximum(ops.sqrt(variance), LEAST_DEVIATION)
         if self.invert:
-            return ops.add(ops.multiply(x, deviation), mean)
-        return ops.divide(ops.subtract(x, mean), deviation)
+            return in_dtype(ops.add(ops.multiply(x, deviation), mean), self.compute_dtype)
+        return in_dtype(ops.divide(ops.subtract(x, mean), deviation), self.compute_dtype)
 
 
 class Discretization(Layer):
@@ -231,8 +232,8 @@ class Discretization(Layer):
     def call(self, x: Any) -> Any:
         if self.bin_boundaries is None:
             raise UnilayersError("the layer has no boundaries", fix="Give bin_boundaries, or call adapt(data)")
-        x = ops.astype(x, self.compute_dtype)
-        boundaries = np.asarray(self.bin_boundaries, self.compute_dtype)
+        wide = promote(self.compute_dtype, "float32")
+        x, boundaries = ops.astype(x, wide), np.asarray(self.bin_boundaries, wide)
         bins = count_not_above(boundaries, x) if len(boundaries) else ops.zeros_like(x, "int32")
         dtype = "int32" if self.output_mode == "int" else self.compute_dtype
         return encoded(bins, self.output_mode, len(boundaries) + 1, dtype)
@@ -288,7 +289,7 @@ class CategoryEncoding(Layer):
         if count_weights is not None and self.output_mode != "count":
             raise UnilayersError("count_weights count in mode 'count' only", received=repr(self.output_mode))
         x = as_integers(x, "int32") if is_float(ops.dtype_of(x)) else x
-        return encoded(x, self.output_mode, self.num_tokens, self.compute_dtype, count_weights)
+        return encoded(x, self.output_mode, self.num_tokens, self.variable_dtype, count_weights)
 
 
 class Hashing(Layer):
@@ -338,7 +339,7 @@ class Hashing(Layer):
             at = ops.equal(x, self.mask_value) if masked else False
         if masked:
             found = ops.where(at, 0, ops.add(found, 1))
-        dtype = integer_dtype(self, "int64" if self.output_mode == "int" else self.compute_dtype)
+        dtype = integer_dtype(self, "int64" if self.output_mode == "int" else self.variable_dtype)
         return encoded(found, self.output_mode, self.num_bins, dtype)
 
 

@@ -91,7 +91,7 @@ class TextVectorization(Layer):
             output_mode=self.output_mode,
             pad_to_max_tokens=self.pad_to_max_tokens,
             encoding=self.encoding,
-            dtype=self.dtype,
+            dtype=self.dtype_policy,
         )
         self._take_vocabulary()
 

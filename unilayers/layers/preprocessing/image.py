@@ -100,7 +100,7 @@ def sample(
             y, inside_y = _held(row, ops.size(images, (1,), "int32"), fill_mode)
             x, inside_x = _held(column, ops.size(images, (2,), "int32"), fill_mode)
             at = ops.add(first, ops.add(ops.multiply(y, ops.size(images, (2,), "int32")), x))
-            found = ops.take(pixels, at)
+            found = ops.take(pixels, at, 0)
             if fill_mode == "constant":
                 found = ops.where(ops.expand_dims(ops.logical_and(inside_y, inside_x), -1), found, fill_value)
             if row_share is not None:
@@ -210,7 +210,7 @@ def pad_to_aspect(images: Any, height: int, width: int, value: float) -> Any:
     have_height, have_width = _known(images)
     top = max(have_width * height // width - have_height, 0) // 2
     left = max(have_height * width // height - have_width, 0) // 2
-    return ops.pad(images, [(0, 0), (top, top), (left, left), (0, 0)], value)
+    return ops.pad(images, [(0, 0), (top, top), (left, left), (0, 0)], constant_values=value)
 
 
 def _known(images: Any) -> tuple[int, int]:

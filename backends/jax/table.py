@@ -12,6 +12,7 @@ from jax import lax
 from unilayers.ops import OPS
 
 from . import control, windows
+from .linalg import DECOMPOSITIONS
 from .precision import in_64_bits
 
 SAME_NAME = (
@@ -72,6 +73,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
+    **DECOMPOSITIONS,
     "barrier": control.barrier,
 }
 CONTROL: dict[str, Callable[..., Any]] = {

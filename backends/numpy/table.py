@@ -9,6 +9,7 @@ import numpy as np
 
 from unilayers.graph.loops import python_loops
 
+from .linalg import decompositions
 from .special import erf_like, random_bits_like
 from .windows import windowed
 
@@ -75,6 +76,7 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         # ---- families of their own
         "random_bits": random_bits_like(xp),
         **windowed(xp),
+        **decompositions(xp),
     }  # fmt: skip
     device_of = None if xp is np else (lambda a: str(a.device))
     table |= {

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from . import windows
 from .control import control
+from .linalg import DECOMPOSITIONS
 
 NAMES: dict[Any, str] = {
     tf: "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal "
@@ -110,6 +111,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
+    **DECOMPOSITIONS,
 }
 
 # Composite ops that TensorFlow has as one kernel; not leaky_relu, whose slope it keeps in float32.

@@ -14,6 +14,7 @@ from unilayers.graph.emit import Overwriting
 from unilayers.graph.loops import python_loops
 
 from . import updates, windows
+from .linalg import DECOMPOSITIONS
 
 SAME_NAME = (
     "add floor_divide remainder maximum minimum logical_and logical_or logical_xor logical_not bitwise_and bitwise_or "
@@ -169,6 +170,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
+    **DECOMPOSITIONS,
     # Composite ops as one kernel, where it pays: not those of AT_ONCE, whose gradients compute most of the expansion
     # anyway, so that in a training step one expansion for both is faster.
     "relu": torch.relu,

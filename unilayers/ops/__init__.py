@@ -13,6 +13,7 @@ from unilayers.ops.attention import *
 from unilayers.ops.control import *
 from unilayers.ops.conv import *
 from unilayers.ops.create import *
+from unilayers.ops.decompositions import *
 from unilayers.ops.elementwise import *
 from unilayers.ops.index import *
 from unilayers.ops.linalg import *

@@ -1,4 +1,4 @@
-"""Decompositions of matrices."""
+"""Decompositions of matrices, and Fourier transforms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ def svd(x: Any) -> tuple[Any, Any, Any]:
     return u * signs(u), s, vh * jnp.swapaxes(signs(u), -1, -2)
 
 
+def fourier(real: Any, imaginary: Any, inverse: bool) -> tuple[Any, Any]:
+    x = lax.complex(real, imaginary)
+    y = jnp.fft.ifft(x, norm="forward") if inverse else jnp.fft.fft(x)
+    return y.real, y.imag
+
+
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
+    "fourier": fourier,
     "cholesky": lambda x: jnp.linalg.cholesky(x, symmetrize_input=True),
     "solve": jnp.linalg.solve,
     "triangular_solve": lambda a, b, lower: lax.linalg.triangular_solve(a, b, left_side=True, lower=lower),

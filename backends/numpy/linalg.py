@@ -1,4 +1,4 @@
-"""Decompositions of matrices, over an array module with NumPy's interface."""
+"""Decompositions of matrices and Fourier transforms, over an array module with NumPy's interface."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ def decompositions(xp: Any) -> dict[str, Callable[..., Any]]:
         u, s, vh = linalg.svd(x, full_matrices=False)
         return u * signs(u), s, vh * xp.swapaxes(signs(u), -1, -2)
 
+    def fourier(real: Any, imaginary: Any, inverse: bool) -> Any:
+        y = (xp.fft.ifft if inverse else xp.fft.fft)(real + 1j * imaginary, norm="forward" if inverse else None)
+        return y.real.astype(real.dtype), y.imag.astype(real.dtype)
+
     return {
+        "fourier": fourier,
         "cholesky": lambda x: linalg.cholesky(symmetric(x)),
         "solve": linalg.solve,
         "triangular_solve": lambda a, b, lower: linalg.solve(xp.tril(a) if lower else xp.triu(a), b),

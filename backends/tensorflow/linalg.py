@@ -1,4 +1,4 @@
-"""Decompositions of matrices."""
+"""Decompositions of matrices, and Fourier transforms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,15 @@ def svd(x: Any) -> tuple[Any, Any, Any]:
     return u * turn, s, tf.linalg.matrix_transpose(v * turn)
 
 
+def fourier(real: Any, imaginary: Any, inverse: bool) -> tuple[Any, Any]:
+    """The inverse is the transform of the parts exchanged, which TensorFlow does not divide by the length."""
+    x = tf.complex(imaginary, real) if inverse else tf.complex(real, imaginary)
+    y = tf.signal.fft(x)
+    return (tf.math.imag(y), tf.math.real(y)) if inverse else (tf.math.real(y), tf.math.imag(y))
+
+
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
+    "fourier": fourier,
     "cholesky": lambda x: tf.linalg.cholesky(symmetric(x)),
     "solve": tf.linalg.solve,
     "triangular_solve": lambda a, b, lower: tf.linalg.triangular_solve(a, b, lower=lower),

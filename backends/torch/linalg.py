@@ -1,4 +1,4 @@
-"""Decompositions of matrices."""
+"""Decompositions of matrices, and Fourier transforms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ def signed_svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return u * signs(u), s, vh * signs(u).mT
 
 
+def fourier(real: Tensor, imaginary: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    x = torch.complex(real, imaginary)
+    y = torch.fft.ifft(x, norm="forward") if inverse else torch.fft.fft(x)
+    return y.real, y.imag
+
+
 DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
+    "fourier": fourier,
     "cholesky": lambda x: cholesky(symmetric(x)),
     "solve": solve,
     "triangular_solve": lambda a, b, lower: solve_triangular(a, b, upper=not lower),

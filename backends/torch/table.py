@@ -12,6 +12,8 @@ from torch import Tensor
 
 from unilayers.graph.emit import Overwriting
 from unilayers.graph.loops import python_loops
+from unilayers.ops.sorting import empty_segment
+from unilayers.spec import dtype_name
 
 from . import updates, windows
 from .linalg import DECOMPOSITIONS
@@ -103,6 +105,12 @@ def take(x: Tensor, indices: Tensor, axis: int) -> Tensor:
     return rows.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
+def segment_reduce(data: Tensor, segment_ids: Tensor, kind: str, size: int) -> Tensor:
+    y = data.new_full((size, *data.shape[1:]), empty_segment(kind, dtype_name(data.dtype)))
+    places = segment_ids.long().reshape(-1, *(1,) * (data.ndim - 1)).expand_as(data)
+    return y.scatter_reduce(0, places, data, {"max": "amax", "min": "amin", "prod": "prod"}[kind])
+
+
 def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
     rest = g.shape[axis + indices.ndim :]
     rows = g.reshape(*g.shape[:axis], indices.numel(), *rest)
@@ -163,6 +171,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "take": take,
     "take_grad": take_grad,
     "take_along_axis": lambda x, indices, axis: torch.gather(x, axis, indices.long()),
+    "argsort": lambda x, axis: torch.argsort(x, dim=axis, stable=True).int(),
+    "segment_reduce": segment_reduce,
     "conv": windows.conv,
     "conv_input_grad": windows.conv_input_grad,
     "conv_kernel_grad": windows.conv_kernel_grad,

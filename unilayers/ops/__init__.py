@@ -24,5 +24,7 @@ from unilayers.ops.pool import *
 from unilayers.ops.random import *
 from unilayers.ops.reduce import *
 from unilayers.ops.shape import *
+from unilayers.ops.signal import *
+from unilayers.ops.sorting import *
 
 from unilayers.ops.more import *  # isort: skip  (its names shape and norm take the place of the modules)

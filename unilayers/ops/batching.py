@@ -122,7 +122,7 @@ def _elementwise(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attr
 
 @rule(
     *_ops_of(reduce, axis=True), *_ops_of(activation, axis=True),
-    "concat", "take_along_axis", "softmax_cross_entropy",
+    "argsort", "concat", "take_along_axis", "softmax_cross_entropy",
 )  # fmt: skip
 def _along_axis(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, count: int) -> Any:
     axis = attrs["axis"]

@@ -453,59 +453,7 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
     return a
 
 
-# ---- order ---------------------------------------------------------------------------------
-
-
-def argsort(x: Any, axis: int = -1) -> Any:
-    """The places of the elements in rising order, equal ones as they stand (int32).
-
-    Every element is compared with every other, which takes the square of the axis in memory.
-    """
-    rank = _rank(x, axis)
-    axis = normalize_axis(axis, ndim(x))
-    size = shape_of(x)[axis]
-    # The element whose rank is r stands at r: its place is found by looking for r among the ranks.
-    column = expand_dims(ops.moveaxis(rank, axis, -1), -2)
-    wanted = reshape(ops.arange(size, like=x), (size, 1))
-    places = multiply(astype(ops.equal(column, wanted), "int32"), ops.arange(size, like=x))
-    return ops.moveaxis(sum(places, -1), -1, axis)
-
-
-def _rank(x: Any, axis: int) -> Any:
-    """How many elements come before each in rising order."""
-    rows = ops.moveaxis(x, axis, -1)
-    mine, other = expand_dims(rows, -1), expand_dims(rows, -2)
-    size = shape_of(rows)[-1]
-    places = ops.arange(size, like=x)
-    earlier = ops.less(places, expand_dims(places, -1))
-    before = ops.logical_or(ops.less(other, mine), ops.logical_and(ops.equal(other, mine), earlier))
-    return ops.moveaxis(sum(before, -1), -1, axis)
-
-
-def sort(x: Any, axis: int = -1) -> Any:
-    """The elements in rising order; see ``argsort``."""
-    return ops.take_along_axis(x, argsort(x, axis), axis)
-
-
-def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:
-    """The ``k`` largest elements of the last axis, the largest first, and their places; see ``argsort``."""
-    places = ops.slice_axis(argsort(negative(x), -1), ndim(x) - 1, 0, k)
-    return ops.take_along_axis(x, places, -1), places
-
-
-def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
-    """Whether the prediction for the target is among the ``k`` largest of its row."""
-    mine = ops.take_along_axis(predictions, expand_dims(targets, -1), -1)
-    larger = sum(ops.greater(predictions, mine), -1)
-    return ops.logical_and(ops.less(larger, k), ops.isfinite(ops.squeeze(mine, -1)))
-
-
-# ---- segments and choices -------------------------------------------------------------------
-
-
-def segment_sum(data: Any, segment_ids: Any, num_segments: int, sorted: bool = False) -> Any:
-    """Sums of the rows with each number."""
-    return ops.take_grad(data, segment_ids, axis=0, size=num_segments)
+# ---- choices ---------------------------------------------------------------------------------
 
 
 def multi_hot(
@@ -549,7 +497,6 @@ __all__ = [
     "arcsin",
     "arctan",
     "arctan2",
-    "argsort",
     "array",
     "average",
     "bitwise_not",
@@ -575,7 +522,6 @@ __all__ = [
     "flipud",
     "hstack",
     "hypot",
-    "in_top_k",
     "inner",
     "isclose",
     "left_shift",
@@ -598,14 +544,11 @@ __all__ = [
     "right_shift",
     "roll",
     "scatter",
-    "segment_sum",
     "select",
     "shape",
     "slice",
     "slice_update",
-    "sort",
     "swapaxes",
-    "top_k",
     "trace",
     "tri",
     "tril",

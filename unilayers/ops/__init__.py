@@ -26,5 +26,6 @@ from unilayers.ops.reduce import *
 from unilayers.ops.shape import *
 from unilayers.ops.signal import *
 from unilayers.ops.sorting import *
+from unilayers.ops.special import *
 
 from unilayers.ops.more import *  # isort: skip  (its names shape and norm take the place of the modules)

@@ -111,9 +111,7 @@ class Conv(Windowed, abstract=True):
 
     def compute(self, x: Any) -> Any:
         self.require_size(x, -1, self.kernel.shape[-2] * self.groups)
-        y = ops.conv(
-            x, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate, groups=self.groups
-        )
+        y = ops.conv(x, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate, groups=self.groups)
         return self.add_bias(y)
 
 

@@ -95,9 +95,7 @@ def arange_(*, start: Any, stop: Any, step: Any, dtype: str) -> Any:
     return literal(np.arange(start, stop, step, dtype))
 
 
-def arange(
-    start: Any, stop: Any = None, step: Any = None, dtype: str | None = None, like: Any = None
-) -> Any:
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: str | None = None, like: Any = None) -> Any:
     """start, start + step, ... below stop; with one argument, counts from 0.
 
     Args:

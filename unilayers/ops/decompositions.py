@@ -490,8 +490,8 @@ def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
         compute_uv: False for s alone.
 
     Returns:
-        u ``(..., n, k)``, s ``(..., k)`` in falling order, vh ``(..., k, m)`` with ``k = min(n, m)``. In each column of u
-        the first element above half of the largest one is positive.
+        u ``(..., n, k)``, s ``(..., k)`` in falling order, vh ``(..., k, m)`` with ``k = min(n, m)``. In each column of
+        u the first element above half of the largest one is positive.
 
     Example:
         >>> svd(np.array([[0.0, 2.0], [3.0, 0.0]]), compute_uv=False)

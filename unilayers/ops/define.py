@@ -818,6 +818,24 @@ def _placed(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple[
     return tuple(given.pop(n) for n in op.operands), given
 
 
+def namespace(module: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a module under whose name all ops can be found, too."""
+
+    def find(name: str) -> Any:
+        from unilayers import ops
+
+        if not name.startswith("_") and hasattr(ops, name):
+            return getattr(ops, name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    def names() -> list[str]:
+        from unilayers import ops
+
+        return [name for name in vars(ops) if not name.startswith("_")]
+
+    return find, names
+
+
 def also(**names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: further names under which arguments can be given, ``@also(minimum="x_min")``."""
 

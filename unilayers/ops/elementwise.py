@@ -323,6 +323,7 @@ erf: Function = _unary(
     flops=8,
 )
 
+
 def round(x: Any, decimals: int = 0) -> Any:
     """The nearest number with so many decimals (below 0: tens, hundreds...), ties to even."""
     if not decimals:

@@ -50,8 +50,9 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
         x, axis = x if len(shape_of(x)) == 1 else ops.reshape(x, (-1,)), 0
     if isinstance(indices, (int, list, tuple)):
         size: Any = shape_of(x)[axis]
-        negative = np.min(indices, initial=0) < 0
-        indices = np.asarray(np.where(np.less(indices, 0), np.add(indices, size), indices) if negative else indices, np.int32)
+        indices = np.asarray(indices, np.int32)
+        if np.any(indices < 0):
+            indices = np.where(indices < 0, indices + size, indices)
     return take_(x, indices, axis)
 
 

@@ -11,8 +11,12 @@ import numpy as np
 from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.graph import Sample
-from unilayers.ops.define import composite, dtype_of, primitive, require_float, shape_of
+from unilayers.ops.define import composite, dtype_of, namespace, primitive, require_float, shape_of
 from unilayers.spec import Shape, Spec, broadcast_shapes, is_float
+
+__all__ = ["einsum", "einsum_", "matmul", "matmul_", "tensordot", "vecdot"]
+
+__getattr__, __dir__ = namespace(__name__)  # the decompositions, too, are ops of this name in Keras
 
 
 def _matmul_infer(a: Spec, b: Spec) -> Spec:

@@ -34,6 +34,7 @@ from unilayers.ops.elementwise import (
     where,
 )
 from unilayers.ops.index import dense_only
+from unilayers.ops.rearranging import flat_places
 from unilayers.ops.reduce import all, max, mean, min, sum
 from unilayers.ops.shape import broadcast_to, concat, expand_dims, flip, permute_dims, reshape, split
 from unilayers.spec import is_float, normalize_axis
@@ -70,9 +71,7 @@ def convert_to_numpy(x: Any) -> np.ndarray:
     return to_numpy(x)
 
 
-def convert_to_tensor(
-    x: Any, dtype: str | None = None, sparse: bool | None = None, ragged: bool | None = None
-) -> Any:
+def convert_to_tensor(x: Any, dtype: str | None = None, sparse: bool | None = None, ragged: bool | None = None) -> Any:
     """x as an array that ops take; numbers and lists become NumPy arrays. ``sparse`` and ``ragged`` are for those who
     come from Keras: arrays are dense here."""
     dense_only("convert_to_tensor", sparse=sparse, ragged=ragged)
@@ -456,9 +455,7 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
 # ---- choices ---------------------------------------------------------------------------------
 
 
-def multi_hot(
-    inputs: Any, num_classes: int, axis: int = -1, dtype: str | None = None, sparse: bool = False
-) -> Any:
+def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: str | None = None, sparse: bool = False) -> Any:
     """1 for each class whose number is among the inputs."""
     dense_only("multi_hot", sparse=sparse)
     hot = ops.one_hot(inputs, num_classes, dtype=dtype)
@@ -477,9 +474,7 @@ def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Any:
     """Zeros with values added at indices ``(count, axes)``."""
     sizes = tuple(shape)
     depth: Any = shape_of(indices)[-1]
-    strides = [math.prod(sizes[i + 1 : depth]) for i in range(depth)]
-    flat = sum(multiply(indices, _beside(indices, np.array(strides, dtype_of(indices)))), -1)
-    y = ops.take_grad(values, flat, axis=0, size=math.prod(sizes[:depth]))
+    y = ops.take_grad(values, flat_places(indices, sizes), axis=0, size=math.prod(sizes[:depth]))
     return reshape(y, sizes)
 
 

@@ -173,8 +173,9 @@ def irfft(x: Pair, fft_length: int | None = None) -> Any:
 def _starts(size: Any, length: int, stride: int, where: str) -> np.ndarray:
     if not isinstance(size, int) or size < length or stride < 1:
         raise ShapeError(
-            "cannot cut sequences", where=f"ops.{where}", expected=f"a known size of at least {length}, and a stride of "
-            "at least 1", received=f"size {public_shape((size,))[0]}, stride {stride}",
+            "cannot cut sequences", where=f"ops.{where}",
+            expected=f"a known size of at least {length}, and a stride of at least 1",
+            received=f"size {public_shape((size,))[0]}, stride {stride}",
         )  # fmt: skip
     return np.arange(0, size - length + 1, stride)
 
@@ -217,7 +218,10 @@ def _window(window: Any, length: int, fft_length: int, like: Any) -> Any:
     elif isinstance(window, str):
         if window not in ("hann", "hamming"):
             raise UnilayersError(
-                "unknown window", where="ops.stft", expected="'hann', 'hamming', None or an array", received=repr(window)
+                "unknown window",
+                where="ops.stft",
+                expected="'hann', 'hamming', None or an array",
+                received=repr(window),
             )
         offset = 0.5 if window == "hann" else 0.54
         found = offset - (1 - offset) * np.cos(2 * np.pi * np.arange(length) / length)

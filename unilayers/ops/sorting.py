@@ -10,7 +10,7 @@ from unilayers import ops
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import Sample
 from unilayers.ops.define import dtype_of, primitive, shape_of, to_numpy
-from unilayers.spec import FLOATS, INTS, Shape, Spec, is_float, normalize_axis
+from unilayers.spec import FLOATS, INTS, Spec, is_float, normalize_axis
 
 __all__ = [
     "argpartition", "argsort", "argsort_", "in_top_k", "searchsorted", "segment_max", "segment_min", "segment_prod",
@@ -32,8 +32,8 @@ def _argsort_samples(rng: np.random.Generator) -> list[Sample]:
 
 
 @primitive(
-    infer=_argsort_infer, vjp=lambda g, y, x, *, axis: (None,), samples=_argsort_samples, cost=lambda x, *, axis: x.size,
-    reference=lambda x, axis: np.argsort(x, axis, kind="stable"),
+    infer=_argsort_infer, vjp=lambda g, y, x, *, axis: (None,), samples=_argsort_samples,
+    cost=lambda x, *, axis: x.size, reference=lambda x, axis: np.argsort(x, axis, kind="stable"),
 )  # fmt: skip
 def argsort_(x: Any, *, axis: int) -> Any:
     """The places of the elements along an axis in rising order, equal ones as they stand (int32)."""
@@ -119,7 +119,9 @@ def empty_segment(kind: str, dtype: str) -> float | int:
 
 def _segment_infer(data: Spec, segment_ids: Spec, *, kind: str, size: Any) -> Spec:
     if segment_ids.dtype not in INTS or data.dtype not in (*INTS, *FLOATS):
-        raise DTypeError("needs numbers, and integers for their segments", received=f"{data.dtype}, {segment_ids.dtype}")
+        raise DTypeError(
+            "needs numbers, and integers for their segments", received=f"{data.dtype}, {segment_ids.dtype}"
+        )
     if not data.shape or segment_ids.shape != data.shape[:1] or kind not in KINDS:
         raise ShapeError(
             "one segment per row", expected="(n, ...) and (n,)", received=f"{data.shape} and {segment_ids.shape}"
@@ -186,8 +188,9 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
         ``(num_segments, ...)``.
 
     Example:
-        >>> segment_sum(np.array([1.0, 2.0, 4.0]), np.array([0, 2, 0])), segment_max(np.array([1, 4]), np.array([0, 0]), 1)
-        (array([5., 0., 2.]), array([4]))
+        >>> x, ids = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 0])
+        >>> segment_sum(x, ids), segment_max(x, ids)
+        (array([5., 0., 2.]), array([  4., -inf,   2.]))
     """
     return ops.take_grad(data, segment_ids, axis=0, size=_segments(segment_ids, num_segments, "segment_sum"))
 

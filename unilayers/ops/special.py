@@ -123,7 +123,9 @@ def _erfinv_reference(x: np.ndarray) -> np.ndarray:
 @composite(
     infer=float_spec, cost=per_element(60), reference=_erfinv_reference, tolerance=1e-5,
     vjp=lambda g, y, x: (g * ops.exp(y * y) / _SLOPE,),
-    samples=lambda rng: [Sample((rng.uniform(-0.9, 0.9, (3, 4)),)), Sample((np.array([0.0, 0.999, -0.98]),), {}, False)],
+    samples=lambda rng: [
+        Sample((rng.uniform(-0.9, 0.9, (3, 4)),)), Sample((np.array([0.0, 0.999, -0.98]),), {}, False),
+    ],
 )  # fmt: skip
 def erfinv(x: Any) -> Any:
     """The inverse of the error function, for -1 < x < 1.

@@ -29,7 +29,7 @@ Interpolation: TypeAlias = Literal["nearest", "bilinear"]
 FillMode: TypeAlias = Literal["constant", "nearest", "reflect", "wrap"]
 Format: TypeAlias = str | None
 
-EXACT = "float32"  # places in a picture, whatever the pixels' dtype
+EXACT = "float32"  # places in a picture, unless its pixels are float64
 
 
 def batched(images: Any, data_format: Format) -> tuple[Any, Callable[[Any], Any]]:
@@ -86,11 +86,12 @@ def affine_transform(
         array([0. , 0. , 0.5, 1.5])
     """
     images, restore = batched(images, data_format)
-    shape = ops.shape_of(images)
-    transform = ops.astype(ops.convert_to_tensor(transform), EXACT)
+    images = floats(images)
+    shape, exact = ops.shape_of(images), _exact(ops.dtype_of(images))
+    transform = ops.astype(ops.convert_to_tensor(transform), exact)
     count: Any = ops.shape_of(transform)[-1]
     numbers = [ops.reshape(ops.getitem(transform, (..., i)), (-1, 1, 1)) for i in range(count)]
-    y, x = (ops.astype(ops.arange(d, like=transform), EXACT) for d in shape[1:3])
+    y, x = (ops.astype(ops.arange(d, like=transform), exact) for d in shape[1:3])
     x, y = ops.reshape(x, (1, 1, shape[2])), ops.reshape(y, (1, shape[1], 1))
 
     def plane(a0: Any, a1: Any, a2: Any) -> Any:
@@ -119,7 +120,7 @@ def sample(
 
     Args:
         images: The pictures; floats.
-        rows: Where to look, counted in pixels from the centre of the first; float32.
+        rows: Where to look, counted in pixels from the centre of the first; float32 or float64.
         columns: Likewise.
         interpolation: See ``affine_transform``.
         fill_mode: See ``affine_transform``.
@@ -239,7 +240,7 @@ def resize(
 
 
 def _exact(dtype: str) -> str:
-    """What shares of pixels are computed in."""
+    """What places and shares of pixels are computed in."""
     return "float64" if dtype == "float64" else EXACT
 
 
@@ -545,12 +546,12 @@ def gaussian_blur(
 
 
 def sobel_edges(images: Any, data_format: Format = None) -> Any:
-    """How pixels change down and to the right: ``(batch, height, width, channels, 2)``; the edge rows are mirrored.
+    """How pixels change down and to the right: ``(batch, height, width, channels, 2)``; zeros lie around the pictures.
 
     Reference: Sobel, Feldman, A 3x3 isotropic gradient operator for image processing, 1968.
     """
     x, _ = batched(images, data_format)
-    x = ops.pad(floats(x), [(0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect")
+    x = ops.pad(floats(x), [(0, 0), (1, 1), (1, 1), (0, 0)])
     smooth, slope = np.array([1.0, 2.0, 1.0]), np.array([-1.0, 0.0, 1.0])
     y = ops.stack([_filtered(x, pair, "valid") for pair in ((slope, smooth), (smooth, slope))], -1)
     y = ops.moveaxis(y, 3, 1) if is_first(data_format) else y
@@ -612,7 +613,8 @@ def perspective_transform(
         fill_value: What is outside of the pictures.
         data_format: See the module.
     """
-    points = (ops.astype(ops.convert_to_tensor(p), EXACT) for p in (start_points, end_points))
+    exact = _exact(ops.dtype_of(images))
+    points = (ops.astype(ops.convert_to_tensor(p), exact) for p in (start_points, end_points))
     start, end = (ops.reshape(p, (-1, 4, 2)) for p in points)
     x, y = (ops.getitem(end, (..., slice(i, i + 1))) for i in (0, 1))
     zero, one = ops.zeros_like(x), ops.ones_like(x)

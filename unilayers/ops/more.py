@@ -455,9 +455,13 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
 # ---- choices ---------------------------------------------------------------------------------
 
 
-def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: str | None = None, sparse: bool = False) -> Any:
-    """1 for each class whose number is among the inputs."""
+def multi_hot(
+    inputs: Any, num_classes: int | None = None, axis: int = -1, dtype: str | None = None, sparse: bool = False
+) -> Any:
+    """1 for each class whose number is among the inputs; how many classes there are has to be given."""
     dense_only("multi_hot", sparse=sparse)
+    if num_classes is None:
+        raise ShapeError("the number of classes is not known", where="ops.multi_hot", fix="Give num_classes")
     hot = ops.one_hot(inputs, num_classes, dtype=dtype)
     return max(hot, ndim(inputs) - 1 if ndim(inputs) else 0) if ndim(inputs) else hot
 

@@ -268,12 +268,13 @@ def space_to_depth(x: Any, block_size: int, data_format: str | None = "channels_
     """Squares of pixels as one pixel with more channels.
 
     Shapes: x ``(batch, height, width, channels)`` -> ``(batch, height / block_size, width / block_size, block_size**2 *
-    channels)``; with "channels_first" the channels follow the batch.
+    channels)``, the pixels of a square one behind the other; with "channels_first" the channels follow the batch, and
+    the pixels of one channel are side by side.
     """
     from unilayers.ops.conv import is_first
 
     if is_first(data_format):
-        return rearrange(x, "n c (h i) (w j) -> n (i j c) h w", i=block_size, j=block_size)
+        return rearrange(x, "n c (h i) (w j) -> n (c i j) h w", i=block_size, j=block_size)
     return rearrange(x, "n (h i) (w j) c -> n h w (i j c)", i=block_size, j=block_size)
 
 
@@ -286,7 +287,7 @@ def depth_to_space(x: Any, block_size: int, data_format: str | None = "channels_
     from unilayers.ops.conv import is_first
 
     if is_first(data_format):
-        return rearrange(x, "n (i j c) h w -> n c (h i) (w j)", i=block_size, j=block_size)
+        return rearrange(x, "n (c i j) h w -> n c (h i) (w j)", i=block_size, j=block_size)
     return rearrange(x, "n h w (i j c) -> n (h i) (w j) c", i=block_size, j=block_size)
 
 

@@ -82,8 +82,10 @@ def matrix_transpose(x: Any) -> Any:
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
     """One axis, or several, moved to other places, the others in order."""
     n = len(shape_of(x))
-    sources = normalize_axes(source if isinstance(source, int) else tuple(source), n)
-    places = normalize_axes(destination if isinstance(destination, int) else tuple(destination), n)
+    sources, places = (
+        [normalize_axis(a, n) for a in ((given,) if isinstance(given, int) else given)]
+        for given in (source, destination)
+    )
     axes = [a for a in range(n) if a not in sources]
     for place, axis in sorted(zip(places, sources, strict=True)):
         axes.insert(place, axis)

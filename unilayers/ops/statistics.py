@@ -177,7 +177,12 @@ def nanmean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def nanvar(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """``var`` without what is NaN; NaN for nothing."""
-    return nanmean(ops.square(subtract(x, nanmean(x, axis, keepdims=True))), axis, keepdims)
+    if not is_float(dtype_of(x)):
+        return ops.var(x, axis, keepdims)
+    middle = divide(nansum(x, axis, True), ops.maximum(_counted(x, axis, True), 1.0))
+    square = ops.square(where(isnan(x), 0.0, subtract(_filled(x, 0), middle)))
+    count = _counted(x, axis, keepdims)
+    return where(equal(count, 0), math.nan, divide(sum(square, axis, keepdims), ops.maximum(count, 1.0)))
 
 
 def nanstd(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -326,8 +331,6 @@ def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
     long, short = (x1, x2) if shape_of(x1)[0] >= shape_of(x2)[0] else (x2, x1)  # type: ignore[operator]
     size: Any = shape_of(short)[0]
     around = {"valid": (0, 0), "same": (size // 2, size - 1 - size // 2), "full": (size - 1, size - 1)}[mode]
-    if mode == "same" and long is x2:
-        around = around[::-1]
     y = ops.conv(ops.reshape(long, (1, -1, 1)), ops.reshape(short, (-1, 1, 1)), padding=[around])
     y = ops.reshape(y, (-1,))
     return y if long is x1 else ops.flip(y)

@@ -380,9 +380,10 @@ def conv(
     """
     if is_first(data_format):
         return turned(conv, inputs, kernel, strides, padding, None, dilation_rate, groups)
-    shape = shape_of(inputs)
+    shape, sizes = shape_of(inputs), shape_of(kernel)
     if groups is None:
-        groups = max(1, shape[-1] // shape_of(kernel)[-2])  # type: ignore[operator, call-overload]
+        groups = shape[-1] // sizes[-2] if isinstance(shape[-1], int) and isinstance(sizes[-2], int) else 1
+        groups = max(groups, 1)
     spatial = len(shape) - 2
     steps, gaps = per_axis(strides, spatial, "strides"), per_axis(dilation_rate, spatial, "dilation_rate")
     if len(shape_of(kernel)) != spatial + 2 or spatial < 1:

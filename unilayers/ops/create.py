@@ -92,7 +92,7 @@ def _arange_infer(*, start: Any, stop: Any, step: Any, dtype: str) -> Spec:
 )  # fmt: skip
 def arange_(*, start: Any, stop: Any, step: Any, dtype: str) -> Any:
     """start, start + step, ... below stop."""
-    return literal(np.arange(start, stop, step, dtype))
+    return literal(np.arange(start, stop, step, dtype=dtype))
 
 
 def arange(start: Any, stop: Any = None, step: Any = None, dtype: str | None = None, like: Any = None) -> Any:
@@ -111,7 +111,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: str | None = N
     dtype = check_dtype(dtype or (floatx() if any(isinstance(n, float) for n in (start, stop, step)) else "int32"))
     if like is None or isinstance(like, Value) or is_tracing():
         return arange_(start=start, stop=stop, step=step, dtype=dtype)
-    return put_beside(like, np.arange(start, stop, step, dtype))
+    return put_beside(like, np.arange(start, stop, step, dtype=dtype))
 
 
 def _size_infer(*, value: DimLike, dtype: str) -> Spec:

@@ -8,7 +8,6 @@ are not defined where singular values or eigenvalues coincide, or where a matrix
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +43,7 @@ def _square(x: Spec) -> None:
 
 def _cubed(x: Spec, *others: Spec, **attrs: Any) -> Any:
     """The cost of most of them: proportional to the size of the matrix times its smaller side."""
-    return 2 * x.size * min(d if isinstance(d, int) else math.inf for d in x.shape[-2:])
+    return 2 * x.size * min((d for d in x.shape[-2:] if isinstance(d, int)), default=1)
 
 
 def _turn(x: Any) -> Any:
@@ -96,8 +95,8 @@ def _cholesky_infer(x: Spec) -> Spec:
 
 def _cholesky_vjp(g: Any, y: Any, x: Any) -> tuple[Any]:
     """Murray, Differentiation of the Cholesky decomposition, 2016, arXiv 1602.07527."""
-    size = shape_of(x)[-1]
-    inner = _mask(ops.matmul(_turn(y), g), np.tril(np.ones((size, size))) - 0.5 * np.eye(size))  # type: ignore[arg-type]
+    size: Any = shape_of(x)[-1]
+    inner = _mask(ops.matmul(_turn(y), g), np.tri(size) - 0.5 * np.eye(size))
     left = ops.triangular_solve(_turn(y), inner, lower=False)
     return (_symmetric(_turn(ops.triangular_solve(_turn(y), _turn(left), lower=False))),)
 
@@ -216,7 +215,7 @@ def _sides(a: Any, b: Any) -> tuple[Any, Any, bool]:
     vector = len(shape_of(b)) == 1 or len(shape_of(b)) == len(shape_of(a)) - 1
     b = ops.expand_dims(b, -1) if vector else b
     lead = broadcast_shapes(shape_of(a)[:-2], shape_of(b)[:-2])
-    return *(_stacked(x, lead) for x in (a, b)), vector  # type: ignore[return-value]
+    return _stacked(a, lead), _stacked(b, lead), vector
 
 
 def _stacked(x: Any, lead: Shape) -> Any:
@@ -369,9 +368,10 @@ def qr(x: Any, mode: str = "reduced") -> tuple[Any, Any]:
     if mode not in ("reduced", "complete"):
         raise UnilayersError("unknown mode", where="ops.qr", expected="'reduced' or 'complete'", received=repr(mode))
     x = _floats(x)
-    rows, columns = shape_of(x)[-2:]
+    sizes: Any = shape_of(x)[-2:]
+    rows, columns = sizes
     if rows >= columns:
-        return qr_(x, complete=mode == "complete")  # type: ignore[no-any-return]
+        return qr_(x, complete=mode == "complete")
     q, r = qr_(ops.getitem(x, (..., slice(0, rows))), complete=False)
     return q, ops.concat([r, ops.matmul(_turn(q), ops.getitem(x, (..., slice(rows, columns))))], -1)
 

@@ -90,7 +90,7 @@ def affine_transform(
     shape, exact = ops.shape_of(images), _exact(ops.dtype_of(images))
     transform = ops.astype(ops.convert_to_tensor(transform), exact)
     count: Any = ops.shape_of(transform)[-1]
-    numbers = [ops.reshape(ops.getitem(transform, (..., i)), (-1, 1, 1)) for i in range(count)]
+    numbers: list[Any] = [ops.reshape(ops.getitem(transform, (..., i)), (-1, 1, 1)) for i in range(count)]
     y, x = (ops.astype(ops.arange(d, like=transform), exact) for d in shape[1:3])
     x, y = ops.reshape(x, (1, 1, shape[2])), ops.reshape(y, (1, shape[1], 1))
 
@@ -99,7 +99,7 @@ def affine_transform(
 
     columns, rows = plane(*numbers[:3]), plane(*numbers[3:6])
     if count == 8:
-        depth = plane(*numbers[6:], 1.0)
+        depth = plane(numbers[6], numbers[7], 1.0)
         columns, rows = ops.divide(columns, depth), ops.divide(rows, depth)
     columns, rows = (ops.broadcast_to(places, shape[:3]) for places in (columns, rows))
     return restore(sample(images, rows, columns, interpolation, fill_mode, fill_value))
@@ -224,7 +224,7 @@ def resize(
     if crop_to_aspect_ratio:
         images = crop_to_aspect(images, *size)
     if pad_to_aspect_ratio:
-        images = pad_to_aspect(images, *size, fill_value)
+        images = pad_to_aspect(images, size[0], size[1], fill_value)
     dtype = ops.dtype_of(images)
     for axis, (have, wanted) in enumerate(zip(known_size(images), size, strict=True), 1):
         if have == wanted:
@@ -332,7 +332,7 @@ def _margins(
         )
     if target is not None:
         rest = sign * (target - size)
-        low, high = (rest - high, high) if low is None else (low, rest - low)  # type: ignore[operator]
+        low, high = (rest - high, high) if low is None else (low, rest - low)
     if any(isinstance(n, int) and n < 0 for n in (low, high)):
         raise ShapeError("does not fit", expected=f"{', '.join(names)} not below 0", received=f"{low}, {high}")
     return low, high

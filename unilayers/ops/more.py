@@ -110,7 +110,7 @@ def linspace(
         axis: Where the new axis is.
     """
     if isinstance(start, (int, float)) and isinstance(stop, (int, float)):
-        y, step = np.linspace(start, stop, num, endpoint, True)
+        y, step = np.linspace(start, stop, num, endpoint, retstep=True)
         return (_literal(y, dtype), step) if retstep else _literal(y, dtype)
     count = num - 1 if endpoint else num
     low, high = (x if is_float(dtype_of(x)) else astype(x, ops.floatx()) for x in (start, stop))

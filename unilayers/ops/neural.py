@@ -234,7 +234,7 @@ def dot_product_attention(
         array([[1., 1., 1.],
                [1., 1., 1.]])
     """
-    shapes = [shape_of(x) for x in (query, key, value)]
+    shapes: list[Any] = [shape_of(x) for x in (query, key, value)]
     heads, served = shapes[0][2:3], shapes[1][2:3]
     fits = all(len(s) == 4 for s in shapes) and shapes[1][:3] == shapes[2][:3] and shapes[0][3] == shapes[1][3]
     if not fits or heads[0] % served[0]:
@@ -244,12 +244,12 @@ def dot_product_attention(
             received=", ".join(str(public_shape(s)) for s in shapes),
         )  # fmt: skip
     if heads[0] != served[0]:
-        key, value = (ops.repeat(x, heads[0] // served[0], 2) for x in (key, value))  # type: ignore[arg-type]
+        key, value = (ops.repeat(x, heads[0] // served[0], 2) for x in (key, value))
     q, k, v = (ops.permute_dims(x, (0, 2, 1, 3)) for x in (query, key, value))
     if bias is None and attn_logits_soft_cap is None:
         y = ops.attention(q, k, v, *(() if mask is None else (mask,)), scale=scale, causal=bool(is_causal))
         return ops.permute_dims(y, (0, 2, 1, 3))
-    scores = ops.matmul(q, ops.matrix_transpose(k)) * (shapes[0][3] ** -0.5 if scale is None else scale)  # type: ignore[operator]
+    scores = ops.matmul(q, ops.matrix_transpose(k)) * (shapes[0][3] ** -0.5 if scale is None else scale)
     if attn_logits_soft_cap is not None:
         scores = ops.tanh(scores / attn_logits_soft_cap) * attn_logits_soft_cap
     scores = scores if bias is None else scores + bias
@@ -295,7 +295,7 @@ def ctc_decode(
             received=f"strategy={strategy!r}, top_paths={top_paths}",
         )  # fmt: skip
     _, frames, classes = shape_of(inputs)
-    blank: Any = classes - 1 if mask_index is None else mask_index  # type: ignore[operator]
+    blank = classes - 1 if mask_index is None else mask_index
     best = ops.argmax(inputs, -1)
     places = ops.arange(frames, like=inputs)
     inside = ops.less(places, ops.expand_dims(ops.astype(sequence_lengths, "int32"), 1))

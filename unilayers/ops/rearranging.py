@@ -298,7 +298,7 @@ def _both(value: int | Sequence[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)  # type: ignore[return-value]
 
 
-def _places(size: Any, kernel: int, dilation: int, padding: int, stride: int, where_: str) -> np.ndarray:
+def _places(where_: str, size: Any, kernel: int, dilation: int, padding: int, stride: int) -> np.ndarray:
     """The padded pixels of each window along one axis: ``(windows, kernel)``."""
     reach = (kernel - 1) * dilation + 1
     if not isinstance(size, int) or size + 2 * padding < reach:
@@ -331,8 +331,8 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
                [1., 2., 4., 5.]])
     """
     above, beside = _both(padding)
-    each = zip(shape_of(x)[2:], *map(_both, (kernel_size, dilation, padding, stride)), strict=True)
-    rows, columns = (_places(*axis, "unfold") for axis in each)
+    each: Any = zip(shape_of(x)[2:], *map(_both, (kernel_size, dilation, padding, stride)), strict=True)
+    rows, columns = (_places("unfold", *axis) for axis in each)
     x = ops.pad(x, [(0, 0), (0, 0), (above, above), (beside, beside)])
     x = ops.take(ops.take(x, columns, 3), rows, 2)  # batch, channels, windows, kernel, windows, kernel
     x = permute_dims(x, (0, 1, 3, 5, 2, 4))
@@ -346,8 +346,8 @@ def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding:
     """
     height, width = _both(output_size)
     above, beside = _both(padding)
-    each = zip((height, width), *map(_both, (kernel_size, dilation, padding, stride)), strict=True)
-    rows, columns = (_places(*axis, "fold") for axis in each)
+    each: Any = zip((height, width), *map(_both, (kernel_size, dilation, padding, stride)), strict=True)
+    rows, columns = (_places("fold", *axis) for axis in each)
     (high, i), (wide, j) = rows.shape, columns.shape
     batch, size, count = shape_of(x)
     if count != high * wide or (isinstance(size, int) and size % (i * j)):

@@ -91,13 +91,13 @@ def fft(x: Pair) -> Pair:
         >>> real
         array([0., 2., 0., 2.])
     """
-    return fourier(*_pair(x, "fft"))  # type: ignore[no-any-return]
+    return fourier(*_pair(x, "fft"))
 
 
 def _rows_and_columns(x: Pair, inverse: bool) -> Pair:
     y = fourier(*x, inverse=inverse)
     y = fourier(*map(ops.matrix_transpose, y), inverse=inverse)
-    return tuple(map(ops.matrix_transpose, y))  # type: ignore[return-value]
+    return tuple(map(ops.matrix_transpose, y))
 
 
 def fft2(x: Pair) -> Pair:
@@ -140,7 +140,7 @@ def rfft(x: Any, fft_length: int | None = None) -> Pair:
     x = _of_length(_floats(x), fft_length)
     half = shape_of(x)[-1] // 2 + 1
     real, imaginary = fourier(x, ops.zeros_like(x))
-    return tuple(ops.getitem(part, (..., slice(0, half))) for part in (real, imaginary))  # type: ignore[return-value]
+    return tuple(ops.getitem(part, (..., slice(0, half))) for part in (real, imaginary))
 
 
 def irfft(x: Pair, fft_length: int | None = None) -> Any:
@@ -299,7 +299,8 @@ def istft(
     total = overlap_sequences(ops.multiply(ops.square(shade), np.ones((count, 1), dtype_of(pieces))), sequence_stride)
     y = ops.where(ops.greater(total, 1e-8), ops.divide(y, ops.maximum(total, 1e-8)), y)
     start = fft_length // 2 if center else 0
-    stop = shape_of(y)[-1] - start if length is None else start + length
-    if stop > shape_of(y)[-1]:
-        y = ops.pad(y, [(0, 0)] * (len(shape_of(y)) - 1) + [(0, stop - shape_of(y)[-1])])
+    size: Any = shape_of(y)[-1]
+    stop = size - start if length is None else start + length
+    if stop > size:
+        y = ops.pad(y, [(0, 0)] * (len(shape_of(y)) - 1) + [(0, stop - size)])
     return ops.getitem(y, (..., slice(start, stop)))

@@ -67,7 +67,8 @@ def _quantile(x: Any, q: Any, axis: Axis, method: str, keepdims: bool, where_: s
     else:
         low, high = at(ops.floor(place)), at(ops.ceil(place))
         weight = 0.5 if method == "midpoint" else subtract(place, ops.floor(place))
-        y = add(low, multiply(where(equal(low, high), 0.0, subtract(high, low)), weight))
+        same = equal(low, high)  # also where both are infinite
+        y = add(low, multiply(subtract(where(same, 0.0, high), where(same, 0.0, low)), weight))
     none = ops.all(missing, -1, keepdims=True) if skip else ops.any(missing, -1, keepdims=True)
     y = ops.moveaxis(where(none, math.nan, y), -1, 0)
     if keepdims:

@@ -18,6 +18,7 @@ from unilayers.ops.define import (
     bind,
     broadcast_spec,
     composite,
+    dtype_of,
     per_element,
     primitive,
     require_float,
@@ -188,7 +189,7 @@ def _compare(name: str, doc: str) -> Callable[..., Any]:
 
 def truth(x: Any) -> Any:
     """x as bools: whether its elements are not 0."""
-    return x if ops.dtype_of(x) == "bool" else not_equal(x, 0)
+    return x if dtype_of(x) == "bool" else not_equal(x, 0)
 
 
 def _logical(name: str, doc: str) -> Callable[..., Any]:
@@ -357,7 +358,7 @@ def _where_samples(rng: np.random.Generator) -> list[Sample]:
 )
 def where_(condition: Any, x1: Any, x2: Any) -> Any:
     """x1 where the condition holds, else x2; all three broadcast."""
-    return (truth(condition), x1, x2), {}
+    return (condition, x1, x2), {}
 
 
 def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
@@ -367,7 +368,10 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
     """
     if x1 is None and x2 is None:
         return ops.nonzero(condition)
-    return where_(condition, x1, x2)
+    return bind(_WHERE, (truth(condition), x1, x2), {})
+
+
+_WHERE = where_.op  # type: ignore[attr-defined]
 
 
 def _astype_infer(x: Spec, *, dtype: str) -> Spec:

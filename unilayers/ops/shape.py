@@ -95,8 +95,10 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
     """x with a new axis of size 1 at ``axis``, or at each of them."""
     shape = list(shape_of(x))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    for place in sorted(normalize_axis(a, len(shape) + len(axes)) for a in axes):
+    if isinstance(axis, int):
+        shape.insert(normalize_axis(axis, len(shape) + 1), 1)
+        return reshape(x, shape)
+    for place in sorted(normalize_axis(a, len(shape) + len(axis)) for a in axis):
         shape.insert(place, 1)
     return reshape(x, shape)
 

@@ -21,7 +21,8 @@ from unilayers.autodiff import GradientTape
 from unilayers.backend import Backend
 from unilayers.errors import DataError, DTypeError, ShapeError, UnilayersError
 from unilayers.layers import preprocessing as P
-from unilayers.layers.preprocessing import hashes, image
+from unilayers.layers.preprocessing import hashes
+from unilayers.ops import image
 from unilayers.recipe import Recipe
 from unilayers.registry import parameters
 

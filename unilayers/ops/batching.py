@@ -133,7 +133,7 @@ def _along_axis(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs
     return bind(op, xs, {**attrs, "axis": shift(axis, ndim)})
 
 
-@rule("sparse_softmax_cross_entropy")
+@rule("sparse_softmax_cross_entropy", "cholesky", "pinv", "solve", "triangular_solve")
 def _row_by_row(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, count: int) -> Any:
     return bind(op, [spread(x, s, count) for x, s in zip(xs, stacked, strict=True)], attrs)
 

@@ -203,6 +203,10 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "op 'cholesky': not a square matrix. Expected (..., n, n) with a known n. Received (batch, 4).",
     ),
     (
+        lambda: ops.pinv(SYMBOL), ShapeError,
+        "ops.pinv: the sizes of the matrices must be known. Expected (..., n, m). Received (None, 4).",
+    ),
+    (
         lambda: ops.rearrange(X, "a (b c) -> a b c", b=3), UnilayersError,
         "ops.rearrange: cannot rearrange by 'a (b c) -> a b c'. Expected sizes that make 4. Received (b c) with {'b': "
         "3}.",

@@ -13,8 +13,9 @@ from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from unilayers import ops
 from unilayers.autodiff import value_and_grad
+from unilayers.graph import leaf
 from unilayers.ops import decompositions, image, more, neural, rearranging, signal, sorting, special, statistics
-from unilayers.spec import is_float
+from unilayers.spec import Dim, Spec, is_float
 from unilayers.structure import leaves_of
 
 keras = pytest.importorskip("keras")
@@ -306,6 +307,27 @@ def test_the_same_in_a_graph_on_every_backend(backend: str) -> None:
         expected = [np.asarray(ops.to_numpy(x)) for x in leaves_of(found_by(ops, name)(*args))]
         for a, e in zip(leaves_of(found), expected, strict=True):
             assert_close(engine.get(a), e, rtol=1e-6, atol=1e-9, what=f"{name} on {backend}")
+
+
+# What needs to know the first size, or says how large something is by it.
+KNOWN = (
+    "cholesky", "cholesky_inverse", "diagflat", "diagonal", "logdet", "lstsq", "median", "nanpercentile", "percentile",
+    "pinv", "qr", "roll", "singular_values", "slice_update", "svd", "trace", "tril", "triu", "unstack",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n, many in CALLS.items() if many and n not in (*HOST_ONLY, *KNOWN)])
+def test_unknown_batch_size(name: str) -> None:
+    """Traced with the first size of the first array unknown, wherever it recurs."""
+    arrays = arrays_of(CALLS[name][0])
+    if not arrays or arrays[0].ndim < 2:
+        pytest.skip("no batch")
+    size, batch = len(arrays[0]), Dim.symbol("batch")
+    shapes = [(batch, *x.shape[1:]) if x.shape[:1] == (size,) else x.shape for x in arrays]
+    values = [
+        leaf("input", f"x{i}", Spec(s, x.dtype.name)) for i, (x, s) in enumerate(zip(arrays, shapes, strict=True))
+    ]
+    compiled(name, CALLS[name][0])(*values)
 
 
 STEPS = ("divide_no_nan", "heaviside")  # whose calls are at a step

@@ -8,7 +8,6 @@ are not defined where singular values or eigenvalues coincide, or where a matrix
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from unilayers import ops
 from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import Sample
 from unilayers.ops.define import composite, dtype_of, primitive, shape_of
-from unilayers.spec import Shape, Spec, broadcast_shapes, is_float
+from unilayers.spec import Shape, Spec, broadcast_shapes, is_float, public_shape
 
 __all__ = [
     "cholesky", "cholesky_", "cholesky_inverse", "det", "eigh", "inv", "logdet", "lstsq", "matrix_rank", "pinv",
@@ -62,6 +61,17 @@ def _mask(x: Any, mask: np.ndarray) -> Any:
 def _eye(x: Any, size: int) -> np.ndarray:
     """A unit matrix of x's dtype."""
     return np.eye(size, dtype=dtype_of(x))
+
+
+def _sizes(x: Any, where: str) -> tuple[int, int]:
+    """Rows and columns, which must be known."""
+    shape = shape_of(x)
+    if len(shape) < 2 or not isinstance(shape[-2], int) or not isinstance(shape[-1], int):
+        raise ShapeError(
+            "the sizes of the matrices must be known", where=f"ops.{where}", expected="(..., n, m)",
+            received=str(public_shape(shape)),
+        )  # fmt: skip
+    return shape[-2], shape[-1]
 
 
 def _units(x: Any) -> Any:
@@ -368,8 +378,7 @@ def qr(x: Any, mode: str = "reduced") -> tuple[Any, Any]:
     if mode not in ("reduced", "complete"):
         raise UnilayersError("unknown mode", where="ops.qr", expected="'reduced' or 'complete'", received=repr(mode))
     x = _floats(x)
-    sizes: Any = shape_of(x)[-2:]
-    rows, columns = sizes
+    rows, columns = _sizes(x, "qr")
     if rows >= columns:
         return qr_(x, complete=mode == "complete")
     q, r = qr_(ops.getitem(x, (..., slice(0, rows))), complete=False)
@@ -501,9 +510,9 @@ def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     if not compute_uv:
         return s
     if full_matrices:
-        rows, columns = shape_of(x)[-2:]
-        u = _completed(u) if rows > columns else u  # type: ignore[operator]
-        vh = _turn(_completed(_turn(vh))) if rows < columns else vh  # type: ignore[operator]
+        rows, columns = _sizes(x, "svd")
+        u = _completed(u) if rows > columns else u
+        vh = _turn(_completed(_turn(vh))) if rows < columns else vh
     return u, s, vh
 
 
@@ -528,8 +537,7 @@ def matrix_rank(x: Any, tol: float | None = None) -> Any:
     """
     s = singular_values(x)
     if tol is None:
-        sizes: Any = shape_of(x)[-2:]
-        tol = ops.max(s, -1, keepdims=True) * (max(sizes) * float(np.finfo(dtype_of(s)).eps))
+        tol = ops.max(s, -1, keepdims=True) * _share(s, None, _sizes(x, "matrix_rank"))
     return ops.sum(ops.greater(s, tol), -1)
 
 
@@ -578,11 +586,11 @@ def pinv(x: Any, rcond: float | None = None) -> Any:
         array([[0.5, 0. ]])
     """
     x = _floats(x)
-    return pinv_(x, rcond=_share(x, rcond))
+    return pinv_(x, rcond=_share(x, rcond, _sizes(x, "pinv")))
 
 
-def _share(x: Any, rcond: float | None) -> float:
-    sizes: Sequence[Any] = shape_of(x)[-2:]
+def _share(x: Any, rcond: float | None, sizes: tuple[int, int]) -> float:
+    """What counts as 0 beside 1: as given, or what rounding leaves of it in matrices of this size."""
     return float(max(sizes) * np.finfo(dtype_of(x)).eps) if rcond is None else float(rcond)
 
 

@@ -657,14 +657,15 @@ def map_coordinates(
             expected=f"order 0 or 1, {len(shape)} rows of coordinates, and a fill_mode {', '.join(modes)}",
             received=f"order {order!r}, {len(places)} rows, fill_mode {fill_mode!r}",
         )  # fmt: skip
+    sizes = [d if isinstance(d, int) else ops.size_value(value=d, dtype="int32") for d in shape]
     flat, total = ops.reshape(inputs, (-1,)), None
     neighbours = [_neighbours(floats(p), "bilinear" if order else "nearest") for p in places]
     for corner in itertools.product(*neighbours):
         at: Any = 0
         inside: list[Any] = []
         for axis, (index, _) in enumerate(corner):
-            held, within = _held(index, shape[axis], fill_mode)
-            at = ops.add(ops.multiply(at, shape[axis]), held)
+            held, within = _held(index, sizes[axis], fill_mode)
+            at = ops.add(ops.multiply(at, sizes[axis]), held)
             inside.append(within)
         found = ops.take(flat, at, 0)
         if fill_mode == "constant":

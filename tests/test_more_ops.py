@@ -37,6 +37,7 @@ IDS, PLACES = np.array([1, 0, 1], np.int32), np.array([[0, 1], [2, 3], [0, 2]], 
 TURN = np.array([[0.9, 0.2, 0.33, -0.1, 1.1, 0.44, 0.0, 0.0], [1.0, 0.0, 1.4, 0.0, 1.0, -0.3, 0.0, 0.0]])
 CORNERS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 5.0], [4.0, 5.0]])
 WAVE = RNG.normal(size=(2, 20))
+TWICE = np.repeat(CUBE, 2, 1)
 
 # Arguments by name; the same for Keras.
 CALLS: dict[str, list[tuple[Any, ...]]] = {
@@ -135,7 +136,7 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
         (QUERY, KEY, VALUE, RNG.normal(size=(2, 4, 3, 6)), None, 0.3), (QUERY, QUERY, QUERY, None, None, None, True),
         (QUERY, QUERY, QUERY, RNG.normal(size=(1, 1, 3, 3)), None, None, True),
     ],
-    "ctc_decode": [(CUBE, np.array([3, 2])), (CUBE, np.array([3, 2]), "greedy", 100, 1, False, 1)],
+    "ctc_decode": [(TWICE, np.array([6, 5])), (TWICE, np.array([6, 5]), "greedy", 100, 1, False, 1)],
     # signal
     "extract_sequences": [(WAVE, 5, 3)], "overlap_sequences": [(CUBE, 2)], "fft": [((X, Y),)],
     "fft2": [((CUBE, CUBE[::-1]),)], "ifft2": [((CUBE, CUBE[::-1]),)], "rfft": [(X,), (X, 6), (X, 3), (V,)],

@@ -61,13 +61,13 @@ class TreeLSTM:
 
     def leaf(self, word: Any) -> tuple[Any, Any]:
         n = self.units
-        gates = ops.add(ops.matmul(ops.take(self.words, word), self.kernel), self.bias)
+        gates = ops.add(ops.matmul(ops.take(self.words, word, 0), self.kernel), self.bias)
         c = ops.sigmoid(gates[:n]) * ops.tanh(gates[4 * n :])
         return ops.sigmoid(gates[3 * n : 4 * n]) * ops.tanh(c), c
 
     def node(self, word: Any, h1: Any, c1: Any, h2: Any, c2: Any) -> tuple[Any, Any]:
         n = self.units
-        given = ops.matmul(ops.take(self.words, word), self.kernel)
+        given = ops.matmul(ops.take(self.words, word, 0), self.kernel)
         gates = ops.add(given + ops.matmul(ops.concat([h1, h2]), self.recurrent), self.bias)
         i, f1, f2, o = (ops.sigmoid(gates[k * n : (k + 1) * n]) for k in range(4))
         c = i * ops.tanh(gates[4 * n :]) + f1 * c1 + f2 * c2

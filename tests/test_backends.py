@@ -510,7 +510,7 @@ def test_native_grad(backend: Backend) -> None:
         pytest.skip(f"{backend.name} has no gradient of its own")
     x, unused, i = backend.put([np.array([1.0, 2.0]), np.ones(3), np.array([1, 1], "int32")], "cpu")
     (g,) = backend.put([np.array([10.0, 1.0])], "cpu")
-    found = backend.native_grad(lambda x, unused, i: ops.take(ops.square(x), i), [x, unused, i], g)
+    found = backend.native_grad(lambda x, unused, i: ops.take(ops.square(x), i, 0), [x, unused, i], g)
     equal(backend.get(found[0]), np.array([0.0, 44.0]), "by x")
     equal(backend.get(found[1]), np.zeros(3), "by what is not used")
     assert found[2] is None

@@ -201,6 +201,10 @@ def padded(attrs: dict[str, Any]) -> bool:
     return any(map(any, attrs["padding"]))
 
 
+def of_products(attrs: dict[str, Any]) -> bool:
+    return attrs["kind"] == "prod"
+
+
 def always(attrs: dict[str, Any]) -> bool:
     return True
 
@@ -216,6 +220,7 @@ NO_WITNESS: dict[tuple[str, str], tuple[str, Callable[[dict[str, Any]], bool]]] 
     ("tensorflow", "conv"): ("no gradient of dilated or grouped convolution on the CPU", dilated_or_grouped),
     ("tensorflow", "conv_input_grad"): ("no gradient of dilated or grouped convolution on the CPU", dilated_or_grouped),
     ("jax", "while_loop"): ("no reverse derivative of a while loop", always),
+    ("jax", "segment_reduce"): ("no gradient of products that are scattered", of_products),
     ("tensorflow", "max_pool_grad"): ("no second gradient of padded pooling", padded),
 }
 

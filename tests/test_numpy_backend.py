@@ -188,7 +188,7 @@ RULES: list[Callable[[Value, Value, Choose], Value | None]] = [
     ),
     lambda a, b, choose: ops.sum(a, choose(a.ndim), keepdims=bool(choose(2))) if a.ndim else None,
     lambda a, b, choose: ops.softmax(a) if a.ndim else None,
-    lambda a, b, choose: ops.pad(a, [(1, 0)] + [(0, 0)] * (a.ndim - 1), 0.25) if a.ndim else None,
+    lambda a, b, choose: ops.pad(a, [(1, 0)] + [(0, 0)] * (a.ndim - 1), constant_values=0.25) if a.ndim else None,
     lambda a, b, choose: _taken(a, choose) if a.ndim else None,
 ]
 
@@ -652,7 +652,7 @@ def test_many_numbers_are_added_up_without_much_rounding() -> None:
 @pytest.mark.parametrize("bad", [-1, 4, 2**31 - 1])
 def test_an_index_outside_is_an_error(bad: int) -> None:
     x, i = leaf("input", "x", Spec((4, 2), "float32")), leaf("input", "i", Spec((3,), "int32"))
-    step = planned(Graph((x, i), (), {"y": ops.take(x, i)}))
+    step = planned(Graph((x, i), (), {"y": ops.take(x, i, 0)}))
     step([], [np.ones((4, 2), "float32"), np.array([0, 3, 1], "int32")])
     with pytest.raises(DataError, match=r"op 'take': index out of range\. Expected 0 to 3\."):
         step([], [np.ones((4, 2), "float32"), np.array([0, bad, 1], "int32")])

@@ -269,7 +269,11 @@ FUNCTIONS: list[tuple[str, Callable[[], Any], Any]] = [
     ("split", lambda: ops.split(X, 2, -1)[1], np.split(X, 2, -1)[1]),
     ("repeat", lambda: ops.repeat(X, 3, 1), np.repeat(X, 3, 1)),
     ("tile", lambda: ops.tile(X, (1, 2, 3)), np.tile(X, (1, 2, 3))),
-    ("pad", lambda: ops.pad(A, [(1, 0), (0, 2)], 5.0), np.pad(A, [(1, 0), (0, 2)], constant_values=5.0)),
+    (
+        "pad",
+        lambda: ops.pad(A, [(1, 0), (0, 2)], constant_values=5.0),
+        np.pad(A, [(1, 0), (0, 2)], constant_values=5.0),
+    ),
     ("flip", lambda: ops.flip(X), np.flip(X)),
     ("reshape", lambda: ops.reshape(X, (4, -1)), X.reshape(4, -1)),
     ("matmul of vectors", lambda: ops.matmul(A[0], A[1]), A[0] @ A[1]),

@@ -22,7 +22,8 @@ from unilayers.autodiff import GradientTape
 from unilayers.backend import Backend
 from unilayers.errors import DataError, DTypeError, ShapeError, UnilayersError
 from unilayers.layers import preprocessing as P
-from unilayers.layers.preprocessing import hashes, image, mixing
+from unilayers.layers.preprocessing import hashes, mixing
+from unilayers.ops import image
 from unilayers.recipe import Recipe
 from unilayers.registry import parameters
 

@@ -502,7 +502,7 @@ class Recorder:
             self._pending = [x for x in self._pending if x.group is None]
         assert call.group is not None
         with not_recording():
-            return call.group.value if call.group.uniform else ops.take(call.group.value, call.row)
+            return call.group.value if call.group.uniform else ops.take(call.group.value, call.row, 0)
 
     def _finish(self) -> None:
         pending, self._pending = self._pending, []
@@ -747,7 +747,7 @@ def _taken(groups: Sequence[Any], calls: Sequence[Lazy], part: int | None, rows:
     joined = pieces[0] if len(pieces) == 1 else ops.concat(pieces)
     if rows == total and index == list(range(len(index))):
         return joined
-    return ops.take(joined, np.array(index + index[:1] * (rows - len(index)), np.int32))
+    return ops.take(joined, np.array(index + index[:1] * (rows - len(index)), np.int32), 0)
 
 
 def _stacked(column: Sequence[Any]) -> Any:

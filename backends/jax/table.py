@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from unilayers.ops import OPS
+from unilayers.ops.sorting import empty_segment
 
 from . import control, windows
+from .linalg import DECOMPOSITIONS
 from .precision import in_64_bits
 
 SAME_NAME = (
@@ -46,6 +48,11 @@ def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
     return zeros.at[(slice(None),) * axis + (indices,)].add(g)
 
 
+def segment_reduce(data: Any, segment_ids: Any, kind: str, size: int) -> Any:
+    y = jnp.full((size, *data.shape[1:]), empty_segment(kind, data.dtype.name), data.dtype)
+    return getattr(y.at[segment_ids], {"max": "max", "min": "min", "prod": "multiply"}[kind])(data)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(jnp, name) for name in SAME_NAME.split()},
     **{name: reduction(getattr(jnp, name)) for name in ("max", "min", "any", "all")},
@@ -65,6 +72,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "pad": pad,
     "take": take,
     "take_grad": take_grad,
+    "argsort": lambda x, axis: jnp.argsort(x, axis, stable=True).astype(jnp.int32),
+    "segment_reduce": segment_reduce,
     "conv": windows.conv,
     "conv_input_grad": windows.conv_input_grad,
     "conv_kernel_grad": windows.conv_kernel_grad,
@@ -72,6 +81,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
+    **DECOMPOSITIONS,
     "barrier": control.barrier,
 }
 CONTROL: dict[str, Callable[..., Any]] = {

@@ -9,7 +9,9 @@ import numpy as np
 
 from unilayers.errors import BackendError
 from unilayers.graph.loops import python_loops
+from unilayers.ops.sorting import empty_segment
 
+from .linalg import decompositions
 from .special import erf_like, random_bits_like
 from .windows import windowed
 
@@ -62,6 +64,11 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         xp.add.at(y, (slice(None),) * axis + (indices,), g)
         return y
 
+    def segment_reduce(data: Any, segment_ids: Any, kind: str, size: int) -> Any:
+        y = xp.full((size, *data.shape[1:]), empty_segment(kind, str(data.dtype)), data.dtype)
+        getattr(xp, {"max": "maximum", "min": "minimum", "prod": "multiply"}[kind]).at(y, segment_ids, data)
+        return y
+
     table: dict[str, Callable[..., Any]] = {
         **{name: getattr(xp, name) for name in SAME_NAME},
         **{name: getattr(xp, theirs) for name, theirs in RENAMED.items()},
@@ -88,9 +95,12 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         "take": lambda x, indices, axis: xp.take(x, indices, axis),
         "take_grad": take_grad,
         "take_along_axis": lambda x, indices, axis: xp.take_along_axis(x, indices, axis),
+        "argsort": lambda x, axis: xp.argsort(x, axis, kind="stable").astype("int32"),
+        "segment_reduce": segment_reduce,
         # ---- families of their own
         "random_bits": random_bits_like(xp),
         **windowed(xp),
+        **decompositions(xp),
     }  # fmt: skip
     device_of = None if xp is np else (lambda a: str(a.device))
     table |= {

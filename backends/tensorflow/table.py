@@ -7,8 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from unilayers.ops.sorting import empty_segment
+
 from . import windows
 from .control import control
+from .linalg import DECOMPOSITIONS
 
 NAMES: dict[Any, str] = {
     tf: "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal "
@@ -66,6 +69,15 @@ def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
     return tf.transpose(y, [*range(1, axis + 1), 0, *range(axis + 1, y.shape.rank)])
 
 
+def segment_reduce(data: Any, segment_ids: Any, kind: str, size: int) -> Any:
+    """tf gives segments without rows the smallest or largest finite number."""
+    ids = wide_index(segment_ids)
+    y = getattr(tf.math, f"unsorted_segment_{kind}")(data, ids, size)
+    count = tf.math.unsorted_segment_sum(tf.ones_like(ids), ids, size)
+    some = tf.reshape(count > 0, [size] + [1] * (data.shape.rank - 1))
+    return tf.where(some, y, tf.constant(empty_segment(kind, data.dtype.name), data.dtype))
+
+
 def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
     """tf gathers along the axis after those it walks in step."""
     last = x.shape.rank - 1
@@ -103,6 +115,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "take": lambda x, indices, axis: tf.gather(x, wide_index(indices), axis=axis),
     "take_grad": take_grad,
     "take_along_axis": take_along_axis,
+    "argsort": lambda x, axis: tf.argsort(x, axis, stable=True),
+    "segment_reduce": segment_reduce,
     "conv": windows.conv,
     "conv_input_grad": windows.conv_input_grad,
     "conv_kernel_grad": windows.conv_kernel_grad,
@@ -110,6 +124,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
+    **DECOMPOSITIONS,
 }
 
 # Composite ops that TensorFlow has as one kernel; not leaky_relu, whose slope it keeps in float32.

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from unilayers.graph.emit import Overwriting
 from unilayers.graph.loops import python_loops
+from unilayers.ops.sorting import empty_segment
+from unilayers.spec import dtype_name
 
 from . import updates, windows
+from .linalg import DECOMPOSITIONS
 
 SAME_NAME = (
     "add floor_divide remainder maximum minimum logical_and logical_or logical_xor logical_not bitwise_and bitwise_or "
@@ -102,6 +105,12 @@ def take(x: Tensor, indices: Tensor, axis: int) -> Tensor:
     return rows.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
+def segment_reduce(data: Tensor, segment_ids: Tensor, kind: str, size: int) -> Tensor:
+    y = data.new_full((size, *data.shape[1:]), empty_segment(kind, dtype_name(data.dtype)))
+    places = segment_ids.long().reshape(-1, *(1,) * (data.ndim - 1)).expand_as(data)
+    return y.scatter_reduce(0, places, data, {"max": "amax", "min": "amin", "prod": "prod"}[kind])
+
+
 def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
     rest = g.shape[axis + indices.ndim :]
     rows = g.reshape(*g.shape[:axis], indices.numel(), *rest)
@@ -162,6 +171,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "take": take,
     "take_grad": take_grad,
     "take_along_axis": lambda x, indices, axis: torch.gather(x, axis, indices.long()),
+    "argsort": lambda x, axis: torch.argsort(x, dim=axis, stable=True).int(),
+    "segment_reduce": segment_reduce,
     "conv": windows.conv,
     "conv_input_grad": windows.conv_input_grad,
     "conv_kernel_grad": windows.conv_kernel_grad,
@@ -169,6 +180,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
+    **DECOMPOSITIONS,
     # Composite ops as one kernel, where it pays: not those of AT_ONCE, whose gradients compute most of the expansion
     # anyway, so that in a training step one expansion for both is faster.
     "relu": torch.relu,

@@ -111,7 +111,7 @@ class Conv(Windowed, abstract=True):
 
     def compute(self, x: Any) -> Any:
         self.require_size(x, -1, self.kernel.shape[-2] * self.groups)
-        y = ops.conv(x, self.kernel, self.strides, self.padding, self.dilation_rate, self.groups)
+        y = ops.conv(x, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate, groups=self.groups)
         return self.add_bias(y)
 
 
@@ -229,7 +229,7 @@ class ConvTranspose(_Transposing, abstract=True):
     def compute(self: Any, x: Any) -> Any:
         self.require_size(x, -1, self.kernel.shape[-1])
         y = ops.conv_transpose(
-            x, self.kernel, self.strides, self.padding, self.output_padding, dilation=self.dilation_rate
+            x, self.kernel, self.strides, self.padding, self.output_padding, dilation_rate=self.dilation_rate
         )
         return self.add_bias(y)
 
@@ -331,7 +331,8 @@ class DepthwiseConv(Windowed, abstract=True):
 
     def compute(self, x: Any) -> Any:
         self.require_size(x, -1, self.kernel.shape[-2])
-        return self.add_bias(ops.depthwise_conv(x, self.kernel, self.strides, self.padding, self.dilation_rate))
+        y = ops.depthwise_conv(x, self.kernel, self.strides, self.padding, dilation_rate=self.dilation_rate)
+        return self.add_bias(y)
 
 
 class DepthwiseConv1D(DepthwiseConv):
@@ -435,8 +436,9 @@ class SeparableConv(Windowed, abstract=True):
     def compute(self, x: Any) -> Any:
         self.require_size(x, -1, self.depthwise_kernel.shape[-2])
         y = ops.separable_conv(
-            x, self.depthwise_kernel, self.pointwise_kernel, self.strides, self.padding, self.dilation_rate
-        )
+            x, self.depthwise_kernel, self.pointwise_kernel, self.strides, self.padding,
+            dilation_rate=self.dilation_rate,
+        )  # fmt: skip
         return self.add_bias(y)
 
 

@@ -53,7 +53,7 @@ class _ConvLSTMCell(GateCell, _Arguments):
         window, strides, dilation = (
             per_axis(getattr(self, name), len(spatial), name) for name in ("kernel_size", "strides", "dilation_rate")
         )
-        self._how: dict[str, Any] = {"strides": strides, "dilation": dilation}
+        self._how: dict[str, Any] = {"strides": strides, "dilation_rate": dilation}
         pads = conv_padding(self.padding, spatial, window, strides, dilation)
         counts = window_counts(spatial, window, strides, pads, dilation)
         self.state_size, self.state_shapes = [filters, filters], [(*counts, filters)] * 2

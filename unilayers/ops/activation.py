@@ -291,7 +291,7 @@ def squareplus(x: Any, *, b: float = 4.0) -> Any:
 _ROOT_2_OVER_PI, _CUBIC = math.sqrt(2 / math.pi), 0.044715  # of the paper's tanh form
 
 
-def _gelu_reference(x: np.ndarray, approximate: bool = False) -> np.ndarray:
+def _gelu_reference(x: np.ndarray, approximate: bool = True) -> np.ndarray:
     if approximate:
         return x / 2 * (1 + np.tanh(_ROOT_2_OVER_PI * (x + _CUBIC * x**3)))
     return x / 2 * np.vectorize(lambda v: math.erfc(-v / math.sqrt(2)), otypes=[float])(x)
@@ -315,7 +315,7 @@ def _gelu_vjp(g: Any, y: Any, x: Any, *, approximate: bool) -> Any:
 
 
 @_activation(_gelu_reference, vjp=_gelu_vjp, flops=12, attrs=({"approximate": False}, {"approximate": True}))
-def gelu(x: Any, *, approximate: bool = False) -> Any:
+def gelu(x: Any, *, approximate: bool = True) -> Any:
     """x times the normal distribution function of x; ``approximate`` takes its tanh form.
 
     Reference: Hendrycks, Gimpel, Gaussian Error Linear Units, 2016, arXiv 1606.08415.

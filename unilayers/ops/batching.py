@@ -56,7 +56,7 @@ def run_stacked(op: Op, operands: Sequence[Any], stacked: Sequence[bool], attrs:
 def one_by_one(op: Op, operands: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, count: int) -> Any:
     """The rule of ops that have no other: one call after the other."""
     rows = [
-        bind(op, [ops.take(x, i) if s else x for x, s in zip(operands, stacked, strict=True)], attrs)
+        bind(op, [ops.take(x, i, 0) if s else x for x, s in zip(operands, stacked, strict=True)], attrs)
         for i in range(count)
     ]
     if isinstance(rows[0], (tuple, list)):
@@ -122,7 +122,7 @@ def _elementwise(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attr
 
 @rule(
     *_ops_of(reduce, axis=True), *_ops_of(activation, axis=True),
-    "concat", "take_along_axis", "softmax_cross_entropy",
+    "argsort", "concat", "take_along_axis", "softmax_cross_entropy",
 )  # fmt: skip
 def _along_axis(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, count: int) -> Any:
     axis = attrs["axis"]
@@ -133,7 +133,7 @@ def _along_axis(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs
     return bind(op, xs, {**attrs, "axis": shift(axis, ndim)})
 
 
-@rule("sparse_softmax_cross_entropy")
+@rule("sparse_softmax_cross_entropy", "cholesky", "pinv", "solve", "triangular_solve")
 def _row_by_row(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, count: int) -> Any:
     return bind(op, [spread(x, s, count) for x, s in zip(xs, stacked, strict=True)], attrs)
 
@@ -226,7 +226,7 @@ def _take(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, coun
     size, *rest = sizes(x)[1:]
     starts = ops.arange(0, count * size, size, dtype=ops.dtype_of(indices), like=indices) if size else indices
     starts = ops.reshape(starts, (count, *([1] * rank(indices, True))))
-    y = ops.take(ops.reshape(x, (count * size, *rest)), ops.add(indices, starts))
+    y = ops.take(ops.reshape(x, (count * size, *rest)), ops.add(indices, starts), 0)
     k = rank(indices, True)
     order = [0, *(1 + k + a for a in range(axis)), *range(1, 1 + k), *range(1 + k + axis, 1 + k + len(rest))]
     return y if axis == 0 else ops.permute_dims(y, order)

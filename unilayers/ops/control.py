@@ -237,13 +237,13 @@ def map(f: Callable[[Any], Any], xs: Any) -> Any:
     return scan(lambda state, x: (state, f(x)), (), xs)[1]
 
 
-def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
+def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     """A function with a gradient of your own, good on every backend.
 
     Args:
-        function: ``function(*args)`` returns the result (an array or a tuple of them) and a function that turns what
-            flows into the result into one gradient for each argument (a single one, or a tuple; None for none). What
-            it reads besides its arguments gets no gradient.
+        f: ``f(*args)`` returns the result (an array or a tuple of them) and a function that turns what flows into the
+            result into one gradient for each argument (a single one, or a tuple; None for none). What it reads
+            besides its arguments gets no gradient.
 
     Example:
         >>> from unilayers import grad
@@ -259,10 +259,10 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
         if not _symbolic(args):
             from unilayers.autodiff import eager_custom_gradient  # autodiff is built on ops
 
-            return eager_custom_gradient(function, args)
+            return eager_custom_gradient(f, args)
         inputs = [_value(x) for x in leaves_of(args)]
         own = [leaf("input", f"x{i}", v.spec) for i, v in enumerate(inputs)]
-        traced = _trace(function, tuple(pack_like(list(args), own)), {})
+        traced = _trace(f, tuple(pack_like(list(args), own)), {})
         y, pull = _pair(traced.result)
         results = [_value(x) for x in leaves_of(y)]
         flows = [leaf("input", f"g{i}", v.spec) for i, v in enumerate(results) if is_float(v.dtype)]
@@ -279,7 +279,7 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
         )  # fmt: skip
         return pack_like(y, outputs[: len(results)])
 
-    return _named(call, function)
+    return _named(call, f)
 
 
 def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -329,24 +329,42 @@ def conv_kernel_grad(
     return (x, g), {"shape": tuple(shape), **_prepare(strides, padding, dilation, groups)}
 
 
+def is_first(data_format: str | None) -> bool:
+    """Whether the channels follow the batch; None stands for "channels_last"."""
+    if data_format not in (None, "channels_last", "channels_first"):
+        raise ShapeError(
+            "unknown data_format", expected="'channels_last' or 'channels_first'", received=repr(data_format)
+        )
+    return data_format == "channels_first"
+
+
+def turned(function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+    """``function`` of x with the channels moved to the end, and those of its result back to where they were."""
+    return ops.moveaxis(function(ops.moveaxis(x, 1, -1), *args, **kwargs), -1, 1)
+
+
 @names_itself
 def conv(
-    x: Any,
+    inputs: Any,
     kernel: Any,
     strides: int | Sequence[int] = 1,
     padding: Padding = "valid",
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
+    groups: int | None = None,
 ) -> Any:
-    """Convolution (cross-correlation) of channels-last x with a kernel, over one, two or three spatial axes.
+    """Convolution (cross-correlation) with a kernel, over one, two or three spatial axes.
 
     Args:
-        x: ``(batch, *spatial, channels)``.
+        inputs: ``(batch, *spatial, channels)``.
         kernel: ``(*window, channels / groups, filters)``.
         strides: Steps between windows, one int or one per axis.
         padding: "valid", "same", "causal", an int, or per axis an int or a (low, high) pair; zeros are added.
-        dilation: Distance of the kernel's elements in the input.
-        groups: Channels and filters are cut into so many groups that do not see each other.
+        data_format: "channels_last" (also None), or "channels_first" for inputs and results ``(batch, channels,
+            *spatial)``.
+        dilation_rate: Distance of the kernel's elements in the input.
+        groups: Channels and filters are cut into so many groups that do not see each other; None: as many as the
+            kernel's shape says.
 
     Returns:
         ``(batch, *counts, filters)``; with "same", ``counts = ceil(spatial / strides)``.
@@ -360,12 +378,18 @@ def conv(
         >>> ops.conv(x, np.ones((3, 1, 1)), padding="same").ravel()
         array([1., 3., 6., 9., 7.])
     """
-    spatial = len(shape_of(x)) - 2
-    steps, gaps = per_axis(strides, spatial, "strides"), per_axis(dilation, spatial, "dilation")
+    if is_first(data_format):
+        return turned(conv, inputs, kernel, strides, padding, None, dilation_rate, groups)
+    shape, sizes = shape_of(inputs), shape_of(kernel)
+    if groups is None:
+        groups = shape[-1] // sizes[-2] if isinstance(shape[-1], int) and isinstance(sizes[-2], int) else 1
+        groups = max(groups, 1)
+    spatial = len(shape) - 2
+    steps, gaps = per_axis(strides, spatial, "strides"), per_axis(dilation_rate, spatial, "dilation_rate")
     if len(shape_of(kernel)) != spatial + 2 or spatial < 1:
-        _conv_shape(shape_of(x), shape_of(kernel), strides=steps, padding=(), dilation=gaps, groups=groups)
-    pairs = conv_padding(padding, shape_of(x)[1:-1], shape_of(kernel)[:-2], steps, gaps)  # type: ignore[arg-type]
-    return conv_(x, kernel, strides=steps, padding=pairs, dilation=gaps, groups=groups)
+        _conv_shape(shape, shape_of(kernel), strides=steps, padding=(), dilation=gaps, groups=groups)
+    pairs = conv_padding(padding, shape[1:-1], shape_of(kernel)[:-2], steps, gaps)  # type: ignore[arg-type]
+    return conv_(inputs, kernel, strides=steps, padding=pairs, dilation=gaps, groups=groups)
 
 
 # ---- other convolutions, by the same ops ----------------------------------------
@@ -383,26 +407,28 @@ def _transpose_crop(padding: str, reach: int, stride: int, extra: int | None) ->
 
 @names_itself
 def conv_transpose(
-    x: Any,
+    inputs: Any,
     kernel: Any,
     strides: int | Sequence[int] = 1,
     padding: str = "valid",
     output_padding: int | Sequence[int] | None = None,
-    dilation: int | Sequence[int] = 1,
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
-    """Transposed convolution: spreads each element of x over a window, as ``conv`` gathers a window into one.
+    """Transposed convolution: spreads each element over a window, as ``conv`` gathers a window into one.
 
     It is the gradient of ``conv`` to its input; the sizes are Keras's.
 
     Args:
-        x: ``(batch, *spatial, channels)``.
+        inputs: ``(batch, *spatial, channels)``.
         kernel: ``(*window, filters, channels)``.
         strides: Steps between the windows in the result, one int or one per axis.
         padding: "valid" for ``(size - 1) * stride + max(reach, stride)`` elements, where ``reach = (window - 1) *
-            dilation + 1``, or "same" for ``size * stride``.
+            dilation_rate + 1``, or "same" for ``size * stride``.
         output_padding: Further elements at the end, fewer than the stride: "valid" then has ``(size - 1) * stride +
             reach + output_padding`` elements, "same" ``(size - 1) * stride + reach % 2 + output_padding``.
-        dilation: Distance of the kernel's elements in the result.
+        data_format: As of ``conv``.
+        dilation_rate: Distance of the kernel's elements in the result.
 
     Returns:
         ``(batch, *sizes, filters)``.
@@ -419,9 +445,11 @@ def conv_transpose(
         >>> ops.conv_transpose(np.array([1.0, 10.0]).reshape(1, 2, 1), np.ones((3, 1, 1)), strides=2).ravel()
         array([ 1.,  1., 11., 10., 10.])
     """
-    shape, window = shape_of(x), tuple(shape_of(kernel)[:-2])
+    if is_first(data_format):
+        return turned(conv_transpose, inputs, kernel, strides, padding, output_padding, None, dilation_rate)
+    shape, window = shape_of(inputs), tuple(shape_of(kernel)[:-2])
     axes = len(shape) - 2
-    steps, gaps = per_axis(strides, axes, "strides"), per_axis(dilation, axes, "dilation")
+    steps, gaps = per_axis(strides, axes, "strides"), per_axis(dilation_rate, axes, "dilation_rate")
     extra = [output_padding] * axes if output_padding is None or isinstance(output_padding, int) else output_padding
     if padding not in ("valid", "same"):
         raise ShapeError("unknown padding", expected="'valid' or 'same'", received=repr(padding))
@@ -442,26 +470,28 @@ def conv_transpose(
         for size, step, reach, (low, high) in zip(shape[1:-1], steps, reaches, crops, strict=True)
     ]
     return ops.conv_input_grad(
-        x, kernel, shape=(shape[0], *sizes, shape_of(kernel)[-2]), strides=steps,
+        inputs, kernel, shape=(shape[0], *sizes, shape_of(kernel)[-2]), strides=steps,
         padding=[(low, max(high, 0)) for low, high in crops], dilation=gaps, groups=1,
     )  # fmt: skip
 
 
 def depthwise_conv(
-    x: Any,
+    inputs: Any,
     kernel: Any,
     strides: int | Sequence[int] = 1,
     padding: Padding = "valid",
-    dilation: int | Sequence[int] = 1,
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
     """Convolution of each channel by itself with kernels of its own: ``conv`` with a group per channel.
 
     Args:
-        x: ``(batch, *spatial, channels)``.
+        inputs: ``(batch, *spatial, channels)``.
         kernel: ``(*window, channels, multiplier)``.
         strides: As of ``conv``.
         padding: As of ``conv``.
-        dilation: As of ``conv``.
+        data_format: As of ``conv``.
+        dilation_rate: As of ``conv``.
 
     Returns:
         ``(batch, *counts, channels * multiplier)``, the results of one channel side by side.
@@ -474,25 +504,28 @@ def depthwise_conv(
     sizes: Any = shape_of(kernel)
     *window, channels, multiplier = sizes
     kernel = ops.reshape(kernel, (*window, 1, channels * multiplier))
-    return ops.conv(x, kernel, strides, padding, dilation, groups=channels)
+    return ops.conv(inputs, kernel, strides, padding, data_format, dilation_rate, groups=channels)
 
 
 def separable_conv(
-    x: Any,
+    inputs: Any,
     depthwise_kernel: Any,
     pointwise_kernel: Any,
     strides: int | Sequence[int] = 1,
     padding: Padding = "valid",
-    dilation: int | Sequence[int] = 1,
+    data_format: str | None = None,
+    dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
     """``depthwise_conv``, then a convolution with windows of 1 that mixes the channels.
 
     Args:
-        x: ``(batch, *spatial, channels)``.
+        inputs: ``(batch, *spatial, channels)``.
         depthwise_kernel: ``(*window, channels, multiplier)``.
         pointwise_kernel: ``(1, ..., channels * multiplier, filters)``.
         strides: As of ``conv``.
         padding: As of ``conv``.
-        dilation: As of ``conv``.
+        data_format: As of ``conv``.
+        dilation_rate: As of ``conv``.
     """
-    return ops.conv(depthwise_conv(x, depthwise_kernel, strides, padding, dilation), pointwise_kernel)
+    y = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return ops.conv(y, pointwise_kernel, data_format=data_format)

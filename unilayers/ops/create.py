@@ -42,10 +42,13 @@ def full_(*, shape: Shape, value: float, dtype: str) -> Any:
     return ops.broadcast_to(literal(np.asarray(value), dtype), shape)
 
 
-def full(shape: Any, value: float, dtype: str | None = None) -> Any:
-    """An array of the given shape, filled with one value."""
+def full(shape: Any, fill_value: Any, dtype: str | None = None) -> Any:
+    """An array of the given shape, filled with one value, or with an array that broadcasts to it."""
     shape = (shape,) if isinstance(shape, (int, Dim)) else tuple(shape)
-    return full_(shape=shape, value=value, dtype=check_dtype(dtype or floatx()))
+    dtype = check_dtype(dtype or floatx())
+    if shape_of(fill_value):
+        return ops.broadcast_to(ops.astype(ops.convert_to_tensor(fill_value), dtype), shape)
+    return full_(shape=shape, value=fill_value, dtype=dtype)
 
 
 def zeros(shape: Any, dtype: str | None = None) -> Any:
@@ -58,12 +61,12 @@ def ones(shape: Any, dtype: str | None = None) -> Any:
     return full(shape, 1, dtype)
 
 
-def full_like(x: Any, value: float, dtype: str | None = None) -> Any:
+def full_like(x: Any, fill_value: Any, dtype: str | None = None) -> Any:
     """An array of one value with the shape of x, its dtype unless given, on x's backend and device."""
     dtype = check_dtype(dtype or dtype_of(x))
-    if isinstance(x, Value) or (is_tracing() and hasattr(x, "as_operand")):
-        return full(shape_of(x), value, dtype)
-    return put_beside(x, np.full(shape_of(x), value), dtype)  # type: ignore[arg-type]
+    if isinstance(x, Value) or shape_of(fill_value) or (is_tracing() and hasattr(x, "as_operand")):
+        return full(shape_of(x), fill_value, dtype)
+    return put_beside(x, np.full(shape_of(x), fill_value), dtype)  # type: ignore[arg-type]
 
 
 def zeros_like(x: Any, dtype: str | None = None) -> Any:
@@ -79,8 +82,8 @@ def ones_like(x: Any, dtype: str | None = None) -> Any:
 # ---- ranges and sizes -------------------------------------------------------
 
 
-def _arange_infer(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Spec:
-    if isinstance(start, int) and isinstance(stop, int):
+def _arange_infer(*, start: Any, stop: Any, step: Any, dtype: str) -> Spec:
+    if not isinstance(start, Dim) and not isinstance(stop, Dim):
         return Spec((max(0, math.ceil((stop - start) / step)),), dtype)
     return Spec(((stop - start + (step - 1)) // step,), dtype)
 
@@ -89,26 +92,28 @@ def _arange_infer(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Sp
     infer=_arange_infer, cost=lambda **attrs: 0, reference=np.arange,
     samples=lambda rng: [Sample((), {"start": 1, "stop": 8, "step": 3, "dtype": "int32"}, False)],
 )  # fmt: skip
-def arange_(*, start: DimLike, stop: DimLike, step: int, dtype: str) -> Any:
+def arange_(*, start: Any, stop: Any, step: Any, dtype: str) -> Any:
     """start, start + step, ... below stop."""
-    return literal(np.arange(start, stop, step), dtype)  # type: ignore[arg-type]
+    return literal(np.arange(start, stop, step), dtype)
 
 
-def arange(start: DimLike, stop: DimLike | None = None, step: int = 1, dtype: str = "int32", like: Any = None) -> Any:
+def arange(start: Any, stop: Any = None, step: Any = None, dtype: str | None = None, like: Any = None) -> Any:
     """start, start + step, ... below stop; with one argument, counts from 0.
 
     Args:
         start: First number, or how many numbers if ``stop`` is None.
         stop: The numbers stay below it.
-        step: Difference of neighbours, at least 1.
-        dtype: Of the result.
+        step: Difference of neighbours, above 0; None: 1.
+        dtype: Of the result; None: int32, or the default float dtype if a number is a float.
         like: An array on whose backend and device the result shall be; None: the default backend.
     """
     if stop is None:
         start, stop = 0, start
+    step = 1 if step is None else step
+    dtype = check_dtype(dtype or (floatx() if any(isinstance(n, float) for n in (start, stop, step)) else "int32"))
     if like is None or isinstance(like, Value) or is_tracing():
-        return arange_(start=start, stop=stop, step=step, dtype=check_dtype(dtype))
-    return put_beside(like, np.arange(start, stop, step), check_dtype(dtype))  # type: ignore[arg-type]
+        return arange_(start=start, stop=stop, step=step, dtype=dtype)
+    return put_beside(like, np.arange(start, stop, step), dtype)
 
 
 def _size_infer(*, value: DimLike, dtype: str) -> Spec:

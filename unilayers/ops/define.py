@@ -11,7 +11,7 @@ import itertools
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cache, lru_cache, update_wrapper
+from functools import cache, lru_cache, update_wrapper, wraps
 from typing import Any, Protocol
 
 import numpy as np
@@ -789,13 +789,71 @@ def composite(
             )
         )  # fmt: skip
 
+        count = None if any(o.startswith("*") for o in operands) else len(operands)
+
         def call(*args: Any, **kwargs: Any) -> Any:
+            if count is not None and len(args) != count:
+                args, kwargs = _placed(op, args, kwargs)
             unknown = kwargs.keys() - defaults.keys()
             if unknown:
                 raise TypeError(f"ops.{name}() has no argument {sorted(unknown)[0]!r}; it takes {sorted(defaults)}")
             return bind(op, args, {**defaults, **kwargs})
 
-        return _named(call, expand, op)
+        call = _named(call, expand, op)
+        if count is not None:
+            parameters = inspect.signature(expand).parameters.values()
+            call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+                [p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in parameters]
+            )
+        return call
+
+    return decorate
+
+
+def _placed(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Operands that came by name, brought to their places, and attributes that came by place, to their names."""
+    names = (*op.operands, *op.defaults)
+    given = dict(zip(names, args, strict=False))
+    twice, missing = given.keys() & kwargs.keys(), op.operands[len(args) :]
+    missing = tuple(n for n in missing if n not in kwargs)
+    if len(args) > len(names) or twice or missing:
+        what = f"lacks {missing[0]!r}" if missing else f"takes {sorted(twice)[0]!r} once" if twice else "takes fewer"
+        raise TypeError(f"ops.{op.name}() {what}; its arguments are {', '.join(names)}")
+    given |= kwargs
+    return tuple(given.pop(n) for n in op.operands), given
+
+
+def namespace(module: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a module under whose name all ops can be found, too."""
+
+    def find(name: str) -> Any:
+        from unilayers import ops
+
+        if not name.startswith("_") and hasattr(ops, name):
+            return getattr(ops, name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    def names() -> list[str]:
+        from unilayers import ops
+
+        return [name for name in vars(ops) if not name.startswith("_")]
+
+    return find, names
+
+
+def also(**names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: further names under which arguments can be given, ``@also(minimum="x_min")``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for other in kwargs.keys() & names.keys():
+                if names[other] in kwargs:
+                    raise TypeError(f"{function.__name__}() takes {names[other]!r} or {other!r}, not both")
+                kwargs[names[other]] = kwargs.pop(other)
+            return function(*args, **kwargs)
+
+        return call
 
     return decorate
 
@@ -835,4 +893,4 @@ def require_float(dtype: str) -> None:
         raise DTypeError("needs a float operand", received=dtype, fix="Use ops.astype(x, 'float32')")
 
 
-__all__ = ["Box", "bind", "check_dtype", "composite", "dtype_of", "primitive", "shape_of", "to_numpy"]
+__all__ = ["Box", "also", "bind", "check_dtype", "composite", "dtype_of", "primitive", "shape_of", "to_numpy"]

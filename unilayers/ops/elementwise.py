@@ -14,9 +14,11 @@ from unilayers.graph import Sample
 from unilayers.graph.record import Op, register
 from unilayers.ops.define import (
     _named,
+    also,
     bind,
     broadcast_spec,
     composite,
+    dtype_of,
     per_element,
     primitive,
     require_float,
@@ -85,7 +87,7 @@ def _sample_pair(rng: np.random.Generator, low: float, high: float, dtype: str, 
 def _binary(
     name: str, doc: str, vjp: Callable[..., Any] | None, reference: Callable[..., Any],
     domain: tuple[float, float] = (-2.0, 2.0), *, result: str = "", dtype: str = "float64",
-    allowed: tuple[str, ...] = (), smooth: bool = True,
+    allowed: tuple[str, ...] = (), smooth: bool = True, operands: tuple[str, str] = ("x1", "x2"),
 ) -> Callable[..., Any]:  # fmt: skip
     """One broadcasting op of two operands; ``result`` is a fixed result dtype, ``dtype`` that of the samples."""
 
@@ -97,13 +99,16 @@ def _binary(
 
     op = register(
         Op(name, infer, vjp, None, per_element(1), reference, lambda rng: _sample_pair(rng, *domain, dtype, smooth), {},
-           ("a", "b"), 0, 1e-5, 2, doc)
+           operands, 0, 1e-5, 2, doc)
     )  # fmt: skip
 
-    def call(a: Any, b: Any) -> Any:
-        return bind(op, (a, b), {})
+    def call(x1: Any, x2: Any) -> Any:
+        return bind(op, (x1, x2), {})
 
-    return _define(call, op)
+    def of_bits(x: Any, y: Any) -> Any:
+        return bind(op, (x, y), {})
+
+    return _define(call if operands == ("x1", "x2") else of_bits, op)
 
 
 # ---- arithmetic -------------------------------------------------------------
@@ -121,11 +126,11 @@ _divide: Function = _binary(
 )  # fmt: skip
 
 
-def divide(a: Any, b: Any) -> Any:
-    """a / b, broadcast; integers are brought to the default float dtype first."""
-    if not is_float(ops.dtype_of(a)) and not is_float(ops.dtype_of(b)):
-        a = ops.astype(a, ops.floatx())
-    return _divide(a, b)
+def divide(x1: Any, x2: Any) -> Any:
+    """x1 / x2, broadcast; integers are brought to the default float dtype first."""
+    if not is_float(ops.dtype_of(x1)) and not is_float(ops.dtype_of(x2)):
+        x1 = ops.astype(x1, ops.floatx())
+    return _divide(x1, x2)
 
 
 floor_divide: Function = _binary(
@@ -182,8 +187,18 @@ def _compare(name: str, doc: str) -> Callable[..., Any]:
     return _binary(name, doc, _none, getattr(np, name), (0.0, 4.0), result="bool", dtype="int32", smooth=False)
 
 
+def truth(x: Any) -> Any:
+    """x as bools: whether its elements are not 0."""
+    return x if dtype_of(x) == "bool" else not_equal(x, 0)
+
+
 def _logical(name: str, doc: str) -> Callable[..., Any]:
-    return _binary(name, doc, _none, getattr(np, name), (0.0, 1.0), dtype="bool", allowed=("bool",), smooth=False)
+    of_bools = _binary(name, doc, _none, getattr(np, name), (0.0, 1.0), dtype="bool", allowed=("bool",), smooth=False)
+
+    def call(x1: Any, x2: Any) -> Any:
+        return of_bools(truth(x1), truth(x2))
+
+    return _define(call, of_bools.op)  # type: ignore[attr-defined]
 
 
 def _bitwise(
@@ -194,7 +209,9 @@ def _bitwise(
     allowed: tuple[str, ...] = ("bool", *INTS),
 ) -> Callable[..., Any]:
     reference = getattr(np, numpy_name or name)
-    return _binary(name, doc, _none, reference, domain, dtype="int32", allowed=allowed, smooth=False)
+    return _binary(
+        name, doc, _none, reference, domain, dtype="int32", allowed=allowed, smooth=False, operands=("x", "y")
+    )
 
 
 equal: Function = _compare("equal", "a == b, elementwise, as bool.")
@@ -203,9 +220,9 @@ less: Function = _compare("less", "a < b, elementwise, as bool.")
 less_equal: Function = _compare("less_equal", "a <= b, elementwise, as bool.")
 greater: Function = _compare("greater", "a > b, elementwise, as bool.")
 greater_equal: Function = _compare("greater_equal", "a >= b, elementwise, as bool.")
-logical_and: Function = _logical("logical_and", "a and b, of bools.")
-logical_or: Function = _logical("logical_or", "a or b, of bools.")
-logical_xor: Function = _logical("logical_xor", "Whether exactly one of two bools is true.")
+logical_and: Function = _logical("logical_and", "x1 and x2, as bool; numbers count as true where they are not 0.")
+logical_or: Function = _logical("logical_or", "x1 or x2, as bool; see ``logical_and``.")
+logical_xor: Function = _logical("logical_xor", "Whether exactly one of x1 and x2 is true; see ``logical_and``.")
 bitwise_and: Function = _bitwise("bitwise_and", "And of the bits of two integers or bools.")
 bitwise_or: Function = _bitwise("bitwise_or", "Or of the bits of two integers or bools.")
 bitwise_xor: Function = _bitwise("bitwise_xor", "Exclusive or of the bits of two integers or bools.")
@@ -228,8 +245,8 @@ def _logical_not_infer(x: Spec) -> Spec:
     samples=lambda rng: [Sample((rng.uniform(size=(3, 4)) > 0.5,), differentiable=False)],
 )  # fmt: skip
 def logical_not(x: Any) -> Any:
-    """not x, elementwise, for bools."""
-    return (x,), {}
+    """not x, as bool; numbers count as true where they are not 0."""
+    return (truth(x),), {}
 
 
 def _invert_infer(x: Spec) -> Spec:
@@ -275,7 +292,7 @@ abs: Function = _unary(
 sign: Function = _unary("sign", "-1, 0 or 1.", lambda g, y, x: None, np.sign, floats_only=False, smooth=False)
 floor: Function = _unary("floor", "The largest integer not above x.", lambda g, y, x: None, np.floor, smooth=False)
 ceil: Function = _unary("ceil", "The smallest integer not below x.", lambda g, y, x: None, np.ceil, smooth=False)
-round: Function = _unary("round", "The nearest integer, ties to even.", lambda g, y, x: None, np.round, smooth=False)
+_round: Function = _unary("round", "The nearest integer, ties to even.", lambda g, y, x: None, np.round, smooth=False)
 exp: Function = _unary("exp", "e to the x.", lambda g, y, x: g * y, np.exp)
 expm1: Function = _unary("expm1", "exp(x) - 1, exact near 0.", lambda g, y, x: g * (y + 1.0), np.expm1)
 log: Function = _unary("log", "Natural logarithm.", lambda g, y, x: g / x, np.log, (0.3, 3.0))
@@ -307,6 +324,14 @@ erf: Function = _unary(
     flops=8,
 )
 
+
+def round(x: Any, decimals: int = 0) -> Any:
+    """The nearest number with so many decimals (below 0: tens, hundreds...), ties to even."""
+    if not decimals:
+        return _round(x)
+    return divide(_round(multiply(x, 10.0**decimals)), 10.0**decimals)
+
+
 # ---- selection, casts -------------------------------------------------------
 
 
@@ -331,9 +356,22 @@ def _where_samples(rng: np.random.Generator) -> list[Sample]:
 @primitive(
     infer=_where_infer, vjp=_where_vjp, cost=per_element(), reference=np.where, samples=_where_samples, promotes=1
 )
-def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where the condition holds, else b; all three broadcast."""
-    return (condition, a, b), {}
+def where_(condition: Any, x1: Any, x2: Any) -> Any:
+    """x1 where the condition holds, else x2; all three broadcast."""
+    return (condition, x1, x2), {}
+
+
+def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
+    """x1 where the condition (bools, or numbers that are not 0) holds, else x2; all three broadcast.
+
+    With the condition alone, the places where it holds, see ``nonzero``.
+    """
+    if x1 is None and x2 is None:
+        return ops.nonzero(condition)
+    return bind(_WHERE, (truth(condition), x1, x2), {})
+
+
+_WHERE = where_.op  # type: ignore[attr-defined]
 
 
 def _astype_infer(x: Spec, *, dtype: str) -> Spec:
@@ -362,18 +400,23 @@ def astype(x: Any, dtype: str) -> Any:
     reference=lambda x: x,
     samples=lambda rng: [Sample((rng.normal(size=(2, 3)),))],
 )
-def identity(x: Any) -> Any:
+def identity_(x: Any) -> Any:
     """x itself, as a value of its own."""
     return (x,), {}
+
+
+def identity(n: Any, dtype: str | None = None) -> Any:
+    """Ones on the diagonal of an n by n matrix, for an int n; any other value itself, as a value of its own."""
+    return ops.eye(n, dtype=dtype) if isinstance(n, int) else identity_(n)
 
 
 @primitive(
     infer=same_spec, vjp=lambda g, y, x: (None,), reference=lambda x: x,
     samples=lambda rng: [Sample((rng.normal(size=(2, 3)),), differentiable=False)],
 )  # fmt: skip
-def stop_gradient(x: Any) -> Any:
-    """x itself, through which no gradient flows."""
-    return (x,), {}
+def stop_gradient(variable: Any) -> Any:
+    """The value itself, through which no gradient flows."""
+    return (variable,), {}
 
 
 def _clip_vjp(g: Any, y: Any, x: Any, *, minimum: float | None, maximum: float | None) -> tuple[Any]:
@@ -390,7 +433,22 @@ def _clip_vjp(g: Any, y: Any, x: Any, *, minimum: float | None, maximum: float |
         Sample((np.array([-2, 0, 3], np.int32),), {"minimum": -1, "maximum": 2}, False),
     ],
 )  # fmt: skip
-def clip(x: Any, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+def clip_(x: Any, *, minimum: float | None = None, maximum: float | None = None) -> Any:
     """x kept inside [minimum, maximum], None for no limit; the gradient is 0 outside, and g on the limits."""
     low = x if minimum is None else ops.maximum(x, minimum)
     return low if maximum is None else ops.minimum(low, maximum)
+
+
+@also(minimum="x_min", maximum="x_max")
+def clip(x: Any, x_min: Any = None, x_max: Any = None) -> Any:
+    """x kept inside [x_min, x_max], None for no limit; the gradient is 0 outside, and g on limits that are numbers.
+
+    Args:
+        x: Any numbers.
+        x_min: The lower limit, a number or an array that broadcasts against x; ``minimum`` is another name.
+        x_max: The upper limit; ``maximum`` is another name.
+    """
+    if all(limit is None or isinstance(limit, (int, float)) for limit in (x_min, x_max)):
+        return clip_(x, minimum=x_min, maximum=x_max)
+    low = x if x_min is None else ops.maximum(x, x_min)
+    return low if x_max is None else ops.minimum(low, x_max)

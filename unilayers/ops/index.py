@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from unilayers import ops
-from unilayers.errors import DTypeError, ShapeError
+from unilayers.errors import DTypeError, ShapeError, UnilayersError
 from unilayers.graph import Sample
 from unilayers.ops.define import composite, primitive, shape_of
-from unilayers.spec import INTS, DimLike, Spec, check_dtype, normalize_axis
+from unilayers.spec import INTS, DimLike, Spec, check_dtype, is_float, normalize_axis
 
 
 def _integers(spec: Spec) -> None:
@@ -36,9 +36,24 @@ def _take_samples(rng: np.random.Generator) -> list[Sample]:
 
 
 @primitive(infer=_take_infer, vjp=_take_vjp, reference=lambda x, i, axis: np.take(x, i, axis), samples=_take_samples)
-def take(x: Any, indices: Any, axis: int = 0) -> Any:
+def take_(x: Any, indices: Any, axis: int = 0) -> Any:
     """Elements of x at ``indices`` along ``axis``; 0 <= index < size. The embedding look-up."""
     return (x, indices), {"axis": normalize_axis(axis, len(shape_of(x)))}
+
+
+def take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """Elements of x at ``indices`` along ``axis`` (None: of all in one row). The embedding look-up.
+
+    Indices are not below 0, unless they are given as an int or a list, and below the size.
+    """
+    if axis is None:
+        x, axis = x if len(shape_of(x)) == 1 else ops.reshape(x, (-1,)), 0
+    if isinstance(indices, (int, list, tuple)):
+        size: Any = shape_of(x)[axis]
+        indices = np.asarray(indices, np.int32)
+        if np.any(indices < 0):
+            indices = np.where(indices < 0, indices + size, indices)
+    return take_(x, indices, axis)
 
 
 def _take_grad_infer(g: Spec, indices: Spec, *, axis: int, size: DimLike) -> Spec:
@@ -94,9 +109,19 @@ def one_hot_(indices: Any, *, num_classes: DimLike, axis: int = -1, dtype: str =
     return ops.astype(ops.equal(ops.expand_dims(indices, at), classes), dtype)
 
 
-def one_hot(indices: Any, num_classes: DimLike, axis: int = -1, dtype: str | None = None) -> Any:
+def one_hot(x: Any, num_classes: DimLike, axis: int = -1, dtype: str | None = None, sparse: bool = False) -> Any:
     """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
-    return one_hot_(indices, num_classes=num_classes, axis=axis, dtype=check_dtype(dtype or ops.floatx()))
+    dense_only("one_hot", sparse=sparse)
+    if is_float(ops.dtype_of(x)):
+        x = ops.astype(x, "int32")
+    return one_hot_(x, num_classes=num_classes, axis=axis, dtype=check_dtype(dtype or ops.floatx()))
+
+
+def dense_only(where: str, **wanted: Any) -> None:
+    """Refuses the sparse and ragged results that Keras's functions offer on some backends."""
+    for name, value in wanted.items():
+        if value:
+            raise UnilayersError(f"arrays are dense here, so {name} cannot be {value}", where=f"ops.{where}")
 
 
 def _along_infer(x: Spec, indices: Spec, *, axis: int) -> Spec:
@@ -122,6 +147,13 @@ def _along_vjp(g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any,
     infer=_along_infer, vjp=_along_vjp, reference=lambda x, i, axis: np.take_along_axis(x, i, axis),
     samples=lambda rng: [Sample((rng.normal(size=(2, 4)), np.array([[3, 0, 3], [1, 2, 2]], np.int32)), {"axis": 1})],
 )  # fmt: skip
-def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
+def take_along_axis_(x: Any, indices: Any, axis: int = -1) -> Any:
     """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1."""
     return (x, indices), {"axis": normalize_axis(axis, len(shape_of(x)))}
+
+
+def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1. None: both in one row."""
+    if axis is None:
+        x, indices, axis = ops.reshape(x, (-1,)), ops.reshape(indices, (-1,)), 0
+    return take_along_axis_(x, indices, axis)

@@ -11,8 +11,12 @@ import numpy as np
 from unilayers import ops
 from unilayers.errors import ShapeError
 from unilayers.graph import Sample
-from unilayers.ops.define import composite, dtype_of, primitive, require_float, shape_of
+from unilayers.ops.define import composite, dtype_of, namespace, primitive, require_float, shape_of
 from unilayers.spec import Shape, Spec, broadcast_shapes, is_float
+
+__all__ = ["einsum", "einsum_", "matmul", "matmul_", "tensordot", "vecdot"]
+
+__getattr__, __dir__ = namespace(__name__)  # the decompositions, too, are ops of this name in Keras
 
 
 def _matmul_infer(a: Spec, b: Spec) -> Spec:
@@ -42,11 +46,12 @@ def matmul_(a: Any, b: Any) -> Any:
     return (a, b), {}
 
 
-def matmul(a: Any, b: Any) -> Any:
+def matmul(x1: Any, x2: Any) -> Any:
     """Matrix product over the last two axes, the axes before broadcast; a vector counts as a row or a column.
 
     A stack of rows times one matrix is computed as one product.
     """
+    a, b = x1, x2
     na, nb = len(shape_of(a)), len(shape_of(b))
     if na == 1:
         return ops.squeeze(matmul(ops.expand_dims(a, 0), b), -2 if nb > 1 else -1)
@@ -58,10 +63,14 @@ def matmul(a: Any, b: Any) -> Any:
     return matmul_(a, b)
 
 
-def tensordot(a: Any, b: Any, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
-    """Sum of products over the given axes: the last ``axes`` of a with the first of b, or two lists of axes."""
+def tensordot(x1: Any, x2: Any, axes: int | Sequence[int | Sequence[int]] = 2) -> Any:
+    """Sum of products over the given axes: the last ``axes`` of x1 with the first of x2, or a list of axes of each."""
+    a, b = x1, x2
     sa, sb = shape_of(a), shape_of(b)
-    pairs = (range(len(sa) - axes, len(sa)), range(axes)) if isinstance(axes, int) else axes
+    if isinstance(axes, int):
+        pairs: list[Sequence[int]] = [range(len(sa) - axes, len(sa)), range(axes)]
+    else:
+        pairs = [[over] if isinstance(over, int) else over for over in axes]
     over_a, over_b = [x % len(sa) for x in pairs[0]], [x % len(sb) for x in pairs[1]]
     free_a = [i for i in range(len(sa)) if i not in over_a]
     free_b = [i for i in range(len(sb)) if i not in over_b]
@@ -71,9 +80,9 @@ def tensordot(a: Any, b: Any, axes: int | tuple[Sequence[int], Sequence[int]] = 
     return ops.reshape(matmul_(left, right), (*(sa[i] for i in free_a), *(sb[i] for i in free_b)))
 
 
-def vecdot(a: Any, b: Any, axis: int = -1) -> Any:
+def vecdot(x1: Any, x2: Any, axis: int = -1) -> Any:
     """Sum of the products of corresponding elements along ``axis``."""
-    return ops.sum(a * b, axis)
+    return ops.sum(ops.multiply(x1, x2), axis)
 
 
 # ---- einsum -----------------------------------------------------------------
@@ -204,7 +213,7 @@ def _summed(x: Any, labels: _Labels, needed: Collection[str | int]) -> tuple[Any
     return (ops.sum(x, over), [c for c in labels if c in needed]) if over else (x, labels)
 
 
-def einsum(equation: str, *operands: Any) -> Any:
+def einsum(subscripts: str, *operands: Any) -> Any:
     """Sums of products of operands whose axes are named by letters: Einstein's notation, as NumPy writes it.
 
     A letter that two operands share multiplies their elements place by place; what is not in the result is summed.
@@ -214,7 +223,7 @@ def einsum(equation: str, *operands: Any) -> Any:
     Products are taken from left to right, two operands at a time, as matrix products where that is possible.
 
     Args:
-        equation: A term of letters per operand, for example "bij,bjk->bik".
+        subscripts: A term of letters per operand, for example "bij,bjk->bik".
         operands: One array per term; they are brought to one dtype.
 
     Raises:
@@ -230,5 +239,5 @@ def einsum(equation: str, *operands: Any) -> Any:
         (3.0, (3, 2))
     """
     shapes = [shape_of(x) for x in operands]
-    _sizes(_parse(equation, shapes)[0], shapes, equation)
-    return einsum_(*operands, equation=equation)
+    _sizes(_parse(subscripts, shapes)[0], shapes, subscripts)
+    return einsum_(*operands, equation=subscripts)

@@ -200,7 +200,7 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any = 
     labels = ops.expand_dims(ops.astype(target, "int32"), 2)
     count = 2 * shape_of(target)[1] + 1
     pairs = ops.concat([ops.full_like(labels, mask_index), labels], 2)
-    states = ops.pad(ops.reshape(pairs, (batch, count - 1)), [(0, 0), (0, 1)], mask_index)
+    states = ops.pad(ops.reshape(pairs, (batch, count - 1)), [(0, 0), (0, 1)], constant_values=mask_index)
     # A blank may be skipped between two labels that differ.
     skips = ops.logical_and(ops.not_equal(states, mask_index), ops.not_equal(states, _shifted(states, 2, mask_index)))
     chances = ops.maximum(ops.log_softmax(output), NEVER)
@@ -226,7 +226,7 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any = 
 
 def _shifted(x: Any, by: int, value: float) -> Any:
     """Rows moved to the right, with ``value`` at their beginning."""
-    return ops.slice_axis(ops.pad(x, [(0, 0), (by, 0)], value), 1, 0, shape_of(x)[1])
+    return ops.slice_axis(ops.pad(x, [(0, 0), (by, 0)], constant_values=value), 1, 0, shape_of(x)[1])
 
 
 def _inside(length: Any, frames: Any) -> Any:

@@ -33,9 +33,11 @@ from unilayers.ops.elementwise import (
     subtract,
     where,
 )
+from unilayers.ops.index import dense_only
+from unilayers.ops.rearranging import flat_places
 from unilayers.ops.reduce import all, max, mean, min, sum
 from unilayers.ops.shape import broadcast_to, concat, expand_dims, flip, permute_dims, reshape, split
-from unilayers.spec import normalize_axis
+from unilayers.spec import is_float, normalize_axis
 
 # ---- Keras's and NumPy's second names -------------------------------------------
 
@@ -69,8 +71,10 @@ def convert_to_numpy(x: Any) -> np.ndarray:
     return to_numpy(x)
 
 
-def convert_to_tensor(x: Any, dtype: str | None = None) -> Any:
-    """x as an array that ops take; numbers and lists become NumPy arrays."""
+def convert_to_tensor(x: Any, dtype: str | None = None, sparse: bool | None = None, ragged: bool | None = None) -> Any:
+    """x as an array that ops take; numbers and lists become NumPy arrays. ``sparse`` and ``ragged`` are for those who
+    come from Keras: arrays are dense here."""
+    dense_only("convert_to_tensor", sparse=sparse, ragged=ragged)
     if not hasattr(x, "dtype"):
         x = np.asarray(x)
         x = x.astype(ops.floatx()) if x.dtype == np.float64 and dtype is None else x
@@ -85,19 +89,42 @@ def copy(x: Any) -> Any:
     return ops.identity(x)
 
 
-def eye(n: int, m: int | None = None, k: int = 0, dtype: str | None = None) -> Any:
-    """Ones on a diagonal, zeros elsewhere; ``k`` above the main diagonal."""
-    return _literal(np.eye(n, m, k), dtype)
+def eye(N: int, M: int | None = None, k: int = 0, dtype: str | None = None) -> Any:
+    """An N by M matrix (None: N by N) with ones on a diagonal, ``k`` above the main one, and zeros elsewhere."""
+    return _literal(np.eye(N, M, k), dtype)
 
 
-def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: str | None = None) -> Any:
-    """``num`` numbers at equal distances from ``start`` to ``stop``."""
-    return _literal(np.linspace(start, stop, num, endpoint), dtype)
+def linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: str | None = None,
+    axis: int = 0,
+) -> Any:  # fmt: skip
+    """``num`` numbers at equal distances from ``start`` to ``stop``, along a new axis where these are arrays.
+
+    Args:
+        start: The first number, or an array of them.
+        stop: The last, or with ``endpoint=False`` the one after it.
+        num: How many.
+        endpoint: Whether ``stop`` is one of them.
+        retstep: Whether the distance is returned, too, as a second result.
+        dtype: Of the result.
+        axis: Where the new axis is.
+    """
+    if isinstance(start, (int, float)) and isinstance(stop, (int, float)):
+        y, step = np.linspace(start, stop, num, endpoint, retstep=True)
+        return (_literal(y, dtype), step) if retstep else _literal(y, dtype)
+    count = num - 1 if endpoint else num
+    low, high = (x if is_float(dtype_of(x)) else astype(x, ops.floatx()) for x in (start, stop))
+    step = divide(subtract(high, low), builtins.max(count, 1))
+    whole = shape_of(add(low, step))
+    places = np.arange(num).reshape(num, *(1,) * len(whole))
+    y = add(broadcast_to(low, whole), multiply(step, _beside(step, places.astype(dtype_of(step)))))
+    y = ops.moveaxis(y if dtype is None else astype(y, dtype), 0, axis)
+    return (y, step) if retstep else y
 
 
-def tri(n: int, m: int | None = None, k: int = 0, dtype: str | None = None) -> Any:
-    """Ones at and below a diagonal."""
-    return _literal(np.tri(n, m, k), dtype)
+def tri(N: int, M: int | None = None, k: int = 0, dtype: str | None = None) -> Any:
+    """An N by M matrix (None: N by N) with ones at and below a diagonal, zeros elsewhere."""
+    return _literal(np.tri(N, M, k), dtype)
 
 
 def _literal(x: np.ndarray, dtype: str | None) -> Any:
@@ -131,15 +158,15 @@ def log10(x: Any) -> Any:
     return multiply(log(x), 1 / math.log(10.0))
 
 
-def logaddexp(a: Any, b: Any) -> Any:
-    """log(exp(a) + exp(b)), without overflow."""
-    return add(ops.maximum(a, b), ops.log1p(exp(negative(abs(subtract(a, b))))))
+def logaddexp(x1: Any, x2: Any) -> Any:
+    """log(exp(x1) + exp(x2)), without overflow."""
+    return add(ops.maximum(x1, x2), ops.log1p(exp(negative(abs(subtract(x1, x2))))))
 
 
-def divide_no_nan(a: Any, b: Any) -> Any:
-    """a / b, and 0 where b is 0."""
-    zero = ops.equal(b, 0)
-    return where(zero, 0.0, divide(a, where(zero, 1.0, b)))
+def divide_no_nan(x1: Any, x2: Any) -> Any:
+    """x1 / x2, and 0 where x2 is 0."""
+    zero = ops.equal(x2, 0)
+    return where(zero, 0.0, divide(x1, where(zero, 1.0, x2)))
 
 
 def cbrt(x: Any) -> Any:
@@ -147,9 +174,9 @@ def cbrt(x: Any) -> Any:
     return multiply(ops.sign(x), power(abs(x), 1 / 3))
 
 
-def hypot(a: Any, b: Any) -> Any:
-    """sqrt(a**2 + b**2)."""
-    return ops.sqrt(add(ops.square(a), ops.square(b)))
+def hypot(x1: Any, x2: Any) -> Any:
+    """sqrt(x1**2 + x2**2)."""
+    return ops.sqrt(add(ops.square(x1), ops.square(x2)))
 
 
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
@@ -161,15 +188,19 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
     return where(ops.logical_and(infinite, ops.less(x, 0.0)), -largest if neginf is None else neginf, x)
 
 
-def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8) -> Any:
-    """Where a and b are equal but for ``atol + rtol * abs(b)``."""
-    near = ops.less_equal(abs(subtract(a, b)), add(multiply(abs(b), rtol), atol))
-    return ops.logical_or(ops.equal(a, b), near)
+def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Where x1 and x2 are equal but for ``atol + rtol * abs(x2)``; with ``equal_nan``, also where both are NaN."""
+    near = ops.less_equal(abs(subtract(x1, x2)), add(multiply(abs(x2), rtol), atol))
+    near = ops.logical_and(near, ops.isfinite(astype(x2, "float32") if not is_float(dtype_of(x2)) else x2))
+    same = ops.logical_or(ops.equal(x1, x2), near)
+    if not equal_nan:
+        return same
+    return ops.logical_or(same, ops.logical_and(ops.not_equal(x1, x1), ops.not_equal(x2, x2)))
 
 
-def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8) -> Any:
-    """Whether a and b are close everywhere."""
-    return all(isclose(a, b, rtol, atol))
+def allclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    """Whether x1 and x2 are close everywhere."""
+    return all(isclose(x1, x2, rtol, atol, equal_nan))
 
 
 def trunc(x: Any) -> Any:
@@ -322,26 +353,26 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     return sum(diagonal(x, offset, axis1, axis2), -1)
 
 
-def dot(a: Any, b: Any) -> Any:
-    """Products summed over the last axis of a and the last but one of b."""
-    if not ndim(a) or not ndim(b):
-        return multiply(a, b)
-    return ops.tensordot(a, b, ((ndim(a) - 1,), (builtins.max(ndim(b) - 2, 0),)))
+def dot(x1: Any, x2: Any) -> Any:
+    """Products summed over the last axis of x1 and the last but one of x2."""
+    if not ndim(x1) or not ndim(x2):
+        return multiply(x1, x2)
+    return ops.tensordot(x1, x2, ((ndim(x1) - 1,), (builtins.max(ndim(x2) - 2, 0),)))
 
 
-def outer(a: Any, b: Any) -> Any:
-    """All products of an element of a with one of b."""
-    return multiply(expand_dims(ravel(a), 1), ravel(b))
+def outer(x1: Any, x2: Any) -> Any:
+    """All products of an element of x1 with one of x2."""
+    return multiply(expand_dims(ravel(x1), 1), ravel(x2))
 
 
-def inner(a: Any, b: Any) -> Any:
+def inner(x1: Any, x2: Any) -> Any:
     """Products summed over the last axes."""
-    return ops.tensordot(a, b, ((ndim(a) - 1,), (ndim(b) - 1,)))
+    return ops.tensordot(x1, x2, ((ndim(x1) - 1,), (ndim(x2) - 1,)))
 
 
-def vdot(a: Any, b: Any) -> Any:
+def vdot(x1: Any, x2: Any) -> Any:
     """The sum of all products of elements at the same place."""
-    return sum(multiply(ravel(a), ravel(b)))
+    return sum(multiply(ravel(x1), ravel(x2)))
 
 
 # ---- reductions ------------------------------------------------------------------------
@@ -374,8 +405,8 @@ def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
     return divide(sum(multiply(x, weights), axis), sum(weights, axis))
 
 
-def moments(x: Any, axes: Any, keepdims: bool = False) -> tuple[Any, Any]:
-    """Mean and variance."""
+def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
+    """Mean and variance; there is one replica, so ``synchronized`` changes nothing."""
     return mean(x, axes, keepdims), ops.var(x, axes, keepdims)
 
 
@@ -421,63 +452,16 @@ def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
     return a
 
 
-# ---- order ---------------------------------------------------------------------------------
+# ---- choices ---------------------------------------------------------------------------------
 
 
-def argsort(x: Any, axis: int = -1) -> Any:
-    """The places of the elements in rising order, equal ones as they stand (int32).
-
-    Every element is compared with every other, which takes the square of the axis in memory.
-    """
-    rank = _rank(x, axis)
-    axis = normalize_axis(axis, ndim(x))
-    size = shape_of(x)[axis]
-    # The element whose rank is r stands at r: its place is found by looking for r among the ranks.
-    column = expand_dims(ops.moveaxis(rank, axis, -1), -2)
-    wanted = reshape(ops.arange(size, like=x), (size, 1))
-    places = multiply(astype(ops.equal(column, wanted), "int32"), ops.arange(size, like=x))
-    return ops.moveaxis(sum(places, -1), -1, axis)
-
-
-def _rank(x: Any, axis: int) -> Any:
-    """How many elements come before each in rising order."""
-    rows = ops.moveaxis(x, axis, -1)
-    mine, other = expand_dims(rows, -1), expand_dims(rows, -2)
-    size = shape_of(rows)[-1]
-    places = ops.arange(size, like=x)
-    earlier = ops.less(places, expand_dims(places, -1))
-    before = ops.logical_or(ops.less(other, mine), ops.logical_and(ops.equal(other, mine), earlier))
-    return ops.moveaxis(sum(before, -1), -1, axis)
-
-
-def sort(x: Any, axis: int = -1) -> Any:
-    """The elements in rising order; see ``argsort``."""
-    return ops.take_along_axis(x, argsort(x, axis), axis)
-
-
-def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:
-    """The ``k`` largest elements of the last axis, the largest first, and their places; see ``argsort``."""
-    places = ops.slice_axis(argsort(negative(x), -1), ndim(x) - 1, 0, k)
-    return ops.take_along_axis(x, places, -1), places
-
-
-def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
-    """Whether the prediction for the target is among the ``k`` largest of its row."""
-    mine = ops.take_along_axis(predictions, expand_dims(targets, -1), -1)
-    larger = sum(ops.greater(predictions, mine), -1)
-    return ops.logical_and(ops.less(larger, k), ops.isfinite(ops.squeeze(mine, -1)))
-
-
-# ---- segments and choices -------------------------------------------------------------------
-
-
-def segment_sum(data: Any, segment_ids: Any, num_segments: int, sorted: bool = False) -> Any:
-    """Sums of the rows with each number."""
-    return ops.take_grad(data, segment_ids, axis=0, size=num_segments)
-
-
-def multi_hot(inputs: Any, num_classes: int, axis: int = -1, dtype: str | None = None) -> Any:
-    """1 for each class whose number is among the inputs."""
+def multi_hot(
+    inputs: Any, num_classes: int | None = None, axis: int = -1, dtype: str | None = None, sparse: bool = False
+) -> Any:
+    """1 for each class whose number is among the inputs; how many classes there are has to be given."""
+    dense_only("multi_hot", sparse=sparse)
+    if num_classes is None:
+        raise ShapeError("the number of classes is not known", where="ops.multi_hot", fix="Give num_classes")
     hot = ops.one_hot(inputs, num_classes, dtype=dtype)
     return max(hot, ndim(inputs) - 1 if ndim(inputs) else 0) if ndim(inputs) else hot
 
@@ -494,9 +478,7 @@ def scatter(indices: Any, values: Any, shape: Sequence[int]) -> Any:
     """Zeros with values added at indices ``(count, axes)``."""
     sizes = tuple(shape)
     depth: Any = shape_of(indices)[-1]
-    strides = [math.prod(sizes[i + 1 : depth]) for i in range(depth)]
-    flat = sum(multiply(indices, _beside(indices, np.array(strides, dtype_of(indices)))), -1)
-    y = ops.take_grad(values, flat, axis=0, size=math.prod(sizes[:depth]))
+    y = ops.take_grad(values, flat_places(indices, sizes), axis=0, size=math.prod(sizes[:depth]))
     return reshape(y, sizes)
 
 
@@ -514,7 +496,6 @@ __all__ = [
     "arcsin",
     "arctan",
     "arctan2",
-    "argsort",
     "array",
     "average",
     "bitwise_not",
@@ -540,7 +521,6 @@ __all__ = [
     "flipud",
     "hstack",
     "hypot",
-    "in_top_k",
     "inner",
     "isclose",
     "left_shift",
@@ -563,14 +543,11 @@ __all__ = [
     "right_shift",
     "roll",
     "scatter",
-    "segment_sum",
     "select",
     "shape",
     "slice",
     "slice_update",
-    "sort",
     "swapaxes",
-    "top_k",
     "trace",
     "tri",
     "tril",

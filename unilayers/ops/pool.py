@@ -17,18 +17,20 @@ from unilayers.ops.conv import (
     Pairs,
     Sizes,
     conv_padding,
+    is_first,
     names_itself,
     per_axis,
     reference_pad,
     reference_windows,
+    turned,
     window_counts,
 )
 from unilayers.ops.define import composite, dtype_of, primitive, require_float, shape_of
 from unilayers.spec import Shape, Spec, host_dtype
 
 __all__ = [
-    "adaptive_avg_pool", "adaptive_avg_pool_", "adaptive_max_pool", "adaptive_max_pool_", "avg_pool", "avg_pool_",
-    "avg_pool_grad", "max_pool", "max_pool_", "max_pool_grad",
+    "adaptive_average_pool", "adaptive_avg_pool", "adaptive_avg_pool_", "adaptive_max_pool", "adaptive_max_pool_",
+    "average_pool", "avg_pool", "avg_pool_", "avg_pool_grad", "max_pool", "max_pool_", "max_pool_grad",
 ]  # fmt: skip
 
 # ---- shape rules ------------------------------------------------------------
@@ -78,7 +80,7 @@ def _max_grad_vjp(
 ) -> tuple[Any, None, None]:
     """Back to g: of c, the element where x has the first maximum of each window; which one that is has no gradient."""
     edges = [(0, 0), *padding, (0, 0)]
-    wide_x, wide_c = ops.pad(x, edges, -math.inf), ops.pad(c, edges)
+    wide_x, wide_c = ops.pad(x, edges, constant_values=-math.inf), ops.pad(c, edges)
     picked: Any = 0.0
     open_: Any = None
     for tap in itertools.product(*(range(k) for k in window)):
@@ -246,15 +248,20 @@ def avg_pool_grad(g: Any, *, shape: Shape, window: Sizes, strides: Sizes, paddin
 
 @names_itself
 def max_pool(
-    x: Any, window: int | Sequence[int], strides: int | Sequence[int] | None = None, padding: Padding = "valid"
+    inputs: Any,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "valid",
+    data_format: str | None = None,
 ) -> Any:
     """The largest element of each window; padding never wins.
 
     Args:
-        x: ``(batch, *spatial, channels)``.
-        window: Size of the windows, one int or one per spatial axis.
+        inputs: ``(batch, *spatial, channels)``.
+        pool_size: Size of the windows, one int or one per spatial axis.
         strides: Steps between windows; None: as the window, so that windows touch.
         padding: "valid", "same", an int, or per axis an int or a (low, high) pair, smaller than the window.
+        data_format: "channels_last" (also None), or "channels_first" for ``(batch, channels, *spatial)``.
 
     Returns:
         ``(batch, *counts, channels)``. Its gradient goes to the first maximum of each window, row by row.
@@ -267,12 +274,18 @@ def max_pool(
         >>> ops.max_pool(np.array([1.0, 3.0, 2.0, 5.0, 4.0]).reshape(1, 5, 1), 2, padding="same").ravel()
         array([3., 5., 4.])
     """
-    return max_pool_(x, **_normalised(x, window, strides, padding))
+    if is_first(data_format):
+        return turned(max_pool, inputs, pool_size, strides, padding)
+    return max_pool_(inputs, **_normalised(inputs, pool_size, strides, padding))
 
 
 @names_itself
 def avg_pool(
-    x: Any, window: int | Sequence[int], strides: int | Sequence[int] | None = None, padding: Padding = "valid"
+    inputs: Any,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: Padding = "valid",
+    data_format: str | None = None,
 ) -> Any:
     """The mean of each window; padded positions do not count. Arguments as of ``max_pool``.
 
@@ -281,7 +294,12 @@ def avg_pool(
         >>> ops.avg_pool(np.array([1.0, 3.0, 2.0, 5.0, 4.0]).reshape(1, 5, 1), 2, padding="same").ravel()
         array([2. , 3.5, 4. ])
     """
-    return avg_pool_(x, **_normalised(x, window, strides, padding))
+    if is_first(data_format):
+        return turned(avg_pool, inputs, pool_size, strides, padding)
+    return avg_pool_(inputs, **_normalised(inputs, pool_size, strides, padding))
+
+
+average_pool = avg_pool
 
 
 def _normalised(x: Any, window: Any, strides: Any, padding: Padding) -> dict[str, Any]:
@@ -373,13 +391,14 @@ def adaptive_avg_pool_(x: Any, *, sizes: Sizes) -> Any:
 
 
 @names_itself
-def adaptive_max_pool(x: Any, output_size: int | Sequence[int]) -> Any:
+def adaptive_max_pool(inputs: Any, output_size: int | Sequence[int], data_format: str | None = None) -> Any:
     """The largest element of each window, where the number of windows is given and their size follows.
 
     Args:
-        x: ``(batch, *spatial, channels)``; the spatial sizes must be known.
+        inputs: ``(batch, *spatial, channels)``; the spatial sizes must be known.
         output_size: How many windows, one int or one per spatial axis. Of n elements, window i of k reaches from
             ``floor(i n / k)`` to ``ceil((i + 1) n / k)``: neighbours may overlap by one element.
+        data_format: As of ``max_pool``.
 
     Returns:
         ``(batch, *output_size, channels)``. Its gradient goes to the first maximum of each window.
@@ -392,11 +411,13 @@ def adaptive_max_pool(x: Any, output_size: int | Sequence[int]) -> Any:
         >>> ops.adaptive_max_pool(np.array([1.0, 3.0, 2.0, 5.0, 4.0]).reshape(1, 5, 1), 2).ravel()
         array([3., 5.])
     """
-    return adaptive_max_pool_(x, sizes=per_axis(output_size, len(shape_of(x)) - 2, "output_size"))
+    if is_first(data_format):
+        return turned(adaptive_max_pool, inputs, output_size)
+    return adaptive_max_pool_(inputs, sizes=per_axis(output_size, len(shape_of(inputs)) - 2, "output_size"))
 
 
 @names_itself
-def adaptive_avg_pool(x: Any, output_size: int | Sequence[int]) -> Any:
+def adaptive_avg_pool(inputs: Any, output_size: int | Sequence[int], data_format: str | None = None) -> Any:
     """The mean of each window, where the number of windows is given. Arguments as of ``adaptive_max_pool``.
 
     Example:
@@ -404,4 +425,9 @@ def adaptive_avg_pool(x: Any, output_size: int | Sequence[int]) -> Any:
         >>> ops.adaptive_avg_pool(np.array([1.0, 3.0, 2.0, 5.0, 5.0]).reshape(1, 5, 1), 2).ravel()
         array([2., 4.])
     """
-    return adaptive_avg_pool_(x, sizes=per_axis(output_size, len(shape_of(x)) - 2, "output_size"))
+    if is_first(data_format):
+        return turned(adaptive_avg_pool, inputs, output_size)
+    return adaptive_avg_pool_(inputs, sizes=per_axis(output_size, len(shape_of(inputs)) - 2, "output_size"))
+
+
+adaptive_average_pool = adaptive_avg_pool

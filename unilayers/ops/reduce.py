@@ -78,9 +78,9 @@ def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) 
 
 
 @primitive(infer=_infer, vjp=_prod_vjp, cost=_cost, reference=_by(np.prod), samples=_samples)
-def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: str | None = None) -> Any:
     """Product of the elements over ``axis`` (None: all). The gradient divides by x, so it is not defined at 0."""
-    return _prepare(_counted(x), axis, keepdims)
+    return _prepare(_counted(x) if dtype is None else ops.astype(x, dtype), axis, keepdims)
 
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
@@ -90,15 +90,27 @@ def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: boo
 
 
 @primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=_by(np.max), samples=_samples)
-def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def max_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The largest element over ``axis`` (None: all); ties share the gradient equally."""
     return _prepare(x, axis, keepdims)
 
 
+def max(x: Any, axis: Axis = None, keepdims: bool = False, initial: float | None = None) -> Any:
+    """The largest element over ``axis`` (None: all), at least ``initial``; ties share the gradient equally."""
+    y = max_(x, axis, keepdims)
+    return y if initial is None else ops.maximum(y, initial)
+
+
 @primitive(infer=_infer, vjp=_extreme_vjp, cost=_cost, reference=_by(np.min), samples=_samples)
-def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def min_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The smallest element over ``axis`` (None: all); ties share the gradient equally."""
     return _prepare(x, axis, keepdims)
+
+
+def min(x: Any, axis: Axis = None, keepdims: bool = False, initial: float | None = None) -> Any:
+    """The smallest element over ``axis`` (None: all), at most ``initial``; ties share the gradient equally."""
+    y = min_(x, axis, keepdims)
+    return y if initial is None else ops.minimum(y, initial)
 
 
 def _no_vjp(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[None]:
@@ -107,14 +119,14 @@ def _no_vjp(g: Any, y: Any, x: Any, **attrs: Any) -> tuple[None]:
 
 @primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=_by(np.all), samples=_bool_samples)
 def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Whether all bools over ``axis`` are true."""
-    return _prepare(x, axis, keepdims)
+    """Whether all over ``axis`` are true; numbers count as true where they are not 0."""
+    return _prepare(ops.truth(x), axis, keepdims)
 
 
 @primitive(infer=_bool_infer, vjp=_no_vjp, cost=_cost, reference=_by(np.any), samples=_bool_samples)
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Whether any bool over ``axis`` is true."""
-    return _prepare(x, axis, keepdims)
+    """Whether any over ``axis`` is true; numbers count as true where they are not 0."""
+    return _prepare(ops.truth(x), axis, keepdims)
 
 
 def _arg_infer(x: Spec, *, axis: int) -> Spec:
@@ -128,15 +140,33 @@ def _arg_samples(rng: np.random.Generator) -> list[Sample]:
 
 
 @primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=np.argmax, samples=_arg_samples)
-def argmax(x: Any, axis: int = -1) -> Any:
+def argmax_(x: Any, axis: int = -1) -> Any:
     """Index of the largest element along ``axis``, as int32; the first of ties."""
     return (x,), {"axis": normalize_axis(axis, len(shape_of(x)))}
 
 
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Index of the largest element along ``axis`` (None: of all in one row), as int32; the first of ties."""
+    return place_of(argmax_, x, axis, keepdims)
+
+
+def place_of(find: Callable[..., Any], x: Any, axis: int | None, keepdims: bool) -> Any:
+    """``find(x, axis)``, where None stands for all elements in one row, and the axis may be kept at size 1."""
+    if axis is not None:
+        return ops.expand_dims(find(x, axis), axis) if keepdims else find(x, axis)
+    y = find(ops.reshape(x, (-1,)), 0)
+    return ops.reshape(y, (1,) * len(shape_of(x))) if keepdims else y
+
+
 @primitive(infer=_arg_infer, vjp=_no_vjp, cost=_cost, reference=np.argmin, samples=_arg_samples)
-def argmin(x: Any, axis: int = -1) -> Any:
+def argmin_(x: Any, axis: int = -1) -> Any:
     """Index of the smallest element along ``axis``, as int32; the first of ties."""
     return (x,), {"axis": normalize_axis(axis, len(shape_of(x)))}
+
+
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Index of the smallest element along ``axis`` (None: of all in one row), as int32; the first of ties."""
+    return place_of(argmin_, x, axis, keepdims)
 
 
 # ---- composites -------------------------------------------------------------

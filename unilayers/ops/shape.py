@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,9 +33,9 @@ def _reshape_infer(x: Spec, *, shape: Shape) -> Spec:
     reference=lambda x, shape: np.reshape(x, shape),
     samples=lambda rng: _one(rng, (2, 3, 4), {"shape": (6, 4)}, {"shape": (24,)}, {"shape": (2, 1, 12)}),
 )  # fmt: skip
-def reshape(x: Any, shape: Any, *more: Any) -> Any:
+def reshape(x: Any, newshape: Any, *more: Any) -> Any:
     """x with another shape, elements in row-major order; one size may be -1."""
-    shape = [shape, *more] if isinstance(shape, (int, Dim)) else list(shape)
+    shape = [newshape, *more] if isinstance(newshape, (int, Dim)) else list(newshape)
     shape = [-1 if d is None else d for d in shape]
     if shape.count(-1) > 1:
         raise ShapeError("only one size can be inferred", where="op 'reshape'", received=str(tuple(shape)))
@@ -78,18 +79,27 @@ def matrix_transpose(x: Any) -> Any:
     return permute_dims(x, (*range(n - 2), n - 1, n - 2))
 
 
-def moveaxis(x: Any, source: int, destination: int) -> Any:
-    """One axis moved to another place, the others in order."""
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Any:
+    """One axis, or several, moved to other places, the others in order."""
     n = len(shape_of(x))
-    axes = [a for a in range(n) if a != normalize_axis(source, n)]
-    axes.insert(normalize_axis(destination, n), normalize_axis(source, n))
+    sources, places = (
+        [normalize_axis(a, n) for a in ((given,) if isinstance(given, int) else given)]
+        for given in (source, destination)
+    )
+    axes = [a for a in range(n) if a not in sources]
+    for place, axis in sorted(zip(places, sources, strict=True)):
+        axes.insert(place, axis)
     return permute_dims(x, axes)
 
 
-def expand_dims(x: Any, axis: int) -> Any:
-    """x with a new axis of size 1 at ``axis``."""
+def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
+    """x with a new axis of size 1 at ``axis``, or at each of them."""
     shape = list(shape_of(x))
-    shape.insert(normalize_axis(axis, len(shape) + 1), 1)
+    if isinstance(axis, int):
+        shape.insert(normalize_axis(axis, len(shape) + 1), 1)
+        return reshape(x, shape)
+    for place in sorted(normalize_axis(a, len(shape) + len(axis)) for a in axis):
+        shape.insert(place, 1)
     return reshape(x, shape)
 
 
@@ -167,9 +177,9 @@ def concat(xs: Sequence[Any], axis: int = 0) -> Any:
     return concat_(*xs, axis=normalize_axis(axis, len(shape_of(xs[0]))))
 
 
-def stack(xs: Sequence[Any], axis: int = 0) -> Any:
+def stack(x: Sequence[Any], axis: int = 0) -> Any:
     """Arrays of one shape joined along a new axis."""
-    return concat([expand_dims(x, axis) for x in xs], normalize_axis(axis, len(shape_of(xs[0])) + 1))
+    return concat([expand_dims(part, axis) for part in x], normalize_axis(axis, len(shape_of(x[0])) + 1))
 
 
 # ---- cutting and padding ----------------------------------------------------
@@ -216,10 +226,14 @@ def slice_axis(x: Any, axis: int, start: DimLike, stop: DimLike, step: int = 1) 
     return slice_(x, start=[p[0] for p in picks], stop=[p[1] for p in picks], step=[p[2] for p in picks])
 
 
-def split(x: Any, parts: int, axis: int = 0) -> list[Any]:
-    """x cut into equal parts along an axis."""
+def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Any]:
+    """x cut along an axis: into so many equal parts, or in front of each of the given places."""
     axis = normalize_axis(axis, len(shape_of(x)))
-    size = shape_of(x)[axis]
+    size, parts = shape_of(x)[axis], indices_or_sections
+    if not isinstance(parts, int):
+        at = [i + size if i < 0 else i if isinstance(size, Dim) else min(i, size) for i in map(int, parts)]
+        spans = itertools.pairwise([0, *at, size])
+        return [slice_axis(x, axis, a, max(a, b) if isinstance(b, int) else b) for a, b in spans]  # type: ignore[type-var]
     if size % parts != 0:
         raise ShapeError(
             "cannot split evenly", where="op 'split'", expected=f"a multiple of {parts}", received=str(size)
@@ -268,9 +282,42 @@ def pad_(x: Any, *, low: Any, high: Any, interior: Any, value: float = 0.0) -> A
     return (x,), {"low": tuple(low), "high": tuple(high), "interior": tuple(interior), "value": float(value)}
 
 
-def pad(x: Any, padding: Sequence[tuple[DimLike, DimLike]], value: float = 0.0) -> Any:
-    """x with ``value`` around it: one (before, after) pair per axis."""
-    return pad_(x, low=[p[0] for p in padding], high=[p[1] for p in padding], interior=[0] * len(padding), value=value)
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float | None = None) -> Any:
+    """x with further elements around it.
+
+    Args:
+        x: Any array.
+        pad_width: A (before, after) pair per axis; or one pair, or one number, for all axes.
+        mode: "constant" for one value everywhere, "edge" for the outermost element again and again, "reflect" and
+            "symmetric" for the elements as in a mirror, the outermost one once or twice.
+        constant_values: The value of "constant"; None for 0.
+
+    Raises:
+        ShapeError: if the pairs do not fit, or for a mirror along an axis of unknown size.
+
+    Example:
+        >>> pad(np.array([1, 2, 3]), 2, mode="reflect"), pad(np.array([1, 2, 3]), (0, 2), constant_values=9)
+        (array([3, 2, 1, 2, 3, 2, 1]), array([1, 2, 3, 9, 9]))
+    """
+    axes = len(shape_of(x))
+    if isinstance(pad_width, (int, np.integer, Dim)):
+        pad_width = ((pad_width, pad_width),) * axes
+    elif len(pad_width) == 2 and not isinstance(pad_width[0], (tuple, list, np.ndarray)):
+        pad_width = (pad_width,) * axes
+    low, high = [p[0] for p in pad_width], [p[-1] for p in pad_width]
+    if mode == "constant":
+        return pad_(x, low=low, high=high, interior=[0] * len(low), value=constant_values or 0.0)
+    if mode not in ("edge", "reflect", "symmetric") or constant_values is not None:
+        raise ShapeError(
+            "cannot pad so", where="op 'pad'", expected="mode 'constant', or 'edge', 'reflect', 'symmetric' without "
+            "constant_values", received=f"mode={mode!r}, constant_values={constant_values!r}",
+        )  # fmt: skip
+    for axis, (size, before, after) in enumerate(zip(shape_of(x), low, high, strict=True)):
+        if before or after:
+            if not isinstance(size, int):
+                raise ShapeError(f"axis {axis} is of unknown size", where="op 'pad'", expected="a known size")
+            x = ops.take(x, np.pad(np.arange(size, dtype=np.int32), (before, after), mode), axis)  # type: ignore[call-overload]
+    return x
 
 
 @primitive(
@@ -278,23 +325,41 @@ def pad(x: Any, padding: Sequence[tuple[DimLike, DimLike]], value: float = 0.0) 
     reference=lambda x, axes: np.flip(x, axes),
     samples=lambda rng: _one(rng, (2, 3, 2), {"axes": (1,)}, {"axes": (0, 2)}),
 )  # fmt: skip
-def flip(x: Any, axes: int | Sequence[int] | None = None) -> Any:
-    """x in reverse order along the given axes (None: all)."""
-    return (x,), {"axes": normalize_axes(axes, len(shape_of(x)))}
+def flip(x: Any, axis: int | Sequence[int] | None = None) -> Any:
+    """x in reverse order along one axis or several (None: all)."""
+    return (x,), {"axes": normalize_axes(axis, len(shape_of(x)))}
 
 
-def repeat(x: Any, repeats: int, axis: int) -> Any:
-    """Each element along ``axis`` repeated in place: a b -> a a b b."""
+def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Any:
+    """Each element along ``axis`` (None: of all in one row) repeated in place: a b -> a a b b.
+
+    ``repeats`` is one number, or one for each element.
+    """
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
     shape = shape_of(x)
     axis = normalize_axis(axis, len(shape))
+    if not isinstance(repeats, (int, Dim)):
+        if len(repeats) not in (1, shape[axis]):
+            raise ShapeError(
+                "repeats does not fit", where="op 'repeat'", expected=f"one number, or {shape[axis]}",
+                received=str(len(repeats)),
+            )  # fmt: skip
+        if len(repeats) > 1:
+            return ops.take(x, np.repeat(np.arange(len(repeats), dtype=np.int32), repeats), axis)
+        repeats = int(repeats[0])
     wide = broadcast_to(expand_dims(x, axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
     return reshape(wide, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))
 
 
-def tile(x: Any, repeats: Sequence[int]) -> Any:
-    """x repeated as a whole along each axis: a b -> a b a b."""
-    for axis, n in enumerate(repeats):
-        x = concat([x] * n, axis) if n > 1 else x
+def tile(x: Any, repeats: int | Sequence[int]) -> Any:
+    """x repeated as a whole along each axis: a b -> a b a b. Fewer numbers than axes count for the last ones."""
+    times = (repeats,) if isinstance(repeats, int) else tuple(repeats)
+    shape = shape_of(x)
+    if len(times) > len(shape):
+        x = reshape(x, (*(1,) * (len(times) - len(shape)), *shape))
+    for axis, n in enumerate(times, len(shape_of(x)) - len(times)):
+        x = slice_axis(x, axis, 0, 0) if n == 0 else concat([x] * n, axis) if n > 1 else x
     return x
 
 

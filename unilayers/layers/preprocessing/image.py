@@ -20,210 +20,23 @@ from unilayers.graph import Value
 from unilayers.hints import PositiveInt
 from unilayers.layers.base import Layer, current_phase
 from unilayers.layers.spatial import DataFormat
+from unilayers.ops.image import (
+    EXACT,
+    FillMode,
+    Interpolation,
+    affine_transform,
+    crop,
+    crop_to_aspect,
+    known_size,
+    pad_to_aspect,
+    resize,
+)
 from unilayers.random import Seed
 from unilayers.spec import INTS, public_shape
 from unilayers.structure import leaves_of
 from unilayers.variable import current_trace
 
-Interpolation: TypeAlias = Literal["nearest", "bilinear"]
-FillMode: TypeAlias = Literal["constant", "nearest", "reflect", "wrap"]
 Factor: TypeAlias = float | tuple[float, float]
-
-EXACT = "float32"  # random numbers and places in a picture, whatever the pixels' dtype
-
-
-# ---- sampling -------------------------------------------------------------------------
-
-
-def affine_transform(
-    images: Any,
-    matrix: Any,
-    interpolation: Interpolation = "bilinear",
-    fill_mode: FillMode = "constant",
-    fill_value: float = 0.0,
-) -> Any:
-    """Pictures moved, turned and stretched: the pixel at ``(x, y)`` is taken from ``(a0 x + a1 y + a2, b0 x + b1 y +
-    b2)``, where x counts the columns.
-
-    Shapes: images ``(batch, height, width, channels)``, matrix ``(batch, 6)`` of a0, a1, a2, b0, b1, b2 -> as images.
-
-    Args:
-        images: The pictures; floats.
-        matrix: One for each.
-        interpolation: "bilinear" between the four pixels around a place, or the "nearest" one.
-        fill_mode: What is outside: "constant" the value, "nearest" the edge, "reflect" the picture mirrored with its
-            edge repeated, "wrap" the other side.
-        fill_value: The value for "constant".
-
-    Example:
-        >>> row = np.arange(4.0).reshape(1, 1, 4, 1)
-        >>> affine_transform(row, np.array([[1.0, 0.0, -1.5, 0.0, 1.0, 0.0]]), fill_mode="nearest").ravel()
-        array([0. , 0. , 0.5, 1.5])
-    """
-    shape = ops.shape_of(images)
-    matrix = ops.astype(matrix, EXACT)
-    a0, a1, a2, b0, b1, b2 = (ops.reshape(ops.slice_axis(matrix, 1, i, i + 1), (shape[0], 1, 1)) for i in range(6))
-    y, x = (ops.astype(ops.arange(d, like=matrix), EXACT) for d in shape[1:3])
-    x, y = ops.reshape(x, (1, 1, shape[2])), ops.reshape(y, (1, shape[1], 1))
-    columns = ops.add(ops.add(ops.multiply(a0, x), ops.multiply(a1, y)), a2)
-    rows = ops.add(ops.add(ops.multiply(b0, x), ops.multiply(b1, y)), b2)
-    return sample(images, rows, columns, interpolation, fill_mode, fill_value)
-
-
-def sample(
-    images: Any,
-    rows: Any,
-    columns: Any,
-    interpolation: Interpolation = "bilinear",
-    fill_mode: FillMode = "constant",
-    fill_value: float = 0.0,
-) -> Any:
-    """Pixels of pictures at any places.
-
-    Shapes: images ``(batch, height, width, channels)``, rows and columns ``(batch, h, w)`` -> ``(batch, h, w,
-    channels)``.
-
-    Args:
-        images: The pictures; floats.
-        rows: Where to look, counted in pixels from the centre of the first; float32.
-        columns: Likewise.
-        interpolation: See ``affine_transform``.
-        fill_mode: See ``affine_transform``.
-        fill_value: See ``affine_transform``.
-    """
-    batch, channels = ops.shape_of(images)[0], ops.shape_of(images)[-1]
-    pixels = ops.reshape(images, (-1, channels))
-    first = ops.multiply(ops.arange(batch, like=images), ops.size(images, (1, 2), "int32"))
-    first = ops.reshape(first, (batch, 1, 1))
-    total: Any = None
-    for row, row_share in _neighbours(rows, interpolation):
-        for column, column_share in _neighbours(columns, interpolation):
-            y, inside_y = _held(row, ops.size(images, (1,), "int32"), fill_mode)
-            x, inside_x = _held(column, ops.size(images, (2,), "int32"), fill_mode)
-            at = ops.add(first, ops.add(ops.multiply(y, ops.size(images, (2,), "int32")), x))
-            found = ops.take(pixels, at)
-            if fill_mode == "constant":
-                found = ops.where(ops.expand_dims(ops.logical_and(inside_y, inside_x), -1), found, fill_value)
-            if row_share is not None:
-                share = ops.astype(ops.multiply(row_share, column_share), ops.dtype_of(images))
-                found = ops.multiply(found, ops.expand_dims(share, -1))
-            total = found if total is None else ops.add(total, found)
-    return total
-
-
-def _neighbours(places: Any, interpolation: str) -> list[tuple[Any, Any]]:
-    """The pixels around places on one axis, and the share of each."""
-    if interpolation == "nearest":
-        return [(ops.astype(ops.round(places), "int32"), None)]
-    below = ops.floor(places)
-    share, index = ops.subtract(places, below), ops.astype(below, "int32")
-    return [(index, ops.subtract(1.0, share)), (ops.add(index, 1), share)]
-
-
-def _held(index: Any, size: Any, fill_mode: str) -> tuple[Any, Any]:
-    """Indices brought into the picture, and which of them were in it."""
-    if fill_mode == "wrap":
-        return ops.remainder(index, size), None
-    if fill_mode == "reflect":
-        again = ops.remainder(index, ops.multiply(size, 2))
-        return ops.minimum(again, ops.subtract(ops.subtract(ops.multiply(size, 2), 1), again)), None
-    held = ops.minimum(ops.maximum(index, 0), ops.subtract(size, 1))
-    return held, ops.equal(held, index)
-
-
-# ---- sizes ---------------------------------------------------------------------------
-
-
-def resize(images: Any, size: Sequence[int], interpolation: Interpolation = "bilinear", antialias: bool = False) -> Any:
-    """Pictures of another size; the corners of the outermost pixels stay where they are.
-
-    Shapes: images ``(batch, height, width, channels)`` -> ``(batch, *size, channels)``.
-
-    Args:
-        images: The pictures; floats.
-        size: The height and the width.
-        interpolation: "bilinear" or "nearest".
-        antialias: Whether "bilinear" averages over all that a smaller picture's pixel covers.
-
-    Raises:
-        ShapeError: if the height or the width is not known.
-
-    Example:
-        >>> resize(np.array([0.0, 4.0]).reshape(1, 1, 2, 1), (1, 4)).ravel()
-        array([0., 1., 3., 4.])
-    """
-    dtype = ops.dtype_of(images)
-    for axis, (have, wanted) in enumerate(zip(_known(images), size, strict=True), 1):
-        if have == wanted:
-            continue
-        if interpolation == "nearest":
-            images = ops.take(images, (2 * np.arange(wanted) + 1) * have // (2 * wanted), axis)
-        elif antialias and have > wanted:
-            shares = _covered(have, wanted).astype(_exact(dtype))
-            images = ops.moveaxis(ops.tensordot(images, shares, ([axis], [1])), -1, axis)
-        else:
-            images = _between(images, axis, have, wanted)
-    return ops.astype(images, dtype)
-
-
-def _exact(dtype: str) -> str:
-    """What shares of pixels are computed in."""
-    return "float64" if dtype == "float64" else EXACT
-
-
-def _between(images: Any, axis: int, have: int, wanted: int) -> Any:
-    """Values on the straight lines between neighbours along one axis."""
-    places = np.clip((np.arange(wanted) + 0.5) * have / wanted - 0.5, 0, have - 1)
-    below = np.floor(places).astype("int64")
-    share = (places - below).reshape([-1 if a == axis else 1 for a in range(4)]).astype(_exact(ops.dtype_of(images)))
-    lower, upper = ops.take(images, below, axis), ops.take(images, np.minimum(below + 1, have - 1), axis)
-    return ops.add(ops.multiply(lower, 1 - share), ops.multiply(upper, share))
-
-
-def _covered(have: int, wanted: int) -> np.ndarray:
-    """The share of each old pixel in each new one, when a triangle is as wide as the new pixels: ``(wanted, have)``."""
-    scale = have / wanted
-    centres = (np.arange(wanted)[:, None] + 0.5) * scale
-    shares = np.maximum(0, 1 - np.abs(np.arange(have)[None] + 0.5 - centres) / scale)
-    return shares / shares.sum(1, keepdims=True)
-
-
-def crop(images: Any, top: Any, left: Any, height: int, width: int) -> Any:
-    """A part of pictures ``(batch, height, width, channels)``; top and left are ints or scalars of a graph."""
-    for axis, (start, size) in enumerate(((top, height), (left, width)), 1):
-        if isinstance(start, int):
-            images = ops.slice_axis(images, axis, start, start + size)
-        else:
-            images = ops.take(images, ops.add(ops.arange(size, like=images), start), axis)
-    return images
-
-
-def crop_to_aspect(images: Any, height: int, width: int) -> Any:
-    """The largest part in the middle whose sides are as ``height`` to ``width``."""
-    have_height, have_width = _known(images)
-    new_height = max(min(have_height, have_width * height // width), 1)
-    new_width = max(min(have_width, have_height * width // height), 1)
-    return crop(images, (have_height - new_height) // 2, (have_width - new_width) // 2, new_height, new_width)
-
-
-def pad_to_aspect(images: Any, height: int, width: int, value: float) -> Any:
-    """The pictures with as much around them as makes their sides as ``height`` to ``width``."""
-    have_height, have_width = _known(images)
-    top = max(have_width * height // width - have_height, 0) // 2
-    left = max(have_height * width // height - have_width, 0) // 2
-    return ops.pad(images, [(0, 0), (top, top), (left, left), (0, 0)], value)
-
-
-def _known(images: Any) -> tuple[int, int]:
-    """The height and width, which must be known."""
-    height, width = ops.shape_of(images)[1:3]
-    if not (isinstance(height, int) and isinstance(width, int)):
-        raise ShapeError(
-            "the height and width of the pictures must be known", received=str(public_shape(ops.shape_of(images))),
-            fix="Give them in Input(shape)",
-        )  # fmt: skip
-    return height, width
-
 
 # ---- layers that change the size --------------------------------------------------------
 
@@ -349,7 +162,7 @@ class CenterCrop(ImageLayer):
 
 def center_crop(images: Any, height: int, width: int) -> Any:
     """The middle of pictures; of smaller ones, the largest part of the wanted shape, resized."""
-    have_height, have_width = _known(images)
+    have_height, have_width = known_size(images)
     if have_height >= height and have_width >= width:
         return crop(images, (have_height - height) // 2, (have_width - width) // 2, height, width)
     return resize(crop_to_aspect(images, height, width), (height, width))
@@ -775,7 +588,7 @@ class RandomCrop(RandomImageLayer):
         return resize(crop_to_aspect(x, self.height, self.width), (self.height, self.width))
 
     def disturbed(self, x: Any) -> Any:
-        have_height, have_width = _known(x)
+        have_height, have_width = known_size(x)
         if have_height < self.height or have_width < self.width:
             return self.undisturbed(x)
         draws = self.uniform(2, 1)

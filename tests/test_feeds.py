@@ -160,8 +160,9 @@ def test_data_without_an_end_needs_steps(kind: str) -> None:
 
     data = generate() if kind == "generator" else Endless()
     model = new_model()
-    history = model.fit(data, epochs=2, steps_per_epoch=9, validation_data=generate(), validation_steps=6, verbose=0)
-    assert len(history.history["loss"]) == 2 and model.position.step == 18
+    history = model.fit(data, epochs=3, steps_per_epoch=6, validation_data=generate(), validation_steps=6, verbose=0)
+    assert len(history.history["loss"]) == len(history.history["val_loss"]) == 3 and model.position.step == 18
+    assert len(set(history.history["val_loss"])) == 3 and min(history.history["val_loss"]) > 0
     expected = new_model()
     expected.fit(X, Y, epochs=3, batch_size=SIZE, shuffle=False, verbose=0)
     same(model.get_weights(), expected.get_weights())

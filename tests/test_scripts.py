@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unilayers.random import default_seed, set_random_seed
+
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 IMPORTS = {"import keras": "import unilayers as keras", "from keras import": "from unilayers import"}
 
@@ -17,7 +19,11 @@ IMPORTS = {"import keras": "import unilayers as keras", "from keras import": "fr
 def run(text: str, name: str) -> Any:
     """What the script calls its score."""
     scope: dict[str, Any] = {"__name__": name}
-    exec(compile(text, name, "exec"), scope)
+    seed = default_seed()
+    try:
+        exec(compile(text, name, "exec"), scope)
+    finally:
+        set_random_seed(seed)  # which a script may have set
     return np.asarray(scope["score"], dtype="float64")
 
 

@@ -125,7 +125,7 @@ class StreamFeed(Feed):
             yield from itertools.chain(self._first, begun)
             self._first.clear()
         else:
-            yield from iter(self._source)
+            yield from itertools.chain(self._source)  # not from the source, as that would end a generator left early
         if hasattr(self._source, "on_epoch_end"):
             self._source.on_epoch_end()
 

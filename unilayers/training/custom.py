@@ -44,11 +44,14 @@ class CustomProgram:
         model: The model.
         kind: ``train`` or ``test``.
         like: Data of the form that the batches will have.
+
+    Attributes:
+        traced: The one graph; None if the step runs op by op.
     """
 
     def __init__(self, model: Model, kind: str, like: Batch) -> None:
         self._model, self._kind, self._form = model, kind, (like.x, like.y, like.weight)
-        self._program = None if model.run_eagerly else self._traced(like)
+        self.traced = None if model.run_eagerly else self._trace(like)
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         function = getattr(self._model, f"{self._kind}_step")
@@ -62,7 +65,7 @@ class CustomProgram:
             )  # fmt: skip
         return dict(logs)
 
-    def _traced(self, like: Batch) -> Program:
+    def _trace(self, like: Batch) -> Program:
         dtype = self._model.compute_dtype
         parts = [inputs_like(p, k, dtype) for p, k in zip(self._form, ("x", "y", "weight"), strict=True)]
         inputs = Batch(*parts)
@@ -81,10 +84,10 @@ class CustomProgram:
     def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """One step; see ``Program.run``."""
         backend, device = store.backend, store.device
-        if self._program is not None:
-            dtypes = [v.dtype for v in self._program.graph.inputs]
+        if self.traced is not None:
+            dtypes = [v.dtype for v in self.traced.graph.inputs]
             cast = [x if x.dtype == d else x.astype(d) for x, d in zip(inputs, dtypes, strict=True)]
-            return self._program.call(backend, device, cast)
+            return self.traced.call(backend, device, cast)
         given = iter(moved(list(inputs), backend, device))
         parts = [map_structure(lambda a: None if a is None else Box(next(given)), p) for p in self._form]
         logs = self._step(Batch(*parts))

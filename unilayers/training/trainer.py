@@ -12,7 +12,7 @@ import numpy as np
 
 from unilayers import ops, optimizers
 from unilayers.autodiff import GradientTape
-from unilayers.backend import Backend, get_backend
+from unilayers.backend import AUTO, Backend, get_backend
 from unilayers.callbacks import Callback, CallbackList, History, ProgressBar
 from unilayers.callbacks.base import on_one_line
 from unilayers.data.dataset import split_index
@@ -20,6 +20,7 @@ from unilayers.errors import DataError, UnilayersError
 from unilayers.program import Program
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training import steps
+from unilayers.training.choice import asked, choose
 from unilayers.training.custom import CustomProgram, unpacked
 from unilayers.training.eager import EagerProgram
 from unilayers.training.feed import (
@@ -100,7 +101,8 @@ class Trainer:
                 before run as one graph. May also be changed later: ``model.run_eagerly = True``.
             steps_per_execution: Kept for Keras's signature: a step has no overhead that is worth sharing.
             jit_compile: Kept for Keras's signature: steps are compiled unless ``run_eagerly``.
-            backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
+            backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...; ``auto``: where
+                ``fit`` takes the least time; see ``fit``.
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """
         self.optimizer = optimizers.get(optimizer)
@@ -185,12 +187,16 @@ class Trainer:
 
     def _where_to_run(self, backend: str | Backend | None, device: str | None) -> tuple[Backend, str]:
         """Backend and device: of the call, else of ``compile``, else where the weights are now, else the default."""
-        if backend is None:
-            backend = self._place[0]
+        if backend is None or backend == AUTO:
+            backend = backend or self._place[0]
             device = device or self._place[1]
-        elif device is None and self._place[0] is not None and get_backend(self._place[0]) is get_backend(backend):
+        elif (
+            device is None
+            and self._place[0] not in (None, AUTO)
+            and get_backend(self._place[0]) is get_backend(backend)
+        ):
             device = self._place[1]
-        if backend is None:
+        if backend is None or backend == AUTO:
             placed = [v.store for v in self.variables if v.store is not None]  # type: ignore[attr-defined]
             if placed and device is None:
                 return placed[0].backend, placed[0].device
@@ -347,6 +353,7 @@ class Trainer:
         *,
         backend: str | Backend | None = None,
         device: str | None = None,
+        retime: bool = False,
     ) -> History:
         """Train for a number of epochs.
 
@@ -376,8 +383,11 @@ class Trainer:
             validation_steps: How many batches to validate on; None: all.
             validation_batch_size: As ``batch_size``, for validation.
             validation_freq: Validate every so many epochs.
-            backend: Engine to run on; state moves there and stays.
+            backend: Engine to run on; state moves there and stays. ``auto``: the one on which this training takes the
+                least time, found by trying; see `choose`. It is for models that run as one graph: with ``run_eagerly``,
+                as in ``evaluate`` and ``predict``, it means where the weights are now, else the default.
             device: Device of that engine.
+            retime: With ``auto``: time the engines again, whatever was measured before.
 
         Returns:
             The history: ``history.history["loss"]`` has a value an epoch.
@@ -406,11 +416,16 @@ class Trainer:
         elif validation_data is not None:
             parts = parts_of(tuple(validation_data))
             held = self._feed(*parts, None if is_stream(parts[0]) else validation_batch_size or feed.batch_size)
-        engine, where = self._where_to_run(backend, device)
         program = self._program("train", feed.like)
+        each = steps_per_epoch or feed.steps
+        place = None
+        if asked(self, backend):
+            ahead = None if each is None else each * (epochs - initial_epoch)
+            place = choose(program, feed, device or self._place[1], ahead, retime, print if verbose else None)
+        engine, where = place or self._where_to_run(backend, device)
         self.history = History()
         bar = [ProgressBar(verbose=1 if verbose == "auto" else int(verbose))] if verbose else []
-        told = {"epochs": epochs, "steps": steps_per_epoch or feed.steps, "verbose": verbose}
+        told = {"epochs": epochs, "steps": each, "verbose": verbose, "backend": engine.name, "device": where}
         hooks = CallbackList([self.history, *(callbacks or ()), *bar], self, told)
         self.stop_training, self.start_epoch, self.start_batch = False, initial_epoch, 0
         hooks.call("on_train_begin", {})

@@ -13,7 +13,7 @@ Recipe: TypeAlias = Annotated[
 ]
 Run: TypeAlias = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 Backend: TypeAlias = Annotated[
-    str | None, typer.Option(help="Engine to run on: numpy, torch, tensorflow...; auto: the fastest.")
+    str | None, typer.Option(help="Engine to run on: numpy, torch, tensorflow...; auto trains on the fastest.")
 ]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device of the engine: cpu, cuda, cuda:1...")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Float dtype: float32 or float64.")]

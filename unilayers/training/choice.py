@@ -6,10 +6,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from itertools import count, islice, repeat
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +24,7 @@ from unilayers.errors import BackendError, UnilayersError
 from unilayers.graph import Graph
 from unilayers.graph.serialize import to_json
 from unilayers.program import Program, moved, sizes_of
-from unilayers.training.feed import Feed
+from unilayers.training.feed import BATCH_SIZE, ArrayFeed, Feed
 
 FOLDER = "UNILAYERS_CACHE"  # a variable: where to keep what was measured
 LOADING = "loading.json"  # seconds that the import of each engine took here
@@ -32,7 +33,8 @@ TRYING = 0.5  # seconds that compiling and timing an engine take, more or less
 WORTH = 0.5  # the share of what is ahead that trying may cost
 MANY = 100_000  # steps, where nobody knows how many there will be
 ROUND, ROUNDS, LIMIT = 0.02, 5, 0.5  # seconds of a round, rounds, seconds after which there are no more
-NEAR = 1.25  # times the best, within which engines are timed again in turns
+NEAR = 2.0  # times the best, within which engines are timed again in turns
+CARE, LONGEST = 0.01, 5.0  # for what share of the training, and for how many seconds at most
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def choose(
     traced = program if isinstance(program, Program) else getattr(program, "traced", None)
     if traced is None or (steps is not None and steps <= 0):
         return None
-    contest = Contest(traced, [a[: feed.batch_size] for a in feed.like.leaves], device, steps or MANY, retime)
+    contest = Contest(traced, feed, device, steps or MANY, retime)
     contest.hold()
     place = contest.winner()
     for line in contest.lines(place[0].name):
@@ -115,20 +117,16 @@ class Contest:
 
     Args:
         program: The step.
-        batch: Arrays of a real batch.
+        feed: The data.
         device: Its name on every engine.
         steps: How many there will be.
         retime: Whether to begin without what was measured before.
     """
 
-    def __init__(
-        self, program: Program, batch: Sequence[np.ndarray], device: str | None, steps: int, retime: bool
-    ) -> None:
-        self._program, self._device, self._steps = program, device, steps
-        values = program.graph.inputs
-        self._batch = [a.astype(v.dtype, copy=False) for a, v in zip(batch, values, strict=True)]
-        sizes = sizes_of(values, [a.shape for a in batch])
-        self._key = _key(program.graph, sizes, device)
+    def __init__(self, program: Program, feed: Feed, device: str | None, steps: int, retime: bool) -> None:
+        self._program, self._feed, self._device, self._steps = program, feed, device, steps
+        self._shapes = [a.shape for a in next(endless(feed))]
+        self._key = _key(program.graph, sizes_of(program.graph.inputs, self._shapes), device)
         before = _measured_here.get(program, {}).get(self._key)
         self.known: dict[str, Measured] = {} if retime else dict(before or _read(self._key))
         self.trials: dict[str, Trial] = {}
@@ -157,15 +155,20 @@ class Contest:
                 self._try(name)
             for far in [n for n in self.trials if self.total(n) > NEAR * self.best]:
                 self._end(far)
-        start = perf_counter()
-        for name in list(self.trials) * (ROUNDS if len(self.trials) > 1 else 0):
-            if name in self.trials and perf_counter() - start < LIMIT:
-                with self._leaving_out(name):
-                    self.trials[name].round()
-                    self._note(name)
+        self._compare()
+        _measured_here.setdefault(self._program, {})[self._key] = self.known
         if self.tried:
-            _measured_here.setdefault(self._program, {})[self._key] = self.known
             _write(self._key, self.known)
+
+    def _compare(self) -> None:
+        """Time those that are near each other once more, in turns: what else the machine does then hits all of them."""
+        start, longest = perf_counter(), min(max(LIMIT, CARE * self.best), LONGEST)
+        for _ in range(round(LONGEST / ROUND)):
+            if len(self.trials) > 1 and perf_counter() - start < longest:
+                for name in list(self.trials):
+                    with self._leaving_out(name):
+                        self.trials[name].round()
+                        self._note(name)
 
     def _try(self, name: str) -> None:
         known, start = is_loaded(name), perf_counter()
@@ -176,7 +179,7 @@ class Contest:
             _note_loading(name, perf_counter() - start)
         self.known[name] = Measured(packages=_versions(backend.packages))
         self.tried.append(name)
-        self.trials[name] = Trial(self._program, backend, device, self._batch)
+        self.trials[name] = Trial(self._program, backend, device, self._feed)
         self.trials[name].begin()
         self._note(name)
 
@@ -224,7 +227,7 @@ class Contest:
         each = ", ".join(f"{name} {1000 * step:.3f} ms" for name, step in steps.items())
         when = "" if self.tried else ", measured before"
         why = "" if steps[winner] == min(steps.values()) else f" is done first, with {self._steps:,} steps ahead"
-        yield f"{AUTO}: {each} a step (batch {len(self._batch[0])}){when}; {winner}{why}."
+        yield f"{AUTO}: {each} a step (batch {self._shapes[0][0]}){when}; {winner}{why}."
 
 
 class Trial:
@@ -234,7 +237,7 @@ class Trial:
         program: The step.
         backend: The engine.
         device: A device of it.
-        batch: Arrays of a batch, in the dtypes of the step's inputs.
+        feed: The data.
 
     Attributes:
         compile: Seconds until the end of the first step.
@@ -243,9 +246,10 @@ class Trial:
 
     compile, step = 0.0, inf
 
-    def __init__(self, program: Program, backend: Backend, device: str, batch: Sequence[np.ndarray]) -> None:
-        self._program, self._backend, self._device, self._batch = program, backend, device, batch
-        self._shapes = [a.shape for a in batch]
+    def __init__(self, program: Program, backend: Backend, device: str, feed: Feed) -> None:
+        self._program, self._backend, self._device, self._batches = program, backend, device, endless(feed)
+        self._shapes = [a.shape for a in next(endless(feed))]
+        self._dtypes = [v.dtype for v in program.graph.inputs]
         self._count = 1
 
     def begin(self) -> None:
@@ -266,22 +270,32 @@ class Trial:
         """Time some more steps."""
         self.step = min(self.step, self._run(self._count))
 
-    def _run(self, count: int) -> float:
+    def _run(self, steps: int) -> float:
         start = perf_counter()
-        for _ in range(count):
-            inputs = moved(self._batch, self._backend, self._device)
-            self._state, _ = self._function(self._state, inputs)
+        for arrays in islice(self._batches, steps):  # what makes them ready belongs to a step
+            inputs = [a.astype(dtype, copy=False) for a, dtype in zip(arrays, self._dtypes, strict=True)]
+            self._state, _ = self._function(self._state, moved(inputs, self._backend, self._device))
         self._backend.synchronize()
-        return (perf_counter() - start) / count
+        return (perf_counter() - start) / steps
 
     def forget(self) -> None:
         """Let go of what was compiled."""
         self._program.forget(self._backend, self._device, self._shapes)
 
 
+def endless(feed: Feed) -> Iterator[list[np.ndarray]]:
+    """Real batches of one size without end. Where data comes in batches that is the first one again and again, as it
+    may be there only once."""
+    if not isinstance(feed, ArrayFeed):
+        yield from repeat(feed.like.leaves)
+    full = min(len(feed.like.leaves[0]), feed.batch_size or BATCH_SIZE)
+    for number in count():
+        yield from (arrays for arrays, _ in feed.batches(number) if len(arrays[0]) == full)
+
+
 # ---- what was measured before -----------------------------------------------------
 
-# In this process: also where no file can be written.
+# In this process, also where no file can be written; by program and key.
 _measured_here: WeakKeyDictionary[Program, dict[str, Mapping[str, Measured]]] = WeakKeyDictionary()
 
 
@@ -333,18 +347,18 @@ def _keep(name: str, document: Mapping[str, Any]) -> None:
 
 
 def _read(key: str) -> dict[str, Measured]:
-    """What a file says about engines whose versions are the same."""
+    """What a file says about engines whose versions are the same; those of one that was not there never are."""
     found = {}
-    with suppress(TypeError, AttributeError, KeyError):  # damaged
+    with suppress(TypeError, AttributeError, KeyError, ValueError):  # damaged
         for name, values in _document(f"{key}.json").items():
-            measured = Measured(**values)
+            measured = Measured(**{**values, "step": float(values["step"]), "compile": float(values["compile"])})
             if name in backend_names() and measured.packages == _versions(measured.packages):
                 found[name] = measured
     return found
 
 
 def _write(key: str, known: Mapping[str, Measured]) -> None:
-    _keep(f"{key}.json", {name: asdict(m) for name, m in known.items() if m.packages})
+    _keep(f"{key}.json", {name: asdict(m) for name, m in known.items()})
 
 
 def loading(name: str) -> float:

@@ -152,7 +152,7 @@ def get_backend(name: str | Backend | None = None) -> Backend:
     """
     if isinstance(name, Backend):
         return name
-    if name is None:
+    if not name:
         default = os.environ.get(VARIABLE) or EMBEDDED
         name = EMBEDDED if default == AUTO else default
     if name in _loaded:

@@ -11,9 +11,8 @@ def backends(
     ops: Annotated[bool, typer.Option("--ops", help="List for each op how every backend runs it.")] = False,
 ) -> None:
     """List the engines: installed or how to install them, versions, devices, how the ops run."""
-    from unilayers.backend import backend_names, get_backend
+    from unilayers.backend import backend_names, get_backend, version_of
     from unilayers.errors import BackendError
-    from unilayers.recipe.run import version_of
 
     from .report import how_ops_run, table
 

@@ -12,7 +12,9 @@ Recipe: TypeAlias = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a shipped recipe.", show_default=False)
 ]
 Run: TypeAlias = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
-Backend: TypeAlias = Annotated[str | None, typer.Option(help="Engine to run on: numpy, torch, tensorflow...")]
+Backend: TypeAlias = Annotated[
+    str | None, typer.Option(help="Engine to run on: numpy, torch, tensorflow...; auto trains on the fastest.")
+]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device of the engine: cpu, cuda, cuda:1...")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Float dtype: float32, float64, mixed_bfloat16...")]
 BatchSize: TypeAlias = Annotated[int | None, typer.Option(help="Samples in a step.")]

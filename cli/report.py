@@ -88,6 +88,6 @@ class Announce(Callback):
             self.model.summary()
         recipe, steps = self.recipe, self.params.get("steps")
         typer.echo(
-            f"{recipe.name} on {recipe.backend} ({recipe.device}, {recipe.dtype}, seed {recipe.seed}): "
+            f"{recipe.name} on {self.params['backend']} ({recipe.device}, {recipe.dtype}, seed {recipe.seed}): "
             f"{self.model.count_params():,} parameters, {steps} steps of {recipe.batch_size} an epoch"
         )

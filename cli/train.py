@@ -24,6 +24,10 @@ def train(
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run, by its own recipe.")] = None,
     set_: options.Set = None,
     allow_imports: options.AllowImports = False,
+    retime: Annotated[
+        bool,
+        typer.Option("--retime", help="With --backend auto: time the engines again, whatever was measured before."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the final scores only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the model too.")] = False,
 ) -> None:
@@ -49,7 +53,11 @@ def train(
     loaded = load_recipe(source, changes, allow_imports)
     announce = [] if quiet else [Announce(loaded, summary=verbose)]
     result = loaded.train(
-        out if resume is None else resume, resume=resume is not None, callbacks=announce, verbose=0 if quiet else 1
+        out if resume is None else resume,
+        resume=resume is not None,
+        callbacks=announce,
+        verbose=0 if quiet else 1,
+        retime=retime,
     )
     if not result.trained:
         typer.echo(f"All {loaded.epochs} epochs are trained already; ask for more with --epochs.")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,7 @@ from unilayers.spec import host_dtype
 GROUP = "unilayers.backends"
 VARIABLE = "UNILAYERS_BACKEND"  # only a default: an argument always wins
 EMBEDDED = "numpy"
+AUTO = "auto"  # where a model is trained: the fastest, found by trying; see `training.choice`
 
 Array = Any
 Executable = Callable[[list[Array], Sequence[Array]], tuple[list[Array], dict[str, Array]]]
@@ -151,15 +152,17 @@ def backend_names() -> list[str]:
 
 
 def default_name() -> str:
-    """The backend's name where none is given: ``UNILAYERS_BACKEND``, else ``numpy``."""
-    return os.environ.get(VARIABLE) or EMBEDDED
+    """The backend's name where none is given: ``UNILAYERS_BACKEND``, else ``numpy``, also where that says ``auto``."""
+    name = os.environ.get(VARIABLE) or EMBEDDED
+    return EMBEDDED if name == AUTO else name
 
 
 def get_backend(name: str | Backend | None = None) -> Backend:
     """The backend called ``name``; imports its framework at the first call.
 
     Args:
-        name: A registered name, a backend itself, or None for the default: ``UNILAYERS_BACKEND``, else ``numpy``.
+        name: A registered name, a backend itself, or None for the default: ``UNILAYERS_BACKEND``, else ``numpy``. Where
+            that variable says ``auto``, what is not training runs on ``numpy``.
 
     Raises:
         BackendError: unknown name (with the nearest), or a framework that is not installed (with the pip command).
@@ -169,6 +172,11 @@ def get_backend(name: str | Backend | None = None) -> Backend:
     name = name or default_name()
     if name in _loaded:
         return _loaded[name]
+    if name == AUTO:
+        raise BackendError(
+            "'auto' is a choice among backends for training", expected="one backend here",
+            fix=f"Valid names: {', '.join(backend_names())}",
+        )  # fmt: skip
     if name not in _installed():
         raise BackendError(f"unknown backend {name!r}", fix=nearest(name, backend_names()))
     try:
@@ -182,6 +190,25 @@ def get_backend(name: str | Backend | None = None) -> Backend:
         ) from None
     _loaded[name] = found
     return found
+
+
+def is_loaded(name: str) -> bool:
+    """Whether a backend, or the framework it is named after, was imported already."""
+    return name in _loaded or name in sys.modules
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package, also where it comes in a distribution of another name; or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        others = _distributions().get(package)
+        return version(others[0]) if others else None
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def register_backend(backend: Backend) -> Backend:

@@ -127,6 +127,10 @@ class Program:
             self._compiled[key] = compile_graph(self.graph, backend, device, sizes_of(self.graph.inputs, shapes))
         return self._compiled[key]
 
+    def forget(self, backend: Backend, device: str, shapes: Sequence[Sequence[int]]) -> None:
+        """Let go of the compiled function for inputs of these shapes."""
+        self._compiled.pop((backend.name, device, *map(tuple, shapes)), None)
+
     def place(self, backend: Backend, device: str, together: Sequence[Variable] | None = None) -> Store:
         """Bring the state (or a larger group that contains it) onto a device."""
         group = list(together if together is not None else self.variables)

@@ -271,6 +271,7 @@ class Recipe:
         resume: bool = False,
         callbacks: Sequence[Any] = (),
         verbose: int | str = "auto",
+        retime: bool = False,
     ) -> Result:
         """Do the whole job: read the data, build, train, and keep everything in a run folder.
 
@@ -279,12 +280,13 @@ class Recipe:
 
         Args:
             out: The run folder; ``runs/<name>-<time>`` if None. One that holds something is never written to.
-            backend: Engine, in place of the recipe's.
+            backend: Engine, in place of the recipe's; ``auto`` for the fastest, which the folder then names.
             device: Device, in place of the recipe's.
             epochs: Epochs in all, in place of the recipe's.
             resume: Go on from the checkpoint in the folder ``out``.
             callbacks: Objects with Keras's hooks, beside the recipe's.
             verbose: 0 silent, 1 progress bar, 2 a line an epoch.
+            retime: With the backend ``auto``: time the engines again.
 
         Raises:
             UnilayersError: before training starts, if anything does not fit.
@@ -293,7 +295,7 @@ class Recipe:
 
         given = {"backend": backend, "device": device, "fit.epochs": epochs}
         recipe = self.changed(*(f"{path}={value}" for path, value in given.items() if value is not None))
-        return train(recipe, out, resume=resume, callbacks=callbacks, verbose=verbose)
+        return train(recipe, out, resume=resume, callbacks=callbacks, verbose=verbose, retime=retime)
 
 
 def _single(values: list[Any]) -> Any:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from unilayers import config
-from unilayers.backend import get_backend
+from unilayers.backend import AUTO, get_backend, version_of
 from unilayers.callbacks import Callback
 from unilayers.data import load
 from unilayers.errors import UnilayersError, nearest
@@ -66,10 +65,11 @@ def train(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     verbose: int | str = "auto",
+    retime: bool = False,
 ) -> Result:
     """Train by a recipe; see ``Recipe.train``."""
-    engine = get_backend(recipe.backend)
-    device = engine.device(recipe.device)
+    if recipe.backend != AUTO:
+        get_backend(recipe.backend).device(recipe.device)  # errors before anything is read
     folder = _existing(out) if resume else _unused(out, recipe.name)
     data = recipe.data()
     parts, model = recipe.parts(data), recipe.build()
@@ -77,7 +77,7 @@ def train(
     if resume:
         _restore(model, recipe, folder)
     done = model.position.epoch
-    recorder = Recorder(recipe, folder, _environment(recipe, engine.packages, device))
+    recorder = Recorder(recipe, folder)
     with config.dtype_scope(recipe.dtype):
         try:
             model.fit(
@@ -90,6 +90,7 @@ def train(
                 validation_freq=recipe.settings["fit"]["validation_freq"],
                 callbacks=[*recipe.callbacks(), *callbacks, recorder],
                 verbose=verbose,
+                retime=retime,
             )
         except KeyboardInterrupt:
             if not (folder / RECIPE).is_file():  # before the first step
@@ -162,18 +163,24 @@ def evaluate_run(
 
 
 class Recorder(Callback):
-    """Writes the run folder while the model trains; made when training starts, so that no error leaves one behind."""
+    """Writes the run folder while the model trains; made when training starts, so that no error leaves one behind.
 
-    def __init__(self, recipe: Recipe, folder: Path, environment: Mapping[str, Any]) -> None:
-        self.recipe, self.folder, self.environment = recipe, folder, environment
+    Its recipe names the backend that was chosen, so that the run is resumed, or repeated, on that one.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
 
     def on_train_begin(self, logs: Any = None) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UnilayersError(f"cannot make the run folder: {error.strerror}", where=str(self.folder)) from None
-        self._write(RECIPE, HEAD + self.recipe.to_yaml())
-        self._write(ENVIRONMENT, json.dumps(_after(self.folder / ENVIRONMENT, self.environment), indent=2) + "\n")
+        backend, device = self.params["backend"], self.params["device"]
+        recipe = self.recipe.changed(f"backend={backend}") if self.recipe.backend == AUTO else self.recipe
+        self._write(RECIPE, HEAD + recipe.to_yaml())
+        environment = _after(self.folder / ENVIRONMENT, _environment(backend, device))
+        self._write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
         done = [line for line in _lines(self.folder) if line["epoch"] <= self.model.position.epoch]
         self._write(HISTORY, "".join(json.dumps(line) + "\n" for line in done))
 
@@ -262,27 +269,19 @@ def _last(history: Mapping[str, list[float]]) -> dict[str, float]:
 # ---- environment ----------------------------------------------------------------------------------------------------
 
 
-def _environment(recipe: Recipe, packages: Sequence[str], device: str) -> dict[str, Any]:
+def _environment(backend: str, device: str) -> dict[str, Any]:
     """What the numbers may depend on besides the recipe."""
+    packages = ("unilayers", "numpy", *get_backend(backend).packages)
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "backend": recipe.backend,
+        "backend": backend,
         "device": device,
         "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in dict.fromkeys(("unilayers", "numpy", *packages))},
+        "packages": {name: version_of(name) for name in dict.fromkeys(packages)},
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
     }
-
-
-def version_of(package: str) -> str | None:
-    """The installed version of a package, also where it comes in a distribution of another name; or None."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        others = packages_distributions().get(package)
-        return version(others[0]) if others else None
 
 
 def _as_json(value: Any) -> Any:

@@ -8,7 +8,7 @@ from inspect import Parameter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from unilayers import activations, losses, metrics, optimizers
-from unilayers.backend import backend_names
+from unilayers.backend import AUTO, backend_names
 from unilayers.data import Source
 from unilayers.hints import Bounds
 from unilayers.layers.base import Layer
@@ -57,7 +57,7 @@ def json_schema() -> Schema:
         "optimizer": _ref("optimizer"),
         "metrics": _any([metric, {"type": "object", "additionalProperties": metric}, {"type": "null"}]),
         "fit": _any([_class(Fit, {"callbacks": {"type": "array", "items": _ref("callback")}}), {"type": "null"}]),
-        "backend": {"enum": backend_names()},
+        "backend": {"enum": [*backend_names(), AUTO]},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unilayers import callbacks, losses, metrics, optimizers
-from unilayers.backend import EMBEDDED, VARIABLE, backend_names
+from unilayers.backend import AUTO, EMBEDDED, VARIABLE, backend_names
 from unilayers.data import Source, find
 from unilayers.errors import UnilayersError, nearest
 from unilayers.hints import Fraction, NonNegativeInt, PositiveInt
@@ -45,7 +45,8 @@ class Settings(Section):
         optimizer: How the weights are updated.
         metrics: What is measured beside the loss; for several outputs a mapping by output.
         fit: How long and in which portions the model is trained.
-        backend: The engine that runs it; if left out what the variable UNILAYERS_BACKEND says, else numpy.
+        backend: The engine that runs it, or auto for the fastest; if left out what the variable UNILAYERS_BACKEND says,
+            else numpy.
         device: The device of that engine: cpu, cuda, cuda:1.
     """
 
@@ -153,7 +154,7 @@ def _fit(at: Cursor, checker: Checker) -> dict[str, Any]:
 
 
 def _backend(at: Cursor) -> str:
-    names = backend_names()
+    names = [*backend_names(), AUTO]
     if at.value not in names:
         raise at.error(f"unknown backend {at.value!r}", fix=nearest(str(at.value), names))
     return at.value

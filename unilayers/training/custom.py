@@ -44,11 +44,14 @@ class CustomProgram:
         model: The model.
         kind: ``train`` or ``test``.
         like: Data of the form that the batches will have.
+
+    Attributes:
+        program: The one graph; None if the step runs op by op.
     """
 
     def __init__(self, model: Model, kind: str, like: Batch) -> None:
         self._model, self._kind, self._form = model, kind, (like.x, like.y, like.weight)
-        self._program = None if model.run_eagerly else self._traced(like)
+        self.program = None if model.run_eagerly else self._traced(like)
 
     def _step(self, batch: Batch) -> dict[str, Any]:
         function = getattr(self._model, f"{self._kind}_step")
@@ -66,11 +69,11 @@ class CustomProgram:
     def variables(self) -> list[Variable]:
         """All state of the model, and what else the traced step touches."""
         known = self._model.variables + (self._model.optimizer.variables if self._model.optimizer is not None else [])
-        return list(dict.fromkeys([*known, *(self._program.variables if self._program is not None else ())]))
+        return list(dict.fromkeys([*known, *(self.program.variables if self.program is not None else ())]))
 
     def traced(self) -> Program:
         """The step as one traced graph, if its Python can be traced."""
-        return self._traced(Batch(*self._form)) if self._program is None else self._program
+        return self._traced(Batch(*self._form)) if self.program is None else self.program
 
     def _traced(self, like: Batch) -> Program:
         dtype = self._model.data_dtype
@@ -91,10 +94,10 @@ class CustomProgram:
     def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """One step; see ``Program.run``."""
         backend, device = store.backend, store.device
-        if self._program is not None:
-            dtypes = [v.dtype for v in self._program.graph.inputs]
+        if self.program is not None:
+            dtypes = [v.dtype for v in self.program.graph.inputs]
             cast = [x if x.dtype == d else x.astype(d) for x, d in zip(inputs, dtypes, strict=True)]
-            return self._program.call(backend, device, cast)
+            return self.program.call(backend, device, cast)
         given = iter(moved(list(inputs), backend, device))
         parts = [map_structure(lambda a: None if a is None else Box(next(given)), p) for p in self._form]
         logs = self._step(Batch(*parts))

@@ -12,7 +12,7 @@ import numpy as np
 
 from unilayers import ops, optimizers
 from unilayers.autodiff import GradientTape
-from unilayers.backend import Backend, get_backend
+from unilayers.backend import AUTO, Backend, get_backend
 from unilayers.callbacks import Callback, CallbackList, History
 from unilayers.callbacks.base import on_one_line
 from unilayers.data.dataset import split_index
@@ -20,6 +20,7 @@ from unilayers.errors import DataError, UnilayersError
 from unilayers.program import Program
 from unilayers.structure import leaves_of, map_structure
 from unilayers.training import steps
+from unilayers.training.choice import asked, choose
 from unilayers.training.custom import CustomProgram, unpacked
 from unilayers.training.eager import EagerProgram
 from unilayers.training.feed import (
@@ -105,7 +106,8 @@ class Trainer:
             jit_compile: Kept for Keras's signature: steps are compiled unless ``run_eagerly``.
             auto_scale_loss: Whether the optimizer of a model with the policy ``mixed_float16`` is put into a
                 ``LossScaleOptimizer``.
-            backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...
+            backend: Where to run unless a call says otherwise: ``numpy``, ``torch``, ``tensorflow``...; ``auto``: where
+                ``fit`` takes the least time; see ``fit``.
             device: ``cpu``, ``cuda``, ``cuda:1``...
         """
         self.optimizer = optimizers.get(optimizer)
@@ -221,12 +223,17 @@ class Trainer:
 
     def _where_to_run(self, backend: str | Backend | None, device: str | None) -> tuple[Backend, str]:
         """Backend and device: of the call, else of ``compile``, else where the weights are now, else the default."""
-        if backend is None:
-            backend = self._place[0]
+        if backend is None or backend == AUTO:
+            backend = backend or self._place[0]
             device = device or self._place[1]
-        elif device is None and self._place[0] is not None and get_backend(self._place[0]) is get_backend(backend):
+        elif (
+            device is None
+            and self._place[0] not in (None, AUTO)
+            and get_backend(self._place[0]) is get_backend(backend)
+        ):
             device = self._place[1]
-        backend = backend or self.only_on  # type: ignore[attr-defined]
+        if backend is None or backend == AUTO:
+            backend = self.only_on  # type: ignore[attr-defined]
         if backend is None:
             placed = [v.store for v in self.variables if v.store is not None]  # type: ignore[attr-defined]
             if placed and device is None:
@@ -398,6 +405,7 @@ class Trainer:
         *,
         backend: str | Backend | None = None,
         device: str | None = None,
+        retime: bool = False,
     ) -> History:
         """Train for a number of epochs.
 
@@ -427,8 +435,11 @@ class Trainer:
             validation_steps: How many batches to validate on; None: all.
             validation_batch_size: As ``batch_size``, for validation.
             validation_freq: Validate every so many epochs.
-            backend: Engine to run on; state moves there and stays.
+            backend: Engine to run on; state moves there and stays. ``auto``: the one on which this training takes the
+                least time, found by trying; see `choose`. It is for models that run as one graph: with ``run_eagerly``,
+                as in ``evaluate`` and ``predict``, it means where the weights are now, else the default.
             device: Device of that engine.
+            retime: With ``auto``: time the engines again, whatever was measured before.
 
         Returns:
             The history: ``history.history["loss"]`` has a value an epoch.
@@ -440,10 +451,16 @@ class Trainer:
         weights = (sample_weight, class_weight)
         feed, rest = self._training_feed(x, y, weights, batch_size, shuffle, validation_split)
         held = self._held_feed(rest if validation_data is None else validation_data, validation_batch_size, feed)
-        engine, where = self._where_to_run(backend, device)
         program = self._program("train", feed.like)
+        each = steps_per_epoch or feed.steps
+        place = None
+        if asked(self, backend):
+            ahead = None if each is None else each * (epochs - initial_epoch)
+            place = choose(program, feed, device or self._place[1], ahead, retime, print if verbose else None)
+        engine, where = place or self._where_to_run(backend, device)
         self.history = History()
-        told: dict[str, Any] = {"epochs": epochs, "steps": steps_per_epoch or feed.steps, "verbose": verbose}
+        told: dict[str, Any] = {"epochs": epochs, "steps": each, "verbose": verbose}
+        told |= {"backend": engine.name, "device": where}
         hooks = CallbackList([callbacks or (), self.history], add_progbar=bool(verbose), model=self, **told)
         self.stop_training, self.start_epoch, self.start_batch, self._awaited = False, initial_epoch, 0, {}
         hooks.call("on_train_begin", {})

@@ -295,6 +295,15 @@ def test_every_layer_computes_in_the_dtype_that_keras_says(
     assert dtypes == [keras.backend.standardize_dtype(v.dtype) for v in leaves_of(y)]
 
 
+# On those that compile each case anew it takes minutes.
+each_backend = pytest.mark.parametrize(
+    "backend",
+    [pytest.param(b, marks=[pytest.mark.slow] * (b in ("tensorflow", "jax"))) for b in BACKENDS],
+    indirect=True,
+)
+
+
+@each_backend
 @each_mixed
 @each_case
 def test_every_layer_is_close_to_float32(

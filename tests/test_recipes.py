@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 import unilayers as ul
+from tests.conftest import BACKENDS, require_backend
 from unilayers import layers
 from unilayers.backend import Backend
 from unilayers.callbacks import Callback
@@ -23,6 +27,7 @@ from unilayers.recipe.document import parse, to_yaml
 from unilayers.recipe.fit import check_fit
 from unilayers.recipe.schema import json_schema
 from unilayers.recipe.tables import as_csv, likeliest, read_samples, write_arrays
+from unilayers.saving import load_state
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
@@ -724,6 +729,101 @@ def test_an_interrupted_run_goes_on(epoch: int, tmp_path: Path) -> None:
     assert resumed.trained == 3 - epoch
     assert comparable(tmp_path / "cut") == comparable(tmp_path / "whole")
     np.testing.assert_array_equal(whole.model.get_weights()[0], resumed.model.get_weights()[0])
+
+
+class PressIn(Callback):
+    """Ctrl-C, by a real signal, at one step; twice, if somebody is impatient."""
+
+    def __init__(self, step: int, times: int = 1) -> None:
+        self.step, self.times = step, times
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.model.position.step == self.step:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("step", [1, 4, 9])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ctrl_c_finishes_the_step_and_the_run_goes_on_after_it(backend: str, step: int, tmp_path: Path) -> None:
+    require_backend(backend)
+    recipe = Recipe(SMALL).changed(f"backend={backend}", "fit.batch_size=20")
+    before = signal.getsignal(signal.SIGINT)
+    whole = recipe.train(tmp_path / "whole", verbose=0)
+    per_epoch = whole.model.position.step // 3
+    with pytest.raises(Interrupted):
+        recipe.train(tmp_path / "cut", callbacks=[PressIn(step)], verbose=0)
+    assert signal.getsignal(signal.SIGINT) is before
+    found = recipe.build()
+    load_state(found, tmp_path / "cut" / "checkpoint.safetensors")
+    assert found.position.step == step and found.position.of_epoch == step % per_epoch
+    resumed = recipe.train(tmp_path / "cut", resume=True, verbose=0)
+    assert comparable(tmp_path / "cut") == comparable(tmp_path / "whole")  # losses and metrics of the cut epoch, too
+    for a, b in zip(whole.model.get_weights(), resumed.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    recipe = Recipe(SMALL).changed("fit.batch_size=20")
+    with pytest.raises(Interrupted):
+        recipe.train(tmp_path / "cut", callbacks=[PressIn(2, times=2)], verbose=0)
+    assert not (tmp_path / "cut" / "checkpoint.safetensors").exists()
+
+
+def test_long_epochs_are_saved_in_between(tmp_path: Path) -> None:
+    seen = []
+
+    class Look(Callback):
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            seen.append((tmp_path / "run" / "checkpoint.safetensors").exists())
+
+    Recipe(SMALL).changed("fit.batch_size=20", "fit.save_seconds=1e-9").train(
+        tmp_path / "run", callbacks=[Look()], verbose=0
+    )
+    assert not seen[0] and all(seen[1:])
+
+
+KILLED = """
+import sys
+from unilayers.callbacks import LambdaCallback
+from unilayers.recipe import load_recipe
+
+begun = LambdaCallback(on_train_begin=lambda logs: print("begun", flush=True))
+load_recipe(sys.argv[1]).train(sys.argv[2], resume=sys.argv[3] == "resume", callbacks=[begun], verbose=0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_run_that_is_killed_at_any_moment_goes_on(backend: str, tmp_path: Path) -> None:
+    """Killed again and again, also while a checkpoint is written; at the end the same bits as if nothing had been."""
+    require_backend(backend)
+    recipe = Recipe(SMALL).changed(f"backend={backend}", "fit.batch_size=4", "fit.epochs=12", "fit.save_seconds=0.001")
+    (tmp_path / "r.yaml").write_text(recipe.to_yaml())
+    whole = recipe.train(tmp_path / "whole", verbose=0)
+    cut, rng, kills = tmp_path / "cut", np.random.default_rng(0), 0
+    while kills < (25 if backend == "numpy" else 8):  # the others take seconds to start
+        resume = (cut / "recipe.yaml").is_file()
+        if cut.exists() and not resume:
+            shutil.rmtree(cut)
+        arguments = ["-c", KILLED, str(tmp_path / "r.yaml"), str(cut), "resume" if resume else "new"]
+        with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stdout.readline() == "begun\n"
+            try:
+                process.wait(timeout=rng.uniform(0.0, 0.2))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+                continue
+        assert process.returncode == 0
+        break
+    assert kills > 3, "it was never killed"
+    recipe.train(cut, resume=True, verbose=0)
+    assert comparable(cut) == comparable(tmp_path / "whole")
+    model = recipe.build()
+    load_state(model, cut / "checkpoint.safetensors")
+    for a, b in zip(whole.model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_an_epoch_that_has_a_line_but_no_checkpoint_is_done_again(tmp_path: Path) -> None:

@@ -174,7 +174,16 @@ def load_state(model: Model, path: Any) -> None:
     at = about.get("position", {})
     model.position = Position(**{"sweep": at.get("epoch", 0)} | at)  # which were one, before there were sweeps
     if model.position.of_epoch:
-        model._resume_values({name: x for name, x in tensors.items() if name.startswith("metrics/")})
+        _resume(model, tensors)
+
+
+def load_running_values(model: Model, path: Any) -> None:
+    """Go on with what the metrics had summed up when the file was written, in the middle of an epoch."""
+    _resume(model, read(path)[0])
+
+
+def _resume(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
+    model._resume_values({name: x for name, x in tensors.items() if name.startswith("metrics/")})
 
 
 def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], path: Any) -> None:

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import platform
+import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ from unilayers.errors import UnilayersError, nearest
 from unilayers.models import Model
 from unilayers.recipe.fit import check_fit
 from unilayers.recipe.recipe import Parts, Recipe, load_recipe
-from unilayers.saving import load_state, write_atomically
+from unilayers.saving import load_running_values, load_state, write_atomically
 
 RECIPE, HISTORY, CHECKPOINT, ENVIRONMENT = "recipe.yaml", "history.jsonl", "checkpoint.safetensors", "environment.json"
 HEAD = "# The recipe of this run with every default written out. It can be trained again: unilayers train recipe.yaml\n"
@@ -77,8 +79,9 @@ def train(
     if resume:
         _restore(model, recipe, folder)
     done = model.position.epoch
-    recorder = Recorder(recipe, folder)
-    with config.dtype_scope(recipe.dtype):
+    patience = Patience()
+    recorder = Recorder(recipe, folder, patience)
+    with config.dtype_scope(recipe.dtype), patience:
         try:
             model.fit(
                 *parts.train,
@@ -88,7 +91,7 @@ def train(
                 shuffle=recipe.settings["fit"]["shuffle"],
                 validation_data=parts.validation,
                 validation_freq=recipe.settings["fit"]["validation_freq"],
-                callbacks=[*recipe.callbacks(), *callbacks, recorder],
+                callbacks=[*([GoOn(folder)] if resume else []), *recipe.callbacks(), *callbacks, recorder],
                 verbose=verbose,
                 retime=retime,
             )
@@ -162,14 +165,57 @@ def evaluate_run(
 # ---- the folder -----------------------------------------------------------------------------------------------------
 
 
+class Patience:
+    """Inside the block Ctrl-C is only noted, so that the step can end and be saved; the second one interrupts at once.
+
+    Attributes:
+        asked: Whether it was pressed.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # elsewhere no signal arrives
+            self._before = signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class GoOn(Callback):
+    """Begins where the run in a folder stopped, if that was in the middle of an epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / CHECKPOINT
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.model.start_batch = self.model.position.of_epoch
+        if self.model.start_batch:
+            load_running_values(self.model, self.path)
+
+
 class Recorder(Callback):
     """Writes the run folder while the model trains; made when training starts, so that no error leaves one behind.
 
     Its recipe names the backend that was chosen, so that the run is resumed, or repeated, on that one.
+
+    Args:
+        recipe: What is trained.
+        folder: Where to.
+        patience: Says whether to stop after the step.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.recipe, self.folder = recipe, folder
+    def __init__(self, recipe: Recipe, folder: Path, patience: Patience) -> None:
+        self.recipe, self.folder, self._patience = recipe, folder, patience
+        self._every: float = recipe.settings["fit"]["save_seconds"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         try:
@@ -183,9 +229,21 @@ class Recorder(Callback):
         self._write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
         done = [line for line in _lines(self.folder) if line["epoch"] <= self.model.position.epoch]
         self._write(HISTORY, "".join(json.dumps(line) + "\n" for line in done))
+        self._saved = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        due = self._patience.asked or time.perf_counter() - self._saved > self._every
+        if due and batch + 1 != self.params["steps"]:  # after the last one the epoch ends first
+            self._save()
+
+    def _save(self) -> None:
+        self.model.save(self.folder / CHECKPOINT)
+        self._saved = time.perf_counter()
+        if self._patience.asked:
+            raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = {name: _as_json(v) for name, v in (logs or {}).items()}
@@ -193,7 +251,7 @@ class Recorder(Callback):
         with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         # After its line: what a crash in between leaves is an epoch without a checkpoint, which is done again.
-        self.model.save(self.folder / CHECKPOINT)
+        self._save()
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.folder / name, text.encode())
@@ -236,7 +294,7 @@ def _existing(folder: str | PathLike[str] | None) -> Path:
 
 
 def _restore(model: Model, recipe: Recipe, folder: Path) -> None:
-    """Bring a new model to where the run stopped; a run that stopped in its first epoch starts again."""
+    """Bring a new model to where the run stopped; a run without a checkpoint starts again."""
     if not (folder / CHECKPOINT).is_file():
         return
     wanted = model.optimizer.learning_rate

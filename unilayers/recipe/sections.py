@@ -15,7 +15,7 @@ from unilayers import callbacks, losses, metrics, optimizers
 from unilayers.backend import AUTO, EMBEDDED, VARIABLE, backend_names
 from unilayers.data import Source, find
 from unilayers.errors import UnilayersError, nearest
-from unilayers.hints import Fraction, NonNegativeInt, PositiveInt
+from unilayers.hints import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from unilayers.layers.base import Layer, free_name
 from unilayers.recipe.document import Cursor, dotted, shown
 from unilayers.recipe.fields import IMPORT_PATH, Check, Checker, explained, recipe_name
@@ -89,6 +89,7 @@ class Fit(Section):
         batch_size: Samples in a step.
         shuffle: Whether the samples come in a new order each epoch.
         validation_freq: Validate every so many epochs.
+        save_seconds: A checkpoint is written after each epoch, and in long ones whenever so many seconds have passed.
         callbacks: What may stop training early: EarlyStopping, TerminateOnNaN.
     """
 
@@ -96,6 +97,7 @@ class Fit(Section):
     batch_size: PositiveInt = 32
     shuffle: bool = True
     validation_freq: PositiveInt = 1
+    save_seconds: PositiveFloat = 60.0
     callbacks: Any = ()
 
 

@@ -5,14 +5,20 @@ Its one argument is JSON, too: the names of the contestant and the workload, how
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import sys
 import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what loads NumPy is imported when imports are timed
+    from benchmarks.suite.contestant import Contestant
 
 
 def main() -> None:
-    import json
-
     told = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what frameworks print is no answer
@@ -36,35 +42,37 @@ def main() -> None:
 def _start(name: str, workload: str, threads: int, short: bool) -> dict[str, object]:
     """Import, build, run the first steps; gives how long that took and what the steps gave."""
     global _contestant
-    from importlib import import_module
-
     family, *rest = name.split(":")
     begin = time.perf_counter()
     import_module(family)
     if family == "unilayers":
         import_module(f"unilayers.backends.{rest[0]}")
     imported = time.perf_counter() - begin
-    module = {"unilayers": "ours", "keras": "keras3"}.get(family, f"native_{family}")
-    build = import_module(f"benchmarks.suite.{module}").build
     from benchmarks.suite import workloads
 
-    w = workloads.WORKLOADS[workload]
+    build, w = builder(name), workloads.WORKLOADS[workload]
     w = workloads.short(w) if short else w
     begin = time.perf_counter()
-    _contestant = build(w, *rest)
+    _contestant = build(w)
     results = _contestant.results(1)
     first = time.perf_counter() - begin
     if w.dropout:  # whose masks differ
-        results = build(w, *rest, dropout=False).results(w.checked)
+        results = build(w, dropout=False).results(w.checked)
     else:
         results += _contestant.results(w.checked - 1)
     return {"import_s": imported, "first_s": first, "results": [r.ravel().tolist() for r in results]}
 
 
+def builder(name: str) -> Callable[..., Contestant]:
+    """The function of a workload that makes a contestant; ``dropout=False`` leaves dropout out."""
+    family, *rest = name.split(":")
+    module = {"unilayers": "ours", "keras": "keras3"}.get(family, f"native_{family}")
+    build = import_module(f"benchmarks.suite.{module}").build
+    return lambda w, **options: build(w, *rest, **options)
+
+
 def _peak() -> float:
     """The most memory that this process has had, in MB."""
-    import resource
-
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

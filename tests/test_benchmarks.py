@@ -16,11 +16,11 @@ from benchmarks.suite.runner import ROOT, Result, deviation, environment
 from benchmarks.suite.targets import comparisons, contestants, groups
 from benchmarks.suite.worker import builder
 from benchmarks.suite.workloads import WORKLOADS, short
-from tests.conftest import require_backend
-from unilayers.backend import Backend
+from tests.conftest import BACKENDS, require_backend
 
 COMPILED = ("compile", "xla")  # seconds each
 NAMES = list(WORKLOADS)
+AT_ONCE = ("numpy", "torch")  # the others compile every small network
 
 
 def results(name: str, workload: str) -> list[Any]:
@@ -29,11 +29,12 @@ def results(name: str, workload: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("workload", NAMES)
-def test_all_compute_the_same(workload: str, backend: Backend) -> None:
-    require_backend("torch")
+@pytest.mark.parametrize("engine", [pytest.param(b, marks=[] if b in AT_ONCE else pytest.mark.slow) for b in BACKENDS])
+def test_all_compute_the_same(workload: str, engine: str) -> None:
+    require_backend(engine), require_backend("torch")
     wanted = results("torch:eager", workload)
-    names = contestants(WORKLOADS[workload], f"unilayers:{backend.name}*,{backend.name}:*")
-    if backend.name == "torch":  # on which the tests have Keras
+    names = contestants(WORKLOADS[workload], f"unilayers:{engine}*,{engine}:*")
+    if engine == "torch":  # on which the tests have Keras
         names += contestants(WORKLOADS[workload], "keras:torch:*")
     checked = [n for n in names if not n.endswith(COMPILED)]
     assert len(checked) >= 2

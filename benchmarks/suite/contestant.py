@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.suite.workloads import Workload, batches, epoch
 
 BLOCKS = 8  # of steps, in a turn; each is timed
+Clock = Callable[[], float]
 
 
 class Steps:
@@ -37,18 +38,18 @@ class Steps:
         """What each of the next steps gives: losses, or outputs."""
         return [np.asarray(self._run(1), "float64") for _ in range(count)]
 
-    def turn(self, seconds: float) -> tuple[list[float], int]:
+    def turn(self, seconds: float, clock: Clock = time.perf_counter) -> tuple[list[float], int]:
         """Run for some time after a short warming-up: milliseconds a step, for each block; and the number of steps."""
-        begin, steps = time.perf_counter(), 0
-        while steps == 0 or time.perf_counter() - begin < 0.15 * seconds:
+        begin, steps = clock(), 0
+        while steps == 0 or clock() - begin < 0.15 * seconds:
             self._run(self._count)
             steps += self._count
-        self._count = max(1, round(seconds / BLOCKS * steps / (time.perf_counter() - begin)))
-        found, begin = list[float](), time.perf_counter()
-        while not found or time.perf_counter() - begin < seconds:
-            start = time.perf_counter()
+        self._count = max(1, round(seconds / BLOCKS * steps / (clock() - begin)))
+        found, begin = list[float](), clock()
+        while not found or clock() - begin < seconds:
+            start = clock()
             self._run(self._count)
-            found.append((time.perf_counter() - start) / self._count * 1e3)
+            found.append((clock() - start) / self._count * 1e3)
         return found, steps + len(found) * self._count
 
 
@@ -65,19 +66,19 @@ class Fit:
         self._model, self._w, self._epoch = model, w, epoch(w)
         self._data = cycle(batches(w))
 
-        class Clock(callback):  # type: ignore[misc]
+        class Watch(callback):  # type: ignore[misc]
             def on_train_begin(self, logs: Any = None) -> None:
                 self.times = list[float]()
 
             def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-                self.start = time.perf_counter()
+                self.start = self.clock()
 
             def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-                self.times.append(time.perf_counter() - self.start)
+                self.times.append(self.clock() - self.start)
                 if len(self.times) > 1 and sum(self.times[1:]) > self.seconds:
                     self.model.stop_training = True
 
-        self._clock = Clock()
+        self._watch = Watch()
 
     def results(self, count: int) -> list[Any]:
         """The losses of the next batches, an epoch each."""
@@ -87,12 +88,12 @@ class Fit:
             found.append(np.asarray(history.history["loss"][0], "float64"))
         return found
 
-    def turn(self, seconds: float) -> tuple[list[float], int]:
+    def turn(self, seconds: float, clock: Clock = time.perf_counter) -> tuple[list[float], int]:
         """As `Steps.turn`; the first epoch is not counted."""
-        self._clock.seconds = seconds
+        self._watch.seconds, self._watch.clock = seconds, clock
         x, y = self._epoch
-        self._model.fit(x, y, batch_size=self._w.batch, epochs=1_000_000, verbose=0, callbacks=[self._clock])
-        times = self._clock.times
+        self._model.fit(x, y, batch_size=self._w.batch, epochs=1_000_000, verbose=0, callbacks=[self._watch])
+        times = self._watch.times
         return [t / self._w.steps * 1e3 for t in times[1:]], len(times) * self._w.steps
 
 

@@ -23,7 +23,8 @@ The time of a turn is the median of its blocks of steps (of epochs, for `fit`); 
 their quartiles. A ratio is that of turns of the same round, to the fastest of those it is compared with; `of the least`
 that of the shortest blocks, which other work on the machine disturbs least. All have the same weights and batches at
 first; `differs` is how far the losses (or outputs) of the first steps, without dropout, are from those of the first
-contestant. `first step` is building, compiling and the first step.
+contestant. `first step` is building, compiling and the first step. Of a `short` run, in tiny sizes, the figures say
+nothing about speed. With the `processor` clock, times are those that all threads of a process have had.
 
 Between turns are {PAUSE} s, in which pools of threads stop spinning; `idle` is the processor time that a waiting
 contestant spent at most before one of its turns. {", ".join(f"`{v}`" for v in THREADS)} are set to the number of

@@ -27,6 +27,28 @@ THREADS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How contestants are run.
+
+    Args:
+        rounds: Turns of each.
+        seconds: Length of a turn.
+        threads: How many CPUs a contestant has, and threads of a pool.
+        clock: ``wall``; ``processor``, the time that all threads of the process have had: on a machine that others
+            use, it says what a single thread would need on a quiet one.
+        short: Whether in tiny sizes.
+        limit: Seconds that a start or a turn may take.
+    """
+
+    rounds: int = 5
+    seconds: float = 2
+    threads: int = 1
+    clock: str = "wall"
+    short: bool = False
+    limit: float = 900
+
+
 @dataclass
 class Result:
     """What became of a contestant.
@@ -61,19 +83,17 @@ class Process:
     Args:
         name: The contestant.
         w: The workload.
-        threads: How many CPUs, and threads of a pool.
-        short: Whether in short.
+        how: How it is run.
         cache: Folder for what is compiled, which is empty at first.
-        limit: Seconds after which an answer is not waited for any more.
     """
 
-    def __init__(self, name: str, w: Workload, threads: int, short: bool, cache: str, limit: float) -> None:
-        self._limit, self._errors = limit, tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed at its end)
-        told = {"name": name, "workload": w.name, "threads": threads, "short": short}
+    def __init__(self, name: str, w: Workload, how: Settings, cache: str) -> None:
+        self._limit, self._errors = how.limit, tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed at its end)
+        told = {"name": name, "workload": w.name, "threads": how.threads, "short": how.short, "clock": how.clock}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.suite.worker", json.dumps(told)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, cwd=ROOT,
-            env=environment(name, threads, cache),
+            env=environment(name, how.threads, cache),
         )  # fmt: skip
 
     def answer(self) -> dict[str, Any]:
@@ -124,34 +144,27 @@ def _public(message: str) -> str:
     return re.sub(r"(?:/[^\s:'\"]+)+", "(path)", message)[:200]
 
 
-def run(
-    w: Workload, names: Sequence[str], rounds: int, seconds: float, threads: int, short: bool, reference: list[Any],
-    limit: float = 600,
-) -> list[Result]:  # fmt: skip
+def run(w: Workload, names: Sequence[str], how: Settings, reference: list[Any]) -> list[Result]:
     """Run contestants of a workload in turns.
 
     Args:
         w: The workload.
         names: The contestants.
-        rounds: How many turns each has.
-        seconds: Length of a turn.
-        threads: How many CPUs.
-        short: Whether in short.
+        how: How they are run.
         reference: What the first steps should give; filled by the first contestant if it is empty.
-        limit: Seconds that a start or a turn may take.
     """
     results = {name: Result(name) for name in names}
     processes: dict[str, Process] = {}
     with tempfile.TemporaryDirectory() as cache:
         try:
             for name, result in results.items():
-                processes[name] = Process(name, w, threads, short, cache, limit)
+                processes[name] = Process(name, w, how, cache)
                 _attempt(result, lambda r, p=processes[name]: _started(r, p.answer(), w, reference))
-            for _ in range(rounds):
+            for _ in range(how.rounds):
                 for name, result in results.items():
                     if not result.error:
-                        time.sleep(0 if short else PAUSE)
-                        _attempt(result, lambda r, p=processes[name]: r.turns.append(p.turn(seconds)))
+                        time.sleep(0 if how.short else PAUSE)
+                        _attempt(result, lambda r, p=processes[name]: r.turns.append(p.turn(how.seconds)))
         finally:
             for process in processes.values():
                 process.end()

@@ -1,6 +1,7 @@
 """One contestant in a process of its own, which answers its parent's lines of JSON and else waits.
 
-Its one argument is JSON, too: the names of the contestant and the workload, how many CPUs, whether in short.
+Its one argument is JSON, too: the names of the contestant and the workload, how many CPUs, whether in short; and
+the clock that steps are timed by.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ def main() -> None:
 
     if hasattr(os, "sched_setaffinity"):  # which thread pools go by that no variable reaches
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: told["threads"]])
+    clock = {"wall": time.perf_counter, "processor": time.process_time}[told.pop("clock")]
     answer(**_start(**told))
     used = time.process_time()
     for line in sys.stdin:
         seconds, idle, begin = float(line), time.process_time() - used, time.perf_counter()
-        ms, count = _contestant.turn(seconds)
+        ms, count = _contestant.turn(seconds, clock)
         used, before = time.process_time(), used + idle
         wall = time.perf_counter() - begin
         answer(ms=ms, steps=count, idle_s=idle, cpus=(used - before) / wall, memory_mb=_peak())

@@ -67,13 +67,13 @@ def _inference(of: Workload, batch: int) -> Workload:
 
 _W2 = Workload("W2", "dense", (784, 512, 512, 10), 128, (784,), 1e-3, "adam", "MLP 784-512-512-10, batch 128, Adam")
 _W3 = Workload(
-    "W3", "convnet", (32, 64, 10), 128, (28, 28, 1), 1e-3, "adam", "convnet 28x28, batch 128, Adam", steps=50
+    "W3", "convnet", (32, 64, 10), 128, (28, 28, 1), 1e-3, "adam", "convnet 28x28, batch 128, Adam", steps=25
 )
 _W4 = Workload(
     "W4", "resnet", (64, 128, 256, 512, 10), 32, (32, 32, 3), 0.01, "momentum",
-    "ResNet-18 for 32x32, batch 32, SGD with momentum", steps=8, checked=3, tolerance=1e-2,
+    "ResNet-18 for 32x32, batch 32, SGD with momentum", steps=6, checked=3, tolerance=1e-2,
 )  # fmt: skip
-_W5 = Workload("W5", "lstm", (128, 10), 64, (64, 32), 1e-3, "adam", "LSTM(128), 64 steps, batch 64, Adam", steps=50)
+_W5 = Workload("W5", "lstm", (128, 10), 64, (64, 32), 1e-3, "adam", "LSTM(128), 64 steps, batch 64, Adam", steps=25)
 _ALL = (
     Workload("W1", "dense", (1000, 100, 1000), 64, (1000,), 10.0, "sgd", "1000-100-1000 without bias, batch 64, SGD"),
     _W2,
@@ -83,9 +83,9 @@ _ALL = (
     replace(_W5, name="W5g", kind="gru", title="GRU(128), 64 steps, batch 64, Adam"),
     Workload(
         "W6", "transformer", (20000, 32, 32, 32, 20, 2), 32, (200,), 1e-3, "adam",
-        "transformer block on texts of 200 tokens, batch 32, Adam", steps=50,
+        "transformer block on texts of 200 tokens, batch 32, Adam", steps=25,
     ),
-    Workload("W7", "dense", (64, 32, 10), 32, (64,), 1e-3, "adam", "MLP 64-32-10, batch 32, Adam", steps=500),
+    Workload("W7", "dense", (64, 32, 10), 32, (64,), 1e-3, "adam", "MLP 64-32-10, batch 32, Adam", steps=250),
     *(_inference(w, batch) for w in (_W2, _W3, _W4) for batch in (1, w.batch)),
 )  # fmt: skip
 WORKLOADS = {w.name: w for w in _ALL}

@@ -29,7 +29,8 @@ nothing about speed. With the `processor` clock, times are those that all thread
 Between turns are {PAUSE} s, in which pools of threads stop spinning; `idle` is the processor time that a waiting
 contestant spent at most before one of its turns. {", ".join(f"`{v}`" for v in THREADS)} are set to the number of
 threads, and processes held to as many CPUs; how threads wait is left as the frameworks have it.
-{" and ".join(f"`{v}`" for v in REMOVED)} are removed; caches of compiled code are empty at first.
+{" and ".join(f"`{v}`" for v in REMOVED)} are removed; caches of compiled code are empty at first. All run on the
+CPU.
 """
 
 

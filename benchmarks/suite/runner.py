@@ -134,6 +134,7 @@ def environment(name: str, threads: int, cache: str) -> dict[str, str]:
     """Variables of a contestant's process: those of this one, and what makes it the same for everybody."""
     found = {k: v for k, v in os.environ.items() if k not in REMOVED}
     found |= dict.fromkeys(THREADS, str(threads))
+    found |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     found |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TORCHINDUCTOR_CACHE_DIR": cache}
     family, second, *_ = name.split(":")
     return found | ({"KERAS_BACKEND": second} if family == "keras" else {})

@@ -31,19 +31,19 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):  # which thread pools go by that no variable reaches
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: told["threads"]])
     clock = {"wall": time.perf_counter, "processor": time.process_time}[told.pop("clock")]
-    answer(**_start(**told))
+    contestant, found = _start(**told)
+    answer(**found)
     used = time.process_time()
     for line in sys.stdin:
         seconds, idle, begin = float(line), time.process_time() - used, time.perf_counter()
-        ms, count = _contestant.turn(seconds, clock)
+        ms, count = contestant.turn(seconds, clock)
         used, before = time.process_time(), used + idle
         wall = time.perf_counter() - begin
         answer(ms=ms, steps=count, idle_s=idle, cpus=(used - before) / wall, memory_mb=_peak())
 
 
-def _start(name: str, workload: str, threads: int, short: bool) -> dict[str, object]:
-    """Import, build, run the first steps; gives how long that took and what the steps gave."""
-    global _contestant
+def _start(name: str, workload: str, threads: int, short: bool) -> tuple[Contestant, dict[str, object]]:
+    """Import, build, run the first steps. Gives the contestant, and how long that took and what the steps gave."""
     family, *rest = name.split(":")
     begin = time.perf_counter()
     import_module(family)
@@ -55,14 +55,14 @@ def _start(name: str, workload: str, threads: int, short: bool) -> dict[str, obj
     build, w = builder(name), workloads.WORKLOADS[workload]
     w = workloads.short(w) if short else w
     begin = time.perf_counter()
-    _contestant = build(w)
-    results = _contestant.results(1)
+    contestant = build(w)
+    results = contestant.results(1)
     first = time.perf_counter() - begin
     if w.dropout:  # whose masks differ
         results = build(w, dropout=False).results(w.checked)
     else:
-        results += _contestant.results(w.checked - 1)
-    return {"import_s": imported, "first_s": first, "results": [r.ravel().tolist() for r in results]}
+        results += contestant.results(w.checked - 1)
+    return contestant, {"import_s": imported, "first_s": first, "results": [r.ravel().tolist() for r in results]}
 
 
 def builder(name: str) -> Callable[..., Contestant]:

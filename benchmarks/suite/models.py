@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.suite.workloads import HEADS, NORM, Workload, blocks, weights
+from benchmarks.suite.workloads import ADAM, HEADS, NORM, Workload, blocks, weights
 
 
 def model(keras: Any, w: Workload, dropout: bool = True) -> Any:
@@ -25,7 +25,7 @@ def compiled(keras: Any, w: Workload, dropout: bool = True, **place: Any) -> Any
     """The same, told how to train."""
     made = model(keras, w, dropout)
     optimizer = {
-        "adam": lambda: keras.optimizers.Adam(w.rate, epsilon=1e-8),
+        "adam": lambda: keras.optimizers.Adam(w.rate, epsilon=ADAM),
         "sgd": lambda: keras.optimizers.SGD(w.rate),
         "momentum": lambda: keras.optimizers.SGD(w.rate, momentum=0.9),
     }[w.optimizer or "sgd"]()

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.suite.contestant import Steps
-from benchmarks.suite.workloads import NORM, Workload, batches, blocks, weights
+from benchmarks.suite.workloads import ADAM, NORM, Workload, batches, blocks, weights
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 MOVING = slice(2, None)  # what of a batch normalization's arrays is not trained
@@ -71,7 +71,7 @@ def _adam(params: Any, found: Any, slots: Any, count: Any, rate: float) -> Any:
     mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, found)
     square = jax.tree.map(lambda s, g: 0.999 * s + 0.001 * g * g, square, found)
     first, second = 1 - 0.9**count, 1 - 0.999**count
-    new = jax.tree.map(lambda p, m, s: p - rate * (m / first) / (jnp.sqrt(s / second) + 1e-8), params, mean, square)
+    new = jax.tree.map(lambda p, m, s: p - rate * (m / first) / (jnp.sqrt(s / second) + ADAM), params, mean, square)
     return new, [mean, square]
 
 

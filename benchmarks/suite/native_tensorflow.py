@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.suite.contestant import Steps
-from benchmarks.suite.workloads import HEADS, NORM, Workload, batches, blocks, weights
+from benchmarks.suite.workloads import ADAM, HEADS, NORM, Workload, batches, blocks, weights
 
 ONES = [[0, 0], [1, 1], [1, 1], [0, 0]]  # padding
 
@@ -63,7 +63,7 @@ def _optimizer(w: Workload, params: list[tf.Variable]) -> Any:
             for p, v, g in zip(params, slots[0], found, strict=True)
         ]
     powers = tf.Variable(0.9), tf.Variable(0.999)
-    constant = {"lr": w.rate, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    constant = {"lr": w.rate, "beta1": 0.9, "beta2": 0.999, "epsilon": ADAM}
 
     def adam(found: list[Any]) -> None:
         first, second = powers[0].read_value(), powers[1].read_value()

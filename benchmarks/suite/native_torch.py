@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.suite.contestant import Steps
-from benchmarks.suite.workloads import HEADS, NORM, Weights, Workload, batches, blocks, weights
+from benchmarks.suite.workloads import ADAM, HEADS, NORM, Weights, Workload, batches, blocks, weights
 
 IMAGES = ("convnet", "resnet")
 
@@ -42,7 +42,7 @@ def build(w: Workload, variant: str, *, dropout: bool = True) -> Steps:
         return Steps(predict, [(x.numpy(),) for (x,) in data], np.asarray)
     fused = variant != "eager"
     if w.optimizer == "adam":
-        optimizer: Any = torch.optim.Adam(net.parameters(), w.rate, fused=fused)
+        optimizer: Any = torch.optim.Adam(net.parameters(), w.rate, eps=ADAM, fused=fused)
     else:
         optimizer = torch.optim.SGD(net.parameters(), w.rate, 0.9 if w.optimizer == "momentum" else 0, fused=fused)
     criterion = F.mse_loss if w.regression else F.cross_entropy

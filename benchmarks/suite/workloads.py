@@ -12,6 +12,7 @@ import numpy as np
 BATCHES = 8  # different ones, taken in turn
 HEADS = 2  # of the transformer
 NORM = 1e-5, 1e-6  # epsilon of batch and of layer normalization
+ADAM = 1e-12  # epsilon, which frameworks add at different places: so small that this makes no difference
 DROPOUT = {"convnet": 0.5, "transformer": 0.1}
 Weights = dict[str, list[np.ndarray]]
 
@@ -44,7 +45,7 @@ class Workload:
     title: str
     steps: int = 100
     checked: int = 6
-    tolerance: float = 1e-3
+    tolerance: float = 3e-4
 
     @property
     def training(self) -> bool:
@@ -62,7 +63,7 @@ class Workload:
 
 def _inference(of: Workload, batch: int) -> Workload:
     title = f"inference, batch {batch}: {of.title.partition(', batch')[0]}"
-    return replace(of, name=f"{of.name}i{batch}", batch=batch, optimizer=None, title=title, tolerance=1e-3)
+    return replace(of, name=f"{of.name}i{batch}", batch=batch, optimizer=None, title=title, tolerance=1e-4)
 
 
 _W2 = Workload("W2", "dense", (784, 512, 512, 10), 128, (784,), 1e-3, "adam", "MLP 784-512-512-10, batch 128, Adam")
@@ -71,7 +72,7 @@ _W3 = Workload(
 )
 _W4 = Workload(
     "W4", "resnet", (64, 128, 256, 512, 10), 32, (32, 32, 3), 0.01, "momentum",
-    "ResNet-18 for 32x32, batch 32, SGD with momentum", steps=6, checked=3, tolerance=1e-2,
+    "ResNet-18 for 32x32, batch 32, SGD with momentum", steps=6, checked=3, tolerance=3e-3,
 )  # fmt: skip
 _W5 = Workload("W5", "lstm", (128, 10), 64, (64, 32), 1e-3, "adam", "LSTM(128), 64 steps, batch 64, Adam", steps=25)
 _ALL = (

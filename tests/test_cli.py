@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from unilayers.cli.app import app
 
 from unilayers.backend import backend_names
-from unilayers.cli.app import app
 from unilayers.graph import OPS
 from unilayers.graph.node import LEAVES
 from unilayers.recipe import Recipe, load_recipe, read_history, shipped

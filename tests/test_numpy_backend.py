@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tests.compare import assert_close
-from tests.test_ops import attrs_in_dtype
-from unilayers import ops
-from unilayers.autodiff import gradients
-from unilayers.backend import get_backend
 from unilayers.backends.numpy import kernels
 from unilayers.backends.numpy import plan as planning
 from unilayers.backends.numpy import state as state_rules
 from unilayers.backends.numpy.arena import Storage, lower_bound, place
 from unilayers.backends.numpy.order import ordered
 from unilayers.backends.numpy.table import numpy_like
+
+from tests.compare import assert_close
+from tests.test_ops import attrs_in_dtype
+from unilayers import ops
+from unilayers.autodiff import gradients
+from unilayers.backend import get_backend
 from unilayers.errors import BackendError, DataError, GraphError
 from unilayers.graph import OPS, Graph, Sample, Value, leaf, make_node, tracing
 from unilayers.graph.emit import straight_line

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.suite.__main__ import main
 from benchmarks.suite.report import Report, judged
-from benchmarks.suite.runner import ROOT, Result, deviation, environment
+from benchmarks.suite.runner import ROOT, Result, Settings, deviation, environment, run
 from benchmarks.suite.targets import comparisons, contestants, groups
 from benchmarks.suite.worker import builder
 from benchmarks.suite.workloads import WORKLOADS, short
@@ -124,6 +124,13 @@ def test_the_command(tmp_path: Path) -> None:
     assert (step["name"], fit["name"]) == ("unilayers:numpy", "unilayers:numpy:fit")
     assert len(step["turns"]) == len(fit["turns"]) == 2
     assert [c["comparison"]["against"] for c in found["workloads"][0]["comparisons"]] == [["unilayers:numpy"]]
+
+
+def test_one_that_dies_does_not_stop_the_others() -> None:
+    how = Settings(rounds=1, seconds=0.01, short=True)
+    dead, alive = run(WORKLOADS["W7"], ["unilayers:nothing", "unilayers:numpy"], how, [])
+    assert dead.error == "ModuleNotFoundError: No module named 'unilayers.backends.nothing'"
+    assert (alive.error, len(alive.turns)) == ("", 1)
 
 
 @pytest.mark.slow

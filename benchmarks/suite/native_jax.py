@@ -131,17 +131,20 @@ def _resnet(w: Workload, p: Any, moving: Any, x: jax.Array, rate: float, key: An
     return x.mean((1, 2)) @ kernel + bias, new or moving
 
 
+# The inputs' products stand inside of the loops: on the CPU, XLA takes a third of the time for that.
+
+
 def _lstm(w: Workload, p: Any, moving: Any, x: jax.Array, rate: float, key: Any) -> Any:
     kernel, recurrent, bias = p["cells"]
 
     def cell(state: Any, row: jax.Array) -> Any:
         h, c = state
-        i, f, g, o = jnp.split(row + h @ recurrent, 4, 1)
+        i, f, g, o = jnp.split(row @ kernel + h @ recurrent + bias, 4, 1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
 
     start = jnp.zeros((len(x), w.sizes[0]))
-    (h, _), _ = lax.scan(cell, (start, start), x.swapaxes(0, 1) @ kernel + bias)
+    (h, _), _ = lax.scan(cell, (start, start), x.swapaxes(0, 1))
     return h @ p["dense"][0] + p["dense"][1], moving
 
 
@@ -149,12 +152,12 @@ def _gru(w: Workload, p: Any, moving: Any, x: jax.Array, rate: float, key: Any) 
     kernel, recurrent, (bias, inner) = p["cells"]
 
     def cell(h: jax.Array, row: jax.Array) -> Any:
-        (a, b, c), (d, e, f) = jnp.split(row, 3, 1), jnp.split(h @ recurrent + inner, 3, 1)
+        (a, b, c), (d, e, f) = jnp.split(row @ kernel + bias, 3, 1), jnp.split(h @ recurrent + inner, 3, 1)
         z, r = jax.nn.sigmoid(a + d), jax.nn.sigmoid(b + e)
         n = jnp.tanh(c + r * f)
         return n + z * (h - n), None
 
-    h, _ = lax.scan(cell, jnp.zeros((len(x), w.sizes[0])), x.swapaxes(0, 1) @ kernel + bias)
+    h, _ = lax.scan(cell, jnp.zeros((len(x), w.sizes[0])), x.swapaxes(0, 1))
     return h @ p["dense"][0] + p["dense"][1], moving
 
 

@@ -131,10 +131,11 @@ def _over_time(w: Workload, p: Any, x: Any, bias: Any, cell: Any, count: int) ->
     batch, length, features = x.shape
     rows = tf.reshape(tf.transpose(x, (1, 0, 2)), (-1, features))
     rows = tf.reshape(_linear(rows, p["cells"][0], bias), (length, batch, -1))
+    rows = tf.TensorArray(rows.dtype, length, element_shape=rows.shape[1:]).unstack(rows)
     start = (tf.constant(0), *(tf.zeros((batch, w.sizes[0])) for _ in range(count)))
 
     def step(t: Any, *states: Any) -> Any:
-        return (t + 1, *cell(rows[t], *states))
+        return (t + 1, *cell(rows.read(t), *states))
 
     found = tf.while_loop(lambda t, *_: t < length, step, start, maximum_iterations=length)
     return _linear(found[1], *p["dense"])

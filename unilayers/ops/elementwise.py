@@ -27,6 +27,7 @@ from unilayers.ops.define import (
 from unilayers.spec import FLOATS, INTS, Spec, check_dtype, is_float
 
 NUMBERS = (*INTS, *FLOATS)
+ALL = ("bool", *NUMBERS)
 
 Function = Callable[..., Any]  # what users call
 
@@ -113,12 +114,12 @@ def _binary(
 
 # ---- arithmetic -------------------------------------------------------------
 
-add: Function = _binary("add", "a + b, broadcast.", lambda g, y, a, b: (g, g), np.add, allowed=NUMBERS)
+add: Function = _binary("add", "a + b, broadcast.", lambda g, y, a, b: (g, g), np.add, allowed=ALL)
 subtract: Function = _binary(
     "subtract", "a - b, broadcast.", lambda g, y, a, b: (g, ops.negative(g)), np.subtract, allowed=NUMBERS
 )
 multiply: Function = _binary(
-    "multiply", "a * b, broadcast.", lambda g, y, a, b: (g * b, g * a), np.multiply, allowed=NUMBERS
+    "multiply", "a * b, broadcast.", lambda g, y, a, b: (g * b, g * a), np.multiply, allowed=ALL
 )
 _divide: Function = _binary(
     "divide", "a / b for floats, broadcast; integers are brought to the default float dtype first.",
@@ -160,10 +161,10 @@ def _select_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 
 maximum: Function = _binary(
-    "maximum", "The larger of a and b; a tie shares the gradient equally.", _select_vjp, np.maximum, allowed=NUMBERS
+    "maximum", "The larger of a and b; a tie shares the gradient equally.", _select_vjp, np.maximum, allowed=ALL
 )
 minimum: Function = _binary(
-    "minimum", "The smaller of a and b; a tie shares the gradient equally.", _select_vjp, np.minimum, allowed=NUMBERS
+    "minimum", "The smaller of a and b; a tie shares the gradient equally.", _select_vjp, np.minimum, allowed=ALL
 )
 
 

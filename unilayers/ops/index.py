@@ -42,18 +42,23 @@ def take_(x: Any, indices: Any, axis: int = 0) -> Any:
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """Elements of x at ``indices`` along ``axis`` (None: of all in one row). The embedding look-up.
-
-    Indices are not below 0, unless they are given as an int or a list, and below the size.
+    """Elements of x at ``indices`` along ``axis`` (None: of all in one row); indices below 0 count from the end.
     """
     if axis is None:
         x, axis = x if len(shape_of(x)) == 1 else ops.reshape(x, (-1,)), 0
+    return take_(x, _from_end(indices, x, axis), axis)
+
+
+def _from_end(indices: Any, x: Any, axis: int) -> Any:
+    """Indices along an axis of x, of which those below 0 count from the end, as numbers from 0."""
     if isinstance(indices, (int, list, tuple)):
-        size: Any = shape_of(x)[axis]
         indices = np.asarray(indices, np.int32)
-        if np.any(indices < 0):
-            indices = np.where(indices < 0, indices + size, indices)
-    return take_(x, indices, axis)
+    if ops.dtype_of(indices) not in INTS or (isinstance(indices, np.ndarray) and not np.any(indices < 0)):
+        return indices
+    if isinstance(indices, np.ndarray) and isinstance(shape_of(x)[axis], int):
+        return np.where(indices < 0, indices + shape_of(x)[axis], indices)
+    size = ops.size(x, (normalize_axis(axis, len(shape_of(x))),), ops.dtype_of(indices))
+    return ops.where(ops.less(indices, 0), ops.add(indices, size), indices)
 
 
 def _take_grad_infer(g: Spec, indices: Spec, *, axis: int, size: DimLike) -> Spec:
@@ -74,7 +79,7 @@ def _take_grad_samples(rng: np.random.Generator) -> list[Sample]:
 
 
 @primitive(
-    infer=_take_grad_infer, vjp=lambda g, y, x, i, *, axis, size: (ops.take(g, i, axis), None),
+    infer=_take_grad_infer, vjp=lambda g, y, x, i, *, axis, size: (ops.take_(g, i, axis), None),
     cost=lambda g, i, **a: g.size, reference=_take_grad_reference, samples=_take_grad_samples,
 )  # fmt: skip
 def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
@@ -153,7 +158,8 @@ def take_along_axis_(x: Any, indices: Any, axis: int = -1) -> Any:
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1. None: both in one row."""
+    """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1. None: both in one row. Indices below 0
+    count from the end."""
     if axis is None:
         x, indices, axis = ops.reshape(x, (-1,)), ops.reshape(indices, (-1,)), 0
-    return take_along_axis_(x, indices, axis)
+    return take_along_axis_(x, _from_end(indices, x, axis), axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np  # noqa: F401  (for the examples)
@@ -196,7 +197,9 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             "target and output do not fit", where="ops.sparse_categorical_crossentropy",
             expected=str(public_shape(rest)), received=str(public_shape(shape_of(target))),
         )  # fmt: skip
-    return ops.negative(ops.squeeze(ops.take_along_axis(logs, ops.expand_dims(target, axis), axis), axis))
+    known = ops.logical_and(ops.greater_equal(target, 0), ops.less(target, ops.size(logs, (axis,), dtype_of(target))))
+    picked = ops.take_along_axis_(logs, ops.expand_dims(ops.where(known, target, 0), axis), axis)
+    return ops.where(known, ops.negative(ops.squeeze(picked, axis)), math.nan)
 
 
 # ---- attention ---------------------------------------------------------------------------------

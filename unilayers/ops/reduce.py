@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -59,8 +60,14 @@ def _cost(x: Spec, **attrs: Any) -> Any:
     return x.size
 
 
-def _counted(x: Any) -> Any:
+def counted(x: Any) -> Any:
+    """x, or bools as integers, to be added up."""
     return ops.astype(x, "int32") if dtype_of(x) == "bool" else x
+
+
+def _roomy(x: Any) -> Any:
+    """x, or narrow integers as int32, which has room for sums and products of them."""
+    return ops.astype(x, "int32") if dtype_of(x) in ("bool", "int8", "uint8", "int16") else x
 
 
 def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
@@ -69,18 +76,23 @@ def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -
 
 @primitive(infer=_infer, vjp=_sum_vjp, cost=_cost, reference=_by(np.sum), samples=_samples)
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Sum of the elements over ``axis`` (None: all); 0 for an empty axis. Keeps the dtype; counts bools."""
-    return _prepare(_counted(x), axis, keepdims)
+    """Sum of the elements over ``axis`` (None: all); 0 for an empty axis. Counts bools."""
+    return _prepare(_roomy(x), axis, keepdims)
 
 
 def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
-    return (kept(g, x, axis) * kept(y, x, axis) / x,)
+    """The product of the others: 0 for all but x itself where x is the only 0, and for all where there are more."""
+    zero = ops.equal(x, 0.0)
+    count, own = ops.sum(zero, axis, keepdims=True), ops.astype(zero, "int32")
+    factors = ops.where(zero, 1.0, x)
+    others = ops.prod(factors, axis, keepdims=True) / factors
+    return (ops.where(ops.equal(count, own), kept(g, x, axis) * others, 0.0),)
 
 
 @primitive(infer=_infer, vjp=_prod_vjp, cost=_cost, reference=_by(np.prod), samples=_samples)
 def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: str | None = None) -> Any:
-    """Product of the elements over ``axis`` (None: all). The gradient divides by x, so it is not defined at 0."""
-    return _prepare(_counted(x) if dtype is None else ops.astype(x, dtype), axis, keepdims)
+    """Product of the elements over ``axis`` (None: all)."""
+    return _prepare(_roomy(x) if dtype is None else ops.astype(x, dtype), axis, keepdims)
 
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
@@ -174,6 +186,8 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Arithmetic mean over ``axis`` (None: all); integers are brought to the default float dtype first."""
+    if dtype_of(x) == "float16":  # has no room for sums, nor for how many there are
+        return ops.astype(mean(ops.astype(x, "float32"), axis, keepdims), "float16")
     if not is_float(dtype_of(x)):
         x = ops.astype(x, ops.floatx())
     shape = shape_of(x)
@@ -202,6 +216,7 @@ def _lse_reference(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.n
 
 def _lse_vjp(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> tuple[Any]:
     axes = normalize_axes(axis, len(shape_of(x)))
+    y = ops.where(ops.equal(y, -math.inf), 0.0, y)  # all of x is -inf then, and has no gradient
     return (kept(g, x, axes) * ops.exp(x - kept(y, x, axes)),)
 
 
@@ -210,6 +225,7 @@ def logsumexp_(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) over ``axis``, without overflow."""
     axes = normalize_axes(axis, len(shape_of(x)))
     top = ops.stop_gradient(max(x, axes, keepdims=True))
+    top = ops.where(ops.isfinite(top), top, 0.0)  # infinity less itself would be NaN
     y = ops.log(sum(ops.exp(x - top), axes, keepdims=True)) + top
     return y if keepdims else ops.reshape(y, tuple(d for a, d in enumerate(shape_of(x)) if a not in axes))
 

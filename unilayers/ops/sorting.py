@@ -54,7 +54,7 @@ def sort(x: Any, axis: int | None = -1) -> Any:
     """The elements along ``axis`` (None: all in one row) in rising order."""
     if axis is None:
         x, axis = ops.reshape(x, (-1,)), 0
-    return ops.take_along_axis(x, argsort(x, axis), axis)
+    return ops.take_along_axis_(x, argsort(x, axis), axis)
 
 
 def argpartition(x: Any, kth: int, axis: int | None = -1) -> Any:
@@ -67,9 +67,11 @@ def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:
     """The ``k`` largest elements of the last axis, the largest first, and their places (int32); of equal ones the first
     come first."""
     last = len(shape_of(x)) - 1
-    falling = ops.negative(ops.astype(x, "int32") if dtype_of(x) in ("bool", "uint8") else x)
-    places = ops.slice_axis(argsort(falling, -1), last, 0, k)
-    return ops.take_along_axis(x, places, -1), places
+    # Rising from the end, so that of equal ones the first is the last: -x would overflow for the smallest integer.
+    rising = argsort(ops.flip(x, last), -1)
+    places = ops.slice_axis(ops.flip(rising, last), last, 0, k)
+    places = ops.subtract(ops.size(x, (last,), "int32") - 1, places)
+    return ops.take_along_axis_(x, places, -1), places
 
 
 def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
@@ -131,12 +133,12 @@ def _segment_infer(data: Spec, segment_ids: Spec, *, kind: str, size: Any) -> Sp
 
 def _segment_vjp(g: Any, y: Any, data: Any, segment_ids: Any, *, kind: str, size: Any) -> tuple[Any, None]:
     """To the largest (smallest) elements in equal shares. The gradient of a product is not defined at 0."""
-    result = ops.take(y, segment_ids, 0)
+    result = ops.take_(y, segment_ids, 0)
     if kind == "prod":
-        return ops.take(g, segment_ids, 0) * result / data, None
+        return ops.take_(g, segment_ids, 0) * result / data, None
     hit = ops.astype(ops.equal(data, result), dtype_of(g))
     count = ops.maximum(ops.take_grad(hit, segment_ids, axis=0, size=size), 1.0)
-    return ops.take(g / count, segment_ids, 0) * hit, None
+    return ops.take_(g / count, segment_ids, 0) * hit, None
 
 
 def _segment_reference(data: np.ndarray, segment_ids: np.ndarray, kind: str, size: int) -> np.ndarray:
@@ -192,11 +194,20 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
         >>> segment_sum(x, ids), segment_max(x, ids)
         (array([5., 0., 2.]), array([  4., -inf,   2.]))
     """
-    return ops.take_grad(data, segment_ids, axis=0, size=_segments(segment_ids, num_segments, "segment_sum"))
+    size = _segments(segment_ids, num_segments, "segment_sum")
+    return ops.take_grad(*_known(data, segment_ids, size, 0), axis=0, size=size)
 
 
 def _reduced(kind: str, data: Any, segment_ids: Any, num_segments: int | None) -> Any:
-    return segment_reduce(data, segment_ids, kind=kind, size=_segments(segment_ids, num_segments, f"segment_{kind}"))
+    size = _segments(segment_ids, num_segments, f"segment_{kind}")
+    return segment_reduce(*_known(data, segment_ids, size, empty_segment(kind, dtype_of(data))), kind=kind, size=size)
+
+
+def _known(data: Any, segment_ids: Any, size: int, nothing: float) -> tuple[Any, Any]:
+    """The rows and their segments; a row whose number is no segment's becomes one that changes nothing."""
+    known = ops.logical_and(ops.greater_equal(segment_ids, 0), ops.less(segment_ids, size))
+    row = ops.reshape(known, (*shape_of(segment_ids), *(1,) * (len(shape_of(data)) - 1)))
+    return ops.where(row, data, nothing), ops.where(known, segment_ids, 0)
 
 
 def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:

@@ -43,6 +43,9 @@ def take_(x: Any, indices: Any, axis: int = 0) -> Any:
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """Elements of x at ``indices`` along ``axis`` (None: of all in one row); indices below 0 count from the end.
+
+    Engines: Below 0, PyTorch and TensorFlow raise where they select; here these count from the end, as in NumPy and
+    JAX. An index that is not there gives NaN in JAX (of integers the smallest), also here, and raises in the others.
     """
     if axis is None:
         x, axis = x if len(shape_of(x)) == 1 else ops.reshape(x, (-1,)), 0
@@ -83,7 +86,11 @@ def _take_grad_samples(rng: np.random.Generator) -> list[Sample]:
     cost=lambda g, i, **a: g.size, reference=_take_grad_reference, samples=_take_grad_samples,
 )  # fmt: skip
 def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
-    """Sums g into zeros of ``size`` along ``axis`` at ``indices``; equal indices add up. The reverse of ``take``."""
+    """Sums g into zeros of ``size`` along ``axis`` at ``indices``; equal indices add up. The reverse of ``take``.
+
+    Engines: An index outside raises in NumPy and PyTorch, in TensorFlow unless it is below 0, and is left out by JAX;
+    NumPy counts those below 0 from the end. So it is here.
+    """
     return (g, indices), {"axis": axis, "size": size}
 
 
@@ -115,7 +122,10 @@ def one_hot_(indices: Any, *, num_classes: DimLike, axis: int = -1, dtype: str =
 
 
 def one_hot(x: Any, num_classes: DimLike, axis: int = -1, dtype: str | None = None, sparse: bool = False) -> Any:
-    """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
+    """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros.
+
+    Engines: PyTorch raises for a class outside; here it is a row of zeros, as in TensorFlow and JAX.
+    """
     dense_only("one_hot", sparse=sparse)
     if is_float(ops.dtype_of(x)):
         x = ops.astype(x, "int32")
@@ -159,7 +169,10 @@ def take_along_axis_(x: Any, indices: Any, axis: int = -1) -> Any:
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
     """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1. None: both in one row. Indices below 0
-    count from the end."""
+    count from the end.
+
+    Engines: As for ``take``.
+    """
     if axis is None:
         x, indices, axis = ops.reshape(x, (-1,)), ops.reshape(indices, (-1,)), 0
     return take_along_axis_(x, _from_end(indices, x, axis), axis)

@@ -380,7 +380,10 @@ def vdot(x1: Any, x2: Any) -> Any:
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """The Euclidean norm, or that of another order of vectors: 1, 2, any number, or infinity."""
+    """The Euclidean norm, or that of another order of vectors: 1, 2, any number, or infinity.
+
+    Engines: The gradient of the Euclidean norm at 0 is 0 in PyTorch, and NaN in TensorFlow, in JAX and here.
+    """
     if ord in (None, 2, "fro"):
         return ops.sqrt(sum(ops.square(x), axis, keepdims))
     if ord in (math.inf, -math.inf):
@@ -435,7 +438,11 @@ def _cumulated(x: Any, axis: int | None, step: Any, start: Any) -> Any:
 
 
 def cumsum(x: Any, axis: int | None = None, dtype: str | None = None) -> Any:
-    """Sums of the elements up to each, along ``axis``."""
+    """Sums of the elements up to each, along ``axis``.
+
+    Engines: float16 is summed in float16 by NumPy and TensorFlow and in something wider by PyTorch and JAX; here in
+    float16.
+    """
     return _cumulated(counted(x) if dtype is None else astype(x, dtype), axis, add, 0)
 
 

@@ -42,7 +42,11 @@ def argsort_(x: Any, *, axis: int) -> Any:
 
 def argsort(x: Any, axis: int | None = -1) -> Any:
     """The places of the elements along ``axis`` (None: of all in one row) in rising order, equal ones as they stand
-    (int32)."""
+    (int32).
+
+    Engines: TensorFlow leaves NaN at any place; here it comes last, as in the others. By default NumPy and PyTorch mix
+    up equal elements; here they keep their order.
+    """
     if dtype_of(x) == "bool":
         x = ops.astype(x, "int32")
     if axis is None:
@@ -51,7 +55,10 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
 
 
 def sort(x: Any, axis: int | None = -1) -> Any:
-    """The elements along ``axis`` (None: all in one row) in rising order."""
+    """The elements along ``axis`` (None: all in one row) in rising order.
+
+    Engines: TensorFlow leaves NaN at any place; here it comes last, as in the others.
+    """
     if axis is None:
         x, axis = ops.reshape(x, (-1,)), 0
     return ops.take_along_axis_(x, argsort(x, axis), axis)
@@ -65,7 +72,11 @@ def argpartition(x: Any, kth: int, axis: int | None = -1) -> Any:
 
 def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:
     """The ``k`` largest elements of the last axis, the largest first, and their places (int32); of equal ones the first
-    come first."""
+    come first.
+
+    Engines: Of equal elements PyTorch takes any; here the first ones come first, as in TensorFlow and JAX. NaN counts
+    as the largest.
+    """
     last = len(shape_of(x)) - 1
     # Rising from the end, so that of equal ones the first is the last: -x would overflow for the smallest integer.
     rising = argsort(ops.flip(x, last), -1)
@@ -75,7 +86,11 @@ def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:
 
 
 def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
-    """Whether the prediction for the target is among the ``k`` largest of its row."""
+    """Whether the prediction for the target is among the ``k`` largest of its row.
+
+    Engines: TensorFlow says no for every row with a NaN or an infinity; here only where the prediction for the target
+    is one.
+    """
     mine = ops.take_along_axis(predictions, ops.expand_dims(targets, -1), -1)
     larger = ops.sum(ops.greater(predictions, mine), -1)
     return ops.logical_and(ops.less(larger, k), ops.isfinite(ops.squeeze(mine, -1)))
@@ -189,6 +204,9 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     Returns:
         ``(num_segments, ...)``.
 
+    Engines: A number outside is left out by JAX, also by TensorFlow where it is below 0, and raises in PyTorch and else
+    in TensorFlow; here its row is left out.
+
     Example:
         >>> x, ids = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 0])
         >>> segment_sum(x, ids), segment_max(x, ids)
@@ -211,12 +229,19 @@ def _known(data: Any, segment_ids: Any, size: int, nothing: float) -> tuple[Any,
 
 
 def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
-    """The largest of the rows with each number, -inf (of integers the smallest one) for none; see ``segment_sum``."""
+    """The largest of the rows with each number, -inf (of integers the smallest one) for none; see ``segment_sum``.
+
+    Engines: TensorFlow passes over NaN, and gives the smallest finite float for no rows; here it is NaN and -inf, as in
+    JAX. Numbers outside as for ``segment_sum``.
+    """
     return _reduced("max", data, segment_ids, num_segments)
 
 
 def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
-    """The smallest of the rows with each number, inf (of integers the largest one) for none; see ``segment_sum``."""
+    """The smallest of the rows with each number, inf (of integers the largest one) for none; see ``segment_sum``.
+
+    Engines: As for ``segment_max``.
+    """
     return _reduced("min", data, segment_ids, num_segments)
 
 

@@ -125,6 +125,9 @@ VALUES: dict[str, Case] = {
     "take_along_axis": (
         lambda x, i: ops.take_along_axis(x, i, 0), (THREE, integers(-1, 0, -4)), (floats(8, 1, 1),),
     ),
+    "take by int8": (
+        lambda x, i: ops.take(x, i, 0), (np.arange(200.0), np.array([-1, 127], "int8")), (np.array([199.0, 127.0]),),
+    ),
     "indexing": (lambda x, i: ops.getitem(x, i), (THREE, integers(-1, 0)), (floats(8, 1),)),
     "one_hot": (lambda i: ops.one_hot(i, 2), (integers(2, -1, 1),), (floats([0, 0], [0, 0], [0, 1]),)),
     "segment_sum": (lambda x, i: ops.segment_sum(x, i, 3), (THREE, OUTSIDE), (floats(9, 0, 0),)),

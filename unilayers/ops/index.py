@@ -56,8 +56,11 @@ def _from_end(indices: Any, x: Any, axis: int) -> Any:
     """Indices along an axis of x, of which those below 0 count from the end, as numbers from 0."""
     if isinstance(indices, (int, list, tuple)):
         indices = np.asarray(indices, np.int32)
-    if ops.dtype_of(indices) not in INTS or (isinstance(indices, np.ndarray) and not np.any(indices < 0)):
+    dtype = ops.dtype_of(indices)
+    if dtype not in INTS or dtype == "uint8" or (isinstance(indices, np.ndarray) and not np.any(indices < 0)):
         return indices
+    if dtype in ("int8", "int16"):  # may have no room for the size
+        indices = ops.astype(indices, "int32")
     if isinstance(indices, np.ndarray) and isinstance(shape_of(x)[axis], int):
         return np.where(indices < 0, indices + shape_of(x)[axis], indices)
     size = ops.size(x, (normalize_axis(axis, len(shape_of(x))),), ops.dtype_of(indices))

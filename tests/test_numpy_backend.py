@@ -649,7 +649,7 @@ def test_many_numbers_are_added_up_without_much_rounding() -> None:
     np.testing.assert_allclose(found["y"], values.sum(0, dtype="float64"), rtol=3e-7)
 
 
-@pytest.mark.parametrize("bad", [-1, 4, 2**31 - 1])
+@pytest.mark.parametrize("bad", [-5, 4, 2**31 - 1])
 def test_an_index_outside_is_an_error(bad: int) -> None:
     x, i = leaf("input", "x", Spec((4, 2), "float32")), leaf("input", "i", Spec((3,), "int32"))
     step = planned(Graph((x, i), (), {"y": ops.take(x, i, 0)}))

@@ -21,7 +21,7 @@ SAME_NAME = (
     "greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_invert "
     "bitwise_left_shift bitwise_right_shift isnan isinf isfinite negative abs sign floor ceil round exp expm1 log "
     "log1p sqrt square reciprocal sin cos tan asin acos atan atan2 sinh cosh tanh where reshape permute_dims "
-    "broadcast_to take_along_axis"
+    "broadcast_to"
 )
 
 
@@ -38,14 +38,24 @@ def pad(x: Any, low: Sequence[int], high: Sequence[int], interior: Sequence[int]
     return lax.pad(x, x.dtype.type(value), list(zip(low, high, interior, strict=True)))
 
 
+def along(x: Any, indices: Any, axis: int) -> Any:
+    """x to be read and changed at indices along an axis, not counted from the end where they are below 0."""
+    return x.at[(slice(None),) * axis + (indices,)]
+
+
 def take(x: Any, indices: Any, axis: int) -> Any:
-    """JAX hands a table without elements back as it is, whatever the shape of the indices."""
-    return jnp.take(x, indices, axis).reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+    """Compiled code cannot raise, so JAX gives NaN (of integers the smallest) for an index that is not there."""
+    return along(x, indices, axis).get(mode="fill", wrap_negative_indices=False)
+
+
+def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
+    """As ``take``; one that is below 0 is brought above the size, as JAX would count it from the end."""
+    return jnp.take_along_axis(x, jnp.where(indices < 0, x.shape[axis], indices), axis, mode="fill")
 
 
 def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
     zeros = jnp.zeros((*g.shape[:axis], size, *g.shape[axis + indices.ndim :]), g.dtype)
-    return zeros.at[(slice(None),) * axis + (indices,)].add(g)
+    return along(zeros, indices, axis).add(g, wrap_negative_indices=False)
 
 
 def segment_reduce(data: Any, segment_ids: Any, kind: str, size: int) -> Any:
@@ -72,6 +82,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "pad": pad,
     "take": take,
     "take_grad": take_grad,
+    "take_along_axis": take_along_axis,
     "argsort": lambda x, axis: jnp.argsort(x, axis, stable=True).astype(jnp.int32),
     "segment_reduce": segment_reduce,
     "conv": windows.conv,

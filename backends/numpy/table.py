@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.errors import BackendError
+from unilayers.errors import BackendError, DataError
 from unilayers.graph.loops import python_loops
 from unilayers.ops.sorting import empty_segment
 
@@ -42,6 +42,20 @@ def known(dtype: str) -> np.dtype[Any]:
     return np.dtype(dtype)
 
 
+def check_indices(indices: Any, size: int, op: str) -> None:
+    """Raise unless 0 <= index < size.
+
+    Raises:
+        DataError: with the indices' range.
+    """
+    # A negative number seen as an unsigned one is large.
+    if indices.size and indices.view(f"u{indices.dtype.itemsize}").max() >= size:
+        raise DataError(
+            "index out of range", where=f"op '{op}'", expected=f"0 to {size - 1}",
+            received=f"{indices.min()} to {indices.max()}",
+        )  # fmt: skip
+
+
 def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
     """The table over an array module with NumPy's interface."""
 
@@ -58,6 +72,16 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         y = xp.full([n + a + b + max(0, n - 1) * gap for n, a, b, gap in axes], value, x.dtype)
         y[tuple(slice(a, a + max(0, (n - 1) * (gap + 1) + 1), gap + 1) for n, a, _, gap in axes)] = x
         return y
+
+    def take(x: Any, indices: Any, axis: int) -> Any:
+        if xp is np:  # on a GPU it would have to wait for the answer
+            check_indices(indices, x.shape[axis], "take")
+        return xp.take(x, indices, axis)
+
+    def take_along_axis(x: Any, indices: Any, axis: int) -> Any:
+        if xp is np:
+            check_indices(indices, x.shape[axis], "take_along_axis")
+        return xp.take_along_axis(x, indices, axis)
 
     def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
         y = xp.zeros((*g.shape[:axis], size, *g.shape[axis + indices.ndim :]), g.dtype)
@@ -92,9 +116,9 @@ def numpy_like(xp: Any) -> dict[str, Callable[..., Any]]:
         "slice": lambda x, start, stop, step: x[tuple(map(slice, start, stop, step))],
         "pad": pad,
         # ---- indices
-        "take": lambda x, indices, axis: xp.take(x, indices, axis),
+        "take": take,
         "take_grad": take_grad,
-        "take_along_axis": lambda x, indices, axis: xp.take_along_axis(x, indices, axis),
+        "take_along_axis": take_along_axis,
         "argsort": lambda x, axis: xp.argsort(x, axis, kind="stable").astype("int32"),
         "segment_reduce": segment_reduce,
         # ---- families of their own

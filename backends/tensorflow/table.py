@@ -14,7 +14,7 @@ from .control import control
 from .linalg import DECOMPOSITIONS
 
 NAMES: dict[Any, str] = {
-    tf: "add subtract multiply divide maximum minimum equal not_equal less less_equal greater greater_equal "
+    tf: "subtract divide equal not_equal less less_equal greater greater_equal "
     "floor round exp sqrt square sin cos tan asin acos atan atan2 sinh cosh tanh where identity stop_gradient reshape "
     "broadcast_to",
     tf.math: "ceil expm1 log log1p rsqrt reciprocal erf logical_and logical_or logical_xor logical_not",
@@ -30,7 +30,9 @@ RENAMED: dict[str, Callable[..., Any]] = {
 
 def floor_divide(a: Any, b: Any) -> Any:
     """tf rounds a / b before it takes the floor, so that 1 // 0.1 would be 10; without the remainder it is exact."""
-    return tf.round((a - tf.math.floormod(a, b)) / b) if a.dtype.is_floating else tf.math.floordiv(a, b)
+    if not a.dtype.is_floating:
+        return tf.math.floordiv(a, b)
+    return tf.where(tf.equal(b, 0), a / b, tf.round((a - tf.math.floormod(a, b)) / b))
 
 
 def widened(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,9 +46,42 @@ def widened(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def of_bits(bitwise: Callable[..., Any], logical: Callable[..., Any]) -> Callable[..., Any]:
-    """tf keeps the bits of integers and of bools apart."""
-    return lambda *arrays: (logical if arrays[0].dtype == tf.bool else bitwise)(*arrays)
+def or_bools(numeric: Callable[..., Any], logical: Callable[..., Any]) -> Callable[..., Any]:
+    """tf keeps the bits of integers and of bools apart, and does not compute with bools."""
+    return lambda *arrays: (logical if arrays[0].dtype == tf.bool else numeric)(*arrays)
+
+
+def of_numbers(function: Callable[..., Any], of_bools: Callable[..., Any]) -> Callable[..., Any]:
+    """tf has no smallest and largest of bools."""
+    return lambda x, axis, keepdims: (of_bools if x.dtype == tf.bool else function)(x, axis, keepdims)
+
+
+# ---- order: NaN is above all numbers, where tf's answer depends on its place ------
+
+
+def arg_extreme(function: Callable[..., Any]) -> Callable[..., Any]:
+    def find(x: Any, axis: int) -> Any:
+        y = function(x, axis, tf.int32)
+        if not x.dtype.is_floating:
+            return y
+        nan = tf.cast(tf.math.is_nan(x), tf.int32)
+        return tf.where(tf.reduce_max(nan, axis) > 0, tf.argmax(nan, axis, tf.int32), y)
+
+    return find
+
+
+def argsort(x: Any, axis: int) -> Any:
+    """By the numbers with infinity for NaN, and then, without changing that order, by what is NaN."""
+    if not x.dtype.is_floating:
+        return tf.argsort(x, axis, stable=True)
+    nan = tf.math.is_nan(x)
+
+    def in_two() -> Any:
+        order = tf.argsort(tf.where(nan, tf.constant(float("inf"), x.dtype), x), axis, stable=True)
+        last = tf.argsort(take_along_axis(tf.cast(nan, tf.int32), order, axis), axis, stable=True)
+        return take_along_axis(order, last, axis)
+
+    return tf.cond(tf.reduce_any(nan), in_two, lambda: tf.argsort(x, axis, stable=True))
 
 
 # ---- indices --------------------------------------------------------------------
@@ -70,9 +105,11 @@ def take_grad(g: Any, indices: Any, axis: int, size: int) -> Any:
 
 
 def segment_reduce(data: Any, segment_ids: Any, kind: str, size: int) -> Any:
-    """tf gives segments without rows the smallest or largest finite number."""
+    """tf gives segments without rows the smallest or largest finite number, and passes over NaN."""
     ids = wide_index(segment_ids)
     y = getattr(tf.math, f"unsorted_segment_{kind}")(data, ids, size)
+    if kind != "prod" and data.dtype.is_floating:
+        y += tf.math.unsorted_segment_sum(tf.where(tf.math.is_nan(data), data, tf.zeros_like(data)), ids, size)
     count = tf.math.unsorted_segment_sum(tf.ones_like(ids), ids, size)
     some = tf.reshape(count > 0, [size] + [1] * (data.shape.rank - 1))
     return tf.where(some, y, tf.constant(empty_segment(kind, data.dtype.name), data.dtype))
@@ -98,11 +135,17 @@ TABLE: dict[str, Callable[..., Any]] = {
     **RENAMED,
     **{name: widened(RENAMED[name]) for name in ("power", "negative")},
     **{name: widened(getattr(tf, name)) for name in ("abs", "sign")},
-    **{name: reduction(getattr(tf, f"reduce_{name}")) for name in ("sum", "prod", "max", "min", "any", "all")},
-    "bitwise_and": of_bits(tf.bitwise.bitwise_and, tf.logical_and),
-    "bitwise_or": of_bits(tf.bitwise.bitwise_or, tf.logical_or),
-    "bitwise_xor": of_bits(tf.bitwise.bitwise_xor, tf.math.logical_xor),
-    "bitwise_invert": of_bits(tf.bitwise.invert, tf.logical_not),
+    **{name: reduction(getattr(tf, f"reduce_{name}")) for name in ("sum", "prod", "any", "all")},
+    "max": of_numbers(tf.reduce_max, tf.reduce_any),
+    "min": of_numbers(tf.reduce_min, tf.reduce_all),
+    "add": or_bools(tf.add, tf.logical_or),
+    "multiply": or_bools(tf.multiply, tf.logical_and),
+    "maximum": or_bools(tf.maximum, tf.logical_or),
+    "minimum": or_bools(tf.minimum, tf.logical_and),
+    "bitwise_and": or_bools(tf.bitwise.bitwise_and, tf.logical_and),
+    "bitwise_or": or_bools(tf.bitwise.bitwise_or, tf.logical_or),
+    "bitwise_xor": or_bools(tf.bitwise.bitwise_xor, tf.math.logical_xor),
+    "bitwise_invert": or_bools(tf.bitwise.invert, tf.logical_not),
     "floor_divide": floor_divide,
     "astype": lambda x, dtype: tf.cast(x, dtype),
     "permute_dims": lambda x, axes: tf.transpose(x, axes),
@@ -110,12 +153,12 @@ TABLE: dict[str, Callable[..., Any]] = {
     "flip": lambda x, axes: tf.reverse(x, axes),
     "slice": slice_,
     "pad": windows.pad,
-    "argmax": lambda x, axis: tf.argmax(x, axis, tf.int32),
-    "argmin": lambda x, axis: tf.argmin(x, axis, tf.int32),
+    "argmax": arg_extreme(tf.argmax),
+    "argmin": arg_extreme(tf.argmin),
     "take": lambda x, indices, axis: tf.gather(x, wide_index(indices), axis=axis),
     "take_grad": take_grad,
     "take_along_axis": take_along_axis,
-    "argsort": lambda x, axis: tf.argsort(x, axis, stable=True),
+    "argsort": argsort,
     "segment_reduce": segment_reduce,
     "conv": windows.conv,
     "conv_input_grad": windows.conv_input_grad,

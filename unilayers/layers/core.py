@@ -371,7 +371,7 @@ class Embedding(_Table, LowRank):
 
     def call(self, x: Any) -> Any:
         indices = x if ops.dtype_of(x) in INTS else ops.astype(x, "int32")
-        return in_dtype(self.adapted(lambda table: ops.take(table, indices, axis=0)), self.compute_dtype)
+        return in_dtype(self.adapted(lambda table: ops.take_(table, indices, axis=0)), self.compute_dtype)
 
 
 class _Tied(_Table, abstract=True):

@@ -61,7 +61,10 @@ def _gate(g: Any, open_: Any) -> Any:
 
 @_activation(lambda x: np.where(x > 0, x, 0.0), vjp=lambda g, y, x: _gate(g, y > 0), flops=1)
 def relu(x: Any) -> Any:
-    """max(x, 0); gradient 0 at 0."""
+    """max(x, 0); gradient 0 at 0.
+
+    Engines: The gradient at NaN is 1 in PyTorch, and 0 in TensorFlow, in JAX and here.
+    """
     return ops.maximum(x, 0.0)
 
 
@@ -77,7 +80,11 @@ def relu6(x: Any) -> Any:
     flops=2, attrs=({"negative_slope": 0.2}, {"negative_slope": 1.5}),
 )  # fmt: skip
 def leaky_relu(x: Any, *, negative_slope: float = 0.2) -> Any:
-    """x above 0, else negative_slope * x."""
+    """x above 0, else negative_slope * x.
+
+    Engines: The slope is 0.01 by default in PyTorch and JAX, and 0.2 in TensorFlow and here. At 0 the gradient is 1 in
+    JAX, and the slope in the others and here.
+    """
     return ops.where(x > 0, x, x * negative_slope)
 
 
@@ -107,7 +114,10 @@ def hard_silu(x: Any) -> Any:
     lambda x: np.clip(x, -1, 1), vjp=lambda g, y, x: _gate(g, ops.logical_and(x > -1.0, x < 1.0)), flops=2
 )  # fmt: skip
 def hard_tanh(x: Any) -> Any:
-    """x, kept inside [-1, 1]; gradient 0 at -1 and 1."""
+    """x, kept inside [-1, 1]; gradient 0 at -1 and 1.
+
+    Engines: The gradient at -1 and 1 is 1 in JAX, and 0 in PyTorch and here.
+    """
     return ops.minimum(ops.maximum(x, -1.0), 1.0)
 
 
@@ -214,14 +224,20 @@ _EXP_LIMIT = {"float16": 11.0, "bfloat16": 88.0, "float32": 88.0, "float64": 709
 
 @_activation(lambda x: np.exp(-np.logaddexp(0, -x)), vjp=lambda g, y, x: g * y * (1.0 - y), flops=4)
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), without overflow."""
+    """1 / (1 + exp(-x)), without overflow.
+
+    Engines: At -inf it is 0, but on the NumPy backend the smallest number that needs no overflow, 6e-39 in float32.
+    """
     small = ops.minimum(ops.negative(x), _EXP_LIMIT[dtype_of(x)])
     return ops.reciprocal(ops.exp(small) + 1.0)
 
 
 @_activation(lambda x: np.logaddexp(0, x), vjp=lambda g, y, x: g * ops.sigmoid(x), flops=5)
 def softplus(x: Any) -> Any:
-    """log(1 + exp(x)), without overflow."""
+    """log(1 + exp(x)), without overflow.
+
+    Engines: Above 20 PyTorch gives x itself, also in float64; here the rest is added as in the others.
+    """
     return ops.maximum(x, 0.0) + ops.log1p(ops.exp(ops.negative(ops.abs(x))))
 
 
@@ -249,6 +265,8 @@ def _silu_vjp(g: Any, y: Any, x: Any) -> Any:
 @_activation(lambda x: x * np.exp(-np.logaddexp(0, -x)), vjp=_silu_vjp, flops=5)
 def silu(x: Any) -> Any:
     """x * sigmoid(x), also called swish.
+
+    Engines: At -inf it is NaN in PyTorch, TensorFlow and JAX, also here, and -inf on the NumPy backend.
 
     Reference: Elfwing, Uchibe, Doya, Sigmoid-Weighted Linear Units, 2017, arXiv 1702.03118.
     """
@@ -317,6 +335,8 @@ def _gelu_vjp(g: Any, y: Any, x: Any, *, approximate: bool) -> Any:
 @_activation(_gelu_reference, vjp=_gelu_vjp, flops=12, attrs=({"approximate": False}, {"approximate": True}))
 def gelu(x: Any, *, approximate: bool = True) -> Any:
     """x times the normal distribution function of x; ``approximate`` takes its tanh form.
+
+    Engines: PyTorch and TensorFlow take the exact form by default, JAX the tanh form, as here.
 
     Reference: Hendrycks, Gimpel, Gaussian Error Linear Units, 2016, arXiv 1606.08415.
     """

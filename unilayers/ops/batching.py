@@ -220,13 +220,13 @@ def _take(op: Op, xs: Sequence[Any], stacked: Sequence[bool], attrs: Attrs, coun
     if not stacked[1]:
         return bind(op, xs, {"axis": axis + 1})
     if not stacked[0]:  # one table: the calls are the first axis of the indices, and come out where ``axis`` was
-        return moved(ops.take(x, indices, axis=axis), axis, 0)
+        return moved(ops.take_(x, indices, axis=axis), axis, 0)
     # A table each: all tables in one, and the indices moved on to their own.
     x = moved(x, axis + 1, 1)
     size, *rest = sizes(x)[1:]
     starts = ops.arange(0, count * size, size, dtype=ops.dtype_of(indices), like=indices) if size else indices
     starts = ops.reshape(starts, (count, *([1] * rank(indices, True))))
-    y = ops.take(ops.reshape(x, (count * size, *rest)), ops.add(indices, starts), 0)
+    y = ops.take_(ops.reshape(x, (count * size, *rest)), ops.add(indices, starts), 0)
     k = rank(indices, True)
     order = [0, *(1 + k + a for a in range(axis)), *range(1, 1 + k), *range(1 + k + axis, 1 + k + len(rest))]
     return y if axis == 0 else ops.permute_dims(y, order)

@@ -372,6 +372,9 @@ def conv(
     Raises:
         ShapeError: if kernel, channels, groups and sizes do not fit.
 
+    Engines: PyTorch has no "same" with strides; here it is TensorFlow's, with the odd element at the end. On a GPU JAX
+    rounds float32 operands unless told not to, as it is here.
+
     Example:
         >>> import numpy as np
         >>> x = np.arange(5.0).reshape(1, 5, 1)
@@ -436,6 +439,9 @@ def conv_transpose(
     Raises:
         ShapeError: if kernel and channels do not fit, for another padding, or an ``output_padding`` as large as the
             stride.
+
+    Engines: PyTorch cuts an equal padding from both ends and has no "same"; the sizes here are Keras's for every
+    backend.
 
     Reference:
         Dumoulin, Visin, A guide to convolution arithmetic for deep learning, 2016, arXiv 1603.07285.

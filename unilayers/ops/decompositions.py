@@ -137,6 +137,9 @@ def cholesky(x: Any, upper: bool = False) -> Any:
     Raises:
         ShapeError: if the matrices are not square.
 
+    Engines: NumPy, PyTorch and TensorFlow read the lower triangle; here both count, by their mean, as in JAX. A matrix
+    that is not positive definite raises in NumPy and PyTorch and gives NaN in TensorFlow and JAX, also here.
+
     Example:
         >>> cholesky(np.array([[4.0, 2.0], [2.0, 10.0]]))
         array([[2., 0.],
@@ -246,6 +249,8 @@ def solve(a: Any, b: Any) -> Any:
     Raises:
         ShapeError: if the sides do not fit.
 
+    Engines: For a singular matrix NumPy, PyTorch and TensorFlow raise and JAX gives NaN or infinity, also here.
+
     Example:
         >>> solve(np.array([[2.0, 0.0], [1.0, 1.0]]), np.array([4.0, 5.0]))
         array([2., 3.])
@@ -258,6 +263,8 @@ def solve_triangular(a: Any, b: Any, lower: bool = False) -> Any:
     """The x with ``a @ x = b`` for triangular matrices: ``lower`` ones, or upper ones. Arguments as of ``solve``.
 
     The other triangle is not looked at.
+
+    Engines: A 0 on the diagonal gives infinity, but raises on the NumPy backend.
 
     Example:
         >>> solve_triangular(np.array([[2.0, 9.0], [1.0, 1.0]]), np.array([4.0, 5.0]), lower=True)
@@ -435,6 +442,9 @@ def eigh(x: Any) -> Any:
     values``. Of matrices that are not symmetric the symmetric part is taken. In each vector the first element above
     half of the largest one is positive.
 
+    Engines: NumPy, PyTorch and TensorFlow read the lower triangle; here both count, by their mean, as in JAX. The signs
+    of vectors are free; here the first element above half of the largest is positive.
+
     Example:
         >>> values, vectors = eigh(np.array([[2.0, 0.0], [0.0, 1.0]]))
         >>> values
@@ -501,6 +511,9 @@ def svd(x: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     Returns:
         u ``(..., n, k)``, s ``(..., k)`` in falling order, vh ``(..., k, m)`` with ``k = min(n, m)``. In each column of
         u the first element above half of the largest one is positive.
+
+    Engines: The signs of the vectors differ between TensorFlow and the others; here the first element of a left vector
+    above half of its largest is positive.
 
     Example:
         >>> svd(np.array([[0.0, 2.0], [3.0, 0.0]]), compute_uv=False)

@@ -27,6 +27,7 @@ from unilayers.ops.define import (
 from unilayers.spec import FLOATS, INTS, Spec, check_dtype, is_float
 
 NUMBERS = (*INTS, *FLOATS)
+ALL = ("bool", *NUMBERS)
 
 Function = Callable[..., Any]  # what users call
 
@@ -38,9 +39,10 @@ erf_reference = np.vectorize(math.erf, otypes=[float])
 def _unary(
     name: str, doc: str, vjp: Callable[..., Any], reference: Callable[..., Any],
     domain: tuple[float, float] = (-2.0, 2.0), *, flops: int = 1, floats_only: bool = True, smooth: bool = True,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-5, engines: str = "",
 ) -> Callable[..., Any]:  # fmt: skip
-    """One op of one variable. ``domain`` is where the samples are drawn; ``vjp(g, y, x)`` gives one gradient."""
+    """One op of one variable. ``domain`` is where the samples are drawn; ``vjp(g, y, x)`` gives one gradient;
+    ``engines`` is what engines differ in, and what the op does."""
 
     def infer(x: Spec) -> Spec:
         if x.dtype not in (FLOATS if floats_only else NUMBERS):
@@ -59,13 +61,17 @@ def _unary(
 
     op = register(
         Op(name, infer, lambda g, y, x: (vjp(g, y, x),), None, per_element(flops), reference, samples, {}, ("x",),
-           None, tolerance, 2, doc)
+           None, tolerance, 2, _documented(doc, engines))
     )  # fmt: skip
 
     def call(x: Any) -> Any:
         return bind(op, (x,), {})
 
     return _define(call, op)
+
+
+def _documented(doc: str, engines: str) -> str:
+    return f"{doc}\n\nEngines: {engines}" if engines else doc
 
 
 def _define(call: Callable[..., Any], op: Op) -> Callable[..., Any]:
@@ -87,9 +93,10 @@ def _sample_pair(rng: np.random.Generator, low: float, high: float, dtype: str, 
 def _binary(
     name: str, doc: str, vjp: Callable[..., Any] | None, reference: Callable[..., Any],
     domain: tuple[float, float] = (-2.0, 2.0), *, result: str = "", dtype: str = "float64",
-    allowed: tuple[str, ...] = (), smooth: bool = True, operands: tuple[str, str] = ("x1", "x2"),
+    allowed: tuple[str, ...] = (), smooth: bool = True, operands: tuple[str, str] = ("x1", "x2"), engines: str = "",
 ) -> Callable[..., Any]:  # fmt: skip
-    """One broadcasting op of two operands; ``result`` is a fixed result dtype, ``dtype`` that of the samples."""
+    """One broadcasting op of two operands; ``result`` is a fixed result dtype, ``dtype`` that of the samples;
+    ``engines`` is what engines differ in, and what the op does."""
 
     def infer(a: Spec, b: Spec) -> Spec:
         spec = broadcast_spec(a, b)
@@ -99,7 +106,7 @@ def _binary(
 
     op = register(
         Op(name, infer, vjp, None, per_element(1), reference, lambda rng: _sample_pair(rng, *domain, dtype, smooth), {},
-           operands, 0, 1e-5, 2, doc)
+           operands, 0, 1e-5, 2, _documented(doc, engines))
     )  # fmt: skip
 
     def call(x1: Any, x2: Any) -> Any:
@@ -113,13 +120,19 @@ def _binary(
 
 # ---- arithmetic -------------------------------------------------------------
 
-add: Function = _binary("add", "a + b, broadcast.", lambda g, y, a, b: (g, g), np.add, allowed=NUMBERS)
+add: Function = _binary(
+    "add", "a + b, broadcast; of bools, whether one is true.", lambda g, y, a, b: (g, g), np.add, allowed=ALL,
+    engines="An int32 and a float32 make float64 in NumPy, float32 in PyTorch and JAX, and an error in TensorFlow; "
+    "here, and in all ops of several operands, no integer widens a float. TensorFlow cannot add bools; here, as in the "
+    "others, they are joined by or.",
+)  # fmt: skip
 subtract: Function = _binary(
     "subtract", "a - b, broadcast.", lambda g, y, a, b: (g, ops.negative(g)), np.subtract, allowed=NUMBERS
 )
 multiply: Function = _binary(
-    "multiply", "a * b, broadcast.", lambda g, y, a, b: (g * b, g * a), np.multiply, allowed=NUMBERS
-)
+    "multiply", "a * b, broadcast; of bools, whether both are true.", lambda g, y, a, b: (g * b, g * a), np.multiply,
+    allowed=ALL, engines="TensorFlow cannot multiply bools; here, as in the others, they are joined by and.",
+)  # fmt: skip
 _divide: Function = _binary(
     "divide", "a / b for floats, broadcast; integers are brought to the default float dtype first.",
     lambda g, y, a, b: (g / b, ops.negative(g * y / b)), np.divide, (0.5, 2.0), allowed=FLOATS,
@@ -136,10 +149,13 @@ def divide(x1: Any, x2: Any) -> Any:
 floor_divide: Function = _binary(
     "floor_divide", "The largest integer not above a / b.", lambda g, y, a, b: (None, None), np.floor_divide,
     (1.0, 9.0), allowed=NUMBERS, smooth=False,
+    engines="TensorFlow rounds a / b first, so that 1 // 0.1 is 10; here it is 9, as in the others. By the integer 0, "
+    "PyTorch and TensorFlow raise, NumPy gives 0 and JAX -1 or -2, also here.",
 )  # fmt: skip
 remainder: Function = _binary(
     "remainder", "a - floor(a / b) * b: the sign of b, as Python's %.",
     lambda g, y, a, b: (g, ops.negative(g * ops.floor(a / b))), np.remainder, (1.1, 9.0), allowed=NUMBERS, smooth=False,
+    engines="By the integer 0, PyTorch and TensorFlow raise, NumPy and JAX give 0, also here.",
 )  # fmt: skip
 
 
@@ -149,7 +165,12 @@ def _power_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return to_a, ops.where(a > 0, g * y * ops.log(ops.where(a > 0, a, 1.0)), 0.0)
 
 
-power: Function = _binary("power", "a to the b, broadcast.", _power_vjp, np.power, (0.5, 2.0), allowed=NUMBERS)
+power: Function = _binary(
+    "power", "a to the b, broadcast.", _power_vjp, np.power, (0.5, 2.0), allowed=NUMBERS,
+    engines="An integer to a negative power raises in NumPy and TensorFlow, and is rounded towards 0 in PyTorch and "
+    "compiled JAX, also here. At 0 ** 0 the gradient to the base is NaN in TensorFlow and JAX, and 0 in PyTorch and "
+    "here; that to the exponent of a negative base is NaN in PyTorch and JAX, and 0 in TensorFlow and here.",
+)  # fmt: skip
 
 
 def _select_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -160,11 +181,15 @@ def _select_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 
 maximum: Function = _binary(
-    "maximum", "The larger of a and b; a tie shares the gradient equally.", _select_vjp, np.maximum, allowed=NUMBERS
-)
+    "maximum", "The larger of a and b; a tie shares the gradient equally.", _select_vjp, np.maximum, allowed=ALL,
+    engines="In a tie TensorFlow gives the gradient to the first operand; here both get half, as in PyTorch and JAX. "
+    "TensorFlow has none of bools; here it is or, as in the others.",
+)  # fmt: skip
 minimum: Function = _binary(
-    "minimum", "The smaller of a and b; a tie shares the gradient equally.", _select_vjp, np.minimum, allowed=NUMBERS
-)
+    "minimum", "The smaller of a and b; a tie shares the gradient equally.", _select_vjp, np.minimum, allowed=ALL,
+    engines="In a tie TensorFlow gives the gradient to the first operand; here both get half, as in PyTorch and JAX. "
+    "TensorFlow has none of bools; here it is and, as in the others.",
+)  # fmt: skip
 
 
 def _arctan2_vjp(g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -207,11 +232,13 @@ def _bitwise(
     domain: tuple[float, float] = (-9.0, 9.0),
     numpy_name: str = "",
     allowed: tuple[str, ...] = ("bool", *INTS),
+    engines: str = "",
 ) -> Callable[..., Any]:
     reference = getattr(np, numpy_name or name)
     return _binary(
-        name, doc, _none, reference, domain, dtype="int32", allowed=allowed, smooth=False, operands=("x", "y")
-    )
+        name, doc, _none, reference, domain, dtype="int32", allowed=allowed, smooth=False, operands=("x", "y"),
+        engines=engines,
+    )  # fmt: skip
 
 
 equal: Function = _compare("equal", "a == b, elementwise, as bool.")
@@ -227,11 +254,15 @@ bitwise_and: Function = _bitwise("bitwise_and", "And of the bits of two integers
 bitwise_or: Function = _bitwise("bitwise_or", "Or of the bits of two integers or bools.")
 bitwise_xor: Function = _bitwise("bitwise_xor", "Exclusive or of the bits of two integers or bools.")
 bitwise_left_shift: Function = _bitwise(
-    "bitwise_left_shift", "Bits of a moved left by b.", (0.0, 9.0), "left_shift", INTS
-)
+    "bitwise_left_shift", "Bits of a moved left by b.", (0.0, 9.0), "left_shift", INTS,
+    engines="By a number below 0, or by all bits or more, TensorFlow takes the nearest number that is allowed, while "
+    "nothing is left in the others, also here.",
+)  # fmt: skip
 bitwise_right_shift: Function = _bitwise(
-    "bitwise_right_shift", "Bits of a moved right by b; the sign is kept.", (0.0, 9.0), "right_shift", INTS
-)
+    "bitwise_right_shift", "Bits of a moved right by b; the sign is kept.", (0.0, 9.0), "right_shift", INTS,
+    engines="By a number below 0 TensorFlow does not move at all, while only the sign is left in the others, also "
+    "here.",
+)  # fmt: skip
 
 
 def _logical_not_infer(x: Spec) -> Spec:
@@ -287,9 +318,13 @@ isfinite: Function = _test("isfinite", "Whether x is neither infinite nor NaN.",
 
 negative: Function = _unary("negative", "-x.", lambda g, y, x: ops.negative(g), np.negative, floats_only=False)
 abs: Function = _unary(
-    "abs", "|x|; gradient 0 at 0.", lambda g, y, x: g * ops.sign(x), np.abs, (0.2, 2.0), floats_only=False
-)
-sign: Function = _unary("sign", "-1, 0 or 1.", lambda g, y, x: None, np.sign, floats_only=False, smooth=False)
+    "abs", "|x|; gradient 0 at 0.", lambda g, y, x: g * ops.sign(x), np.abs, (0.2, 2.0), floats_only=False,
+    engines="The gradient at 0 is 1 in JAX, and 0 in PyTorch, in TensorFlow and here.",
+)  # fmt: skip
+sign: Function = _unary(
+    "sign", "-1, 0 or 1; NaN of NaN.", lambda g, y, x: None, np.sign, floats_only=False, smooth=False,
+    engines="PyTorch gives 0 for NaN; here it is NaN, as in the others.",
+)  # fmt: skip
 floor: Function = _unary("floor", "The largest integer not above x.", lambda g, y, x: None, np.floor, smooth=False)
 ceil: Function = _unary("ceil", "The smallest integer not below x.", lambda g, y, x: None, np.ceil, smooth=False)
 _round: Function = _unary("round", "The nearest integer, ties to even.", lambda g, y, x: None, np.round, smooth=False)
@@ -390,7 +425,11 @@ def _astype_vjp(g: Any, y: Any, x: Any, *, dtype: str) -> tuple[Any]:
     ] + [Sample((np.array([True, False]),), {"dtype": "float32"}, False)],
 )  # fmt: skip
 def astype(x: Any, dtype: str) -> Any:
-    """x as another dtype; float to integer truncates toward zero."""
+    """x as another dtype; float to integer truncates toward zero.
+
+    Engines: JAX makes NaN 0 and what an integer dtype cannot hold its nearest limit; the others leave it to the
+    processor (the smallest int32 for all of these on x86). So it is here: ``saturate_cast`` clips first.
+    """
     return (x,), {"dtype": check_dtype(dtype)}
 
 
@@ -447,6 +486,9 @@ def clip(x: Any, x_min: Any = None, x_max: Any = None) -> Any:
         x: Any numbers.
         x_min: The lower limit, a number or an array that broadcasts against x; ``minimum`` is another name.
         x_max: The upper limit; ``maximum`` is another name.
+
+    Engines: On a limit the gradient is 1 in PyTorch and TensorFlow and 1/2 in JAX; here 1. Where the lower limit is
+    above the upper one, TensorFlow gives the lower and the others the upper, as here.
     """
     if all(limit is None or isinstance(limit, (int, float)) for limit in (x_min, x_max)):
         return clip_(x, minimum=x_min, maximum=x_max)

@@ -203,6 +203,10 @@ def resize(
     Raises:
         ShapeError: if the height or the width is not known.
 
+    Engines: "nearest" takes the pixel at the corner in PyTorch, and the one at the centre in TensorFlow, in JAX and
+    here. JAX averages by default where pictures become smaller; here ``antialias`` asks for it. PyTorch's cubic has a =
+    -3/4; here it is -1/2, as in TensorFlow and JAX.
+
     Reference:
         Keys, Cubic convolution interpolation for digital image processing, 1981.
 

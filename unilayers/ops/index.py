@@ -42,18 +42,29 @@ def take_(x: Any, indices: Any, axis: int = 0) -> Any:
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """Elements of x at ``indices`` along ``axis`` (None: of all in one row). The embedding look-up.
+    """Elements of x at ``indices`` along ``axis`` (None: of all in one row); indices below 0 count from the end.
 
-    Indices are not below 0, unless they are given as an int or a list, and below the size.
+    Engines: Below 0, PyTorch and TensorFlow raise where they select; here these count from the end, as in NumPy and
+    JAX. An index that is not there gives NaN in JAX (of integers the smallest), also here, and raises in the others.
     """
     if axis is None:
         x, axis = x if len(shape_of(x)) == 1 else ops.reshape(x, (-1,)), 0
+    return take_(x, _from_end(indices, x, axis), axis)
+
+
+def _from_end(indices: Any, x: Any, axis: int) -> Any:
+    """Indices along an axis of x, of which those below 0 count from the end, as numbers from 0."""
     if isinstance(indices, (int, list, tuple)):
-        size: Any = shape_of(x)[axis]
         indices = np.asarray(indices, np.int32)
-        if np.any(indices < 0):
-            indices = np.where(indices < 0, indices + size, indices)
-    return take_(x, indices, axis)
+    dtype = ops.dtype_of(indices)
+    if dtype not in INTS or dtype == "uint8" or (isinstance(indices, np.ndarray) and not np.any(indices < 0)):
+        return indices
+    if dtype in ("int8", "int16"):  # may have no room for the size
+        indices = ops.astype(indices, "int32")
+    if isinstance(indices, np.ndarray) and isinstance(shape_of(x)[axis], int):
+        return np.where(indices < 0, indices + shape_of(x)[axis], indices)
+    size = ops.size(x, (normalize_axis(axis, len(shape_of(x))),), ops.dtype_of(indices))
+    return ops.where(ops.less(indices, 0), ops.add(indices, size), indices)
 
 
 def _take_grad_infer(g: Spec, indices: Spec, *, axis: int, size: DimLike) -> Spec:
@@ -74,11 +85,15 @@ def _take_grad_samples(rng: np.random.Generator) -> list[Sample]:
 
 
 @primitive(
-    infer=_take_grad_infer, vjp=lambda g, y, x, i, *, axis, size: (ops.take(g, i, axis), None),
+    infer=_take_grad_infer, vjp=lambda g, y, x, i, *, axis, size: (ops.take_(g, i, axis), None),
     cost=lambda g, i, **a: g.size, reference=_take_grad_reference, samples=_take_grad_samples,
 )  # fmt: skip
 def take_grad(g: Any, indices: Any, *, axis: int, size: DimLike) -> Any:
-    """Sums g into zeros of ``size`` along ``axis`` at ``indices``; equal indices add up. The reverse of ``take``."""
+    """Sums g into zeros of ``size`` along ``axis`` at ``indices``; equal indices add up. The reverse of ``take``.
+
+    Engines: An index outside raises in NumPy and PyTorch, in TensorFlow unless it is below 0, and is left out by JAX;
+    NumPy counts those below 0 from the end. So it is here.
+    """
     return (g, indices), {"axis": axis, "size": size}
 
 
@@ -110,7 +125,10 @@ def one_hot_(indices: Any, *, num_classes: DimLike, axis: int = -1, dtype: str =
 
 
 def one_hot(x: Any, num_classes: DimLike, axis: int = -1, dtype: str | None = None, sparse: bool = False) -> Any:
-    """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros."""
+    """1 at each index along a new axis, 0 elsewhere; an index outside gives a row of zeros.
+
+    Engines: PyTorch raises for a class outside; here it is a row of zeros, as in TensorFlow and JAX.
+    """
     dense_only("one_hot", sparse=sparse)
     if is_float(ops.dtype_of(x)):
         x = ops.astype(x, "int32")
@@ -153,7 +171,11 @@ def take_along_axis_(x: Any, indices: Any, axis: int = -1) -> Any:
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = None) -> Any:
-    """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1. None: both in one row."""
+    """One element of x per index: y[i, j] = x[i, indices[i, j]] for axis 1. None: both in one row. Indices below 0
+    count from the end.
+
+    Engines: As for ``take``.
+    """
     if axis is None:
         x, indices, axis = ops.reshape(x, (-1,)), ops.reshape(indices, (-1,)), 0
-    return take_along_axis_(x, indices, axis)
+    return take_along_axis_(x, _from_end(indices, x, axis), axis)

@@ -50,6 +50,8 @@ def matmul(x1: Any, x2: Any) -> Any:
     """Matrix product over the last two axes, the axes before broadcast; a vector counts as a row or a column.
 
     A stack of rows times one matrix is computed as one product.
+
+    Engines: On a GPU JAX rounds float32 operands unless told not to, as it is here.
     """
     a, b = x1, x2
     na, nb = len(shape_of(a)), len(shape_of(b))

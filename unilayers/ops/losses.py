@@ -119,6 +119,8 @@ def sparse_softmax_cross_entropy(logits: Any, labels: Any) -> Any:
 
     Shapes: logits ``(..., classes)``, labels ``(...)`` of integers -> ``(...)``. A label outside ``0..classes - 1``
     gives NaN on every backend, and a finite gradient.
+
+    Engines: A label outside raises in PyTorch and TensorFlow, and costs 0 in Keras on JAX; here NaN.
     """
     classes = shape_of(logits)[-1]
     known = ops.logical_and(labels >= 0, labels < classes)
@@ -173,11 +175,13 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any = 
         mask_index: The class that is the blank.
 
     Returns:
-        A loss per sample. Labels that the frames are too few for, of which engines disagree (infinity and a gradient
-        of NaN in PyTorch, about 1e5 in Keras on JAX and NumPy), cost infinity, and their gradient is 0.
+        A loss per sample.
 
     Raises:
         ShapeError: if the shapes do not fit.
+
+    Engines: Labels that the frames are too few for cost infinity with a gradient of NaN in PyTorch, and about 1e5 in
+    Keras on JAX and NumPy; here infinity, with a gradient of 0.
 
     Reference:
         Graves, Fernandez, Gomez, Schmidhuber, Connectionist Temporal Classification, 2006.

@@ -35,7 +35,7 @@ from unilayers.ops.elementwise import (
 )
 from unilayers.ops.index import dense_only
 from unilayers.ops.rearranging import flat_places
-from unilayers.ops.reduce import all, max, mean, min, sum
+from unilayers.ops.reduce import all, counted, max, mean, min, sum
 from unilayers.ops.shape import broadcast_to, concat, expand_dims, flip, permute_dims, reshape, split
 from unilayers.spec import is_float, normalize_axis
 
@@ -160,7 +160,8 @@ def log10(x: Any) -> Any:
 
 def logaddexp(x1: Any, x2: Any) -> Any:
     """log(exp(x1) + exp(x2)), without overflow."""
-    return add(ops.maximum(x1, x2), ops.log1p(exp(negative(abs(subtract(x1, x2))))))
+    apart = where(ops.equal(x1, x2), 0.0, subtract(x1, x2))  # infinity less itself would be NaN
+    return add(ops.maximum(x1, x2), ops.log1p(exp(negative(abs(apart)))))
 
 
 def divide_no_nan(x1: Any, x2: Any) -> Any:
@@ -379,7 +380,10 @@ def vdot(x1: Any, x2: Any) -> Any:
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """The Euclidean norm, or that of another order of vectors: 1, 2, any number, or infinity."""
+    """The Euclidean norm, or that of another order of vectors: 1, 2, any number, or infinity.
+
+    Engines: The gradient of the Euclidean norm at 0 is 0 in PyTorch, and NaN in TensorFlow, in JAX and here.
+    """
     if ord in (None, 2, "fro"):
         return ops.sqrt(sum(ops.square(x), axis, keepdims))
     if ord in (math.inf, -math.inf):
@@ -434,13 +438,17 @@ def _cumulated(x: Any, axis: int | None, step: Any, start: Any) -> Any:
 
 
 def cumsum(x: Any, axis: int | None = None, dtype: str | None = None) -> Any:
-    """Sums of the elements up to each, along ``axis``."""
-    return _cumulated(x if dtype is None else astype(x, dtype), axis, add, 0)
+    """Sums of the elements up to each, along ``axis``.
+
+    Engines: float16 is summed in float16 by NumPy and TensorFlow and in something wider by PyTorch and JAX; here in
+    float16.
+    """
+    return _cumulated(counted(x) if dtype is None else astype(x, dtype), axis, add, 0)
 
 
 def cumprod(x: Any, axis: int | None = None, dtype: str | None = None) -> Any:
     """Products of the elements up to each, along ``axis``."""
-    return _cumulated(x if dtype is None else astype(x, dtype), axis, multiply, 1)
+    return _cumulated(counted(x) if dtype is None else astype(x, dtype), axis, multiply, 1)
 
 
 def diff(a: Any, n: int = 1, axis: int = -1) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np  # noqa: F401  (for the examples)
@@ -126,6 +127,8 @@ def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> 
         output: Probabilities or, if ``from_logits``, what ``sigmoid`` makes into them; of the shape of the target.
         from_logits: Which of the two.
 
+    Engines: PyTorch keeps logarithms above -100, Keras probabilities 1e-7 away from 0 and 1, as here.
+
     Example:
         >>> binary_crossentropy(np.array([1.0, 0.0]), np.array([0.5, 0.5])).round(4)
         array([0.6931, 0.6931])
@@ -178,6 +181,8 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
     Raises:
         ShapeError: if the shapes do not fit.
 
+    Engines: A label outside raises in PyTorch and TensorFlow, and costs 0 in Keras on JAX; here NaN.
+
     Example:
         >>> sparse_categorical_crossentropy(np.array([1]), np.array([[0.5, 0.5]])).round(4)
         array([0.6931])
@@ -196,7 +201,9 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             "target and output do not fit", where="ops.sparse_categorical_crossentropy",
             expected=str(public_shape(rest)), received=str(public_shape(shape_of(target))),
         )  # fmt: skip
-    return ops.negative(ops.squeeze(ops.take_along_axis(logs, ops.expand_dims(target, axis), axis), axis))
+    known = ops.logical_and(ops.greater_equal(target, 0), ops.less(target, ops.size(logs, (axis,), dtype_of(target))))
+    picked = ops.take_along_axis_(logs, ops.expand_dims(ops.where(known, target, 0), axis), axis)
+    return ops.where(known, ops.negative(ops.squeeze(picked, axis)), math.nan)
 
 
 # ---- attention ---------------------------------------------------------------------------------

@@ -149,6 +149,9 @@ def batch_norm(
     Raises:
         ShapeError: if gamma or beta do not have the shape of x without ``axes``.
 
+    Engines: The variance has the divisor N here; PyTorch's moving variance has N - 1. PyTorch's momentum is the share
+    of the new statistics, that of layers here, as in Keras, the share of the old ones.
+
     Reference:
         Ioffe, Szegedy, Batch Normalization, 2015, arXiv 1502.03167.
 

@@ -124,6 +124,9 @@ def sgd_update(
 
     Slots: the velocity m, if ``momentum`` is not 0. ``nesterov`` steps to p + momentum * m - learning_rate * g.
 
+    Engines: In PyTorch the learning rate multiplies the velocity when it is used; here, as in Keras, the gradient that
+    enters it. Weight decay is added to the gradient in PyTorch; here it is decoupled.
+
     Example:
         >>> import numpy as np
         >>> sgd_update(0.1, np.array([1.0]), np.array([2.0]), count=1)
@@ -184,6 +187,8 @@ def rmsprop_update(
     Slots: the velocity v; the momentum, if ``momentum`` is above 0; the average gradient, if ``centered``, whose square
     is taken from v under the root.
 
+    Engines: PyTorch adds epsilon after the root; here, as in Keras, it is under the root.
+
     Reference: Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
     """
 
@@ -221,6 +226,8 @@ def adagrad_update(
     learning_rate: Any, *tensors: Any, count: int, epsilon: float = 1e-7, weight_decay: float = 0.0
 ) -> tuple[Any, ...]:
     """Adagrad: a = a + g**2, p - learning_rate * g / sqrt(a + epsilon). Slot: the accumulator a.
+
+    Engines: PyTorch adds epsilon after the root; here, as in Keras, it is under the root.
 
     Reference: Duchi, Hazan, Singer, Adaptive Subgradient Methods, 2011.
     """
@@ -275,6 +282,9 @@ def adam_update(
     weight_decay * p. ``iteration`` is an integer scalar, the number of steps done before.
 
     Slots: momentum m; velocity v; the largest velocity so far, if ``amsgrad``, which then stands for v in the step.
+
+    Engines: PyTorch adds epsilon (1e-8) after the bias correction of v, Keras (1e-7) before it, as here. Weight decay
+    is added to the gradient in PyTorch's Adam; here it is decoupled, as in its AdamW.
 
     Reference: Kingma, Ba, Adam, 2014, arXiv 1412.6980; Loshchilov, Hutter, Decoupled Weight Decay Regularization, 2017,
     arXiv 1711.05101; Reddi, Kale, Kumar, On the Convergence of Adam and Beyond, 2018.

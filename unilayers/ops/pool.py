@@ -269,6 +269,10 @@ def max_pool(
     Raises:
         ShapeError: a window larger than the padded input, or padding as large as the window.
 
+    Engines: TensorFlow passes over NaN, and gives the smallest finite float for a window of -inf; the others give NaN
+    and -inf. So it is here, and which element of a window with NaN gets the gradient is the engine's, too. Ties are
+    alike in all.
+
     Example:
         >>> import numpy as np
         >>> ops.max_pool(np.array([1.0, 3.0, 2.0, 5.0, 4.0]).reshape(1, 5, 1), 2, padding="same").ravel()
@@ -288,6 +292,9 @@ def avg_pool(
     data_format: str | None = None,
 ) -> Any:
     """The mean of each window; padded positions do not count. Arguments as of ``max_pool``.
+
+    Engines: PyTorch counts padded positions by default; here they do not count, as in TensorFlow. float16 is added up
+    in float32 by PyTorch and in float16 by TensorFlow; here in float16, which overflows beyond 65504.
 
     Example:
         >>> import numpy as np

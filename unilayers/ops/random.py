@@ -152,6 +152,8 @@ def random_bits(counter: Any, *, key: Key, shape: Any) -> Any:
         key: Two ints of 32 bits that name the stream, as ``unilayers.random.key_of`` gives.
         shape: Of the result; may hold symbolic sizes. A shorter array is the beginning of a longer one.
 
+    Engines: Each engine has generators of its own; here the bits are computed from integers, equal everywhere.
+
     Reference:
         Salmon, Moraes, Dror, Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
 
@@ -304,6 +306,9 @@ def dropout(x: Any, counter: Any, *, rate: float, key: Key) -> Any:
         counter: An integer scalar; add 1 to it for another mask.
         rate: Between 0 and 1.
         key: Two ints of 32 bits that name the stream.
+
+    Engines: Each engine draws masks from a generator of its own; here they are equal bit for bit, with the rate in
+    steps of 1/65536. A dropped infinity is NaN in PyTorch and here, and 0 in TensorFlow.
 
     Reference:
         Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, Dropout, 2014.

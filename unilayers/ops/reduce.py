@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -59,8 +60,14 @@ def _cost(x: Spec, **attrs: Any) -> Any:
     return x.size
 
 
-def _counted(x: Any) -> Any:
+def counted(x: Any) -> Any:
+    """x, or bools as integers, to be added up."""
     return ops.astype(x, "int32") if dtype_of(x) == "bool" else x
+
+
+def _roomy(x: Any) -> Any:
+    """x, or narrow integers as int32, which has room for sums and products of them."""
+    return ops.astype(x, "int32") if dtype_of(x) in ("bool", "int8", "uint8", "int16") else x
 
 
 def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
@@ -69,18 +76,30 @@ def _sum_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -
 
 @primitive(infer=_infer, vjp=_sum_vjp, cost=_cost, reference=_by(np.sum), samples=_samples)
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Sum of the elements over ``axis`` (None: all); 0 for an empty axis. Keeps the dtype; counts bools."""
-    return _prepare(_counted(x), axis, keepdims)
+    """Sum of the elements over ``axis`` (None: all); 0 for an empty axis. Counts bools.
+
+    Engines: Of int8, the sum is int64 in NumPy and PyTorch, int32 in JAX and int8 in TensorFlow; here narrow integers
+    and bools are summed in int32, and other dtypes are kept.
+    """
+    return _prepare(_roomy(x), axis, keepdims)
 
 
 def _prod_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
-    return (kept(g, x, axis) * kept(y, x, axis) / x,)
+    """The product of the others: 0 for all but x itself where x is the only 0, and for all where there are more."""
+    zero = ops.equal(x, 0.0)
+    count, own = ops.sum(zero, axis, keepdims=True), ops.astype(zero, "int32")
+    factors = ops.where(zero, 1.0, x)
+    others = ops.prod(factors, axis, keepdims=True) / factors
+    return (ops.where(ops.equal(count, own), kept(g, x, axis) * others, 0.0),)
 
 
 @primitive(infer=_infer, vjp=_prod_vjp, cost=_cost, reference=_by(np.prod), samples=_samples)
 def prod(x: Any, axis: Axis = None, keepdims: bool = False, dtype: str | None = None) -> Any:
-    """Product of the elements over ``axis`` (None: all). The gradient divides by x, so it is not defined at 0."""
-    return _prepare(_counted(x) if dtype is None else ops.astype(x, dtype), axis, keepdims)
+    """Product of the elements over ``axis`` (None: all).
+
+    Engines: Dtypes of integers differ as for ``sum``; here narrow integers and bools are multiplied in int32.
+    """
+    return _prepare(_roomy(x) if dtype is None else ops.astype(x, dtype), axis, keepdims)
 
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
@@ -96,7 +115,12 @@ def max_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False, initial: float | None = None) -> Any:
-    """The largest element over ``axis`` (None: all), at least ``initial``; ties share the gradient equally."""
+    """The largest element over ``axis`` (None: all), at least ``initial``; ties share the gradient equally.
+
+    Engines: Ties share the gradient in TensorFlow, JAX and PyTorch's amax, as here, while PyTorch's max along an axis
+    gives it all to one. Of bools TensorFlow has no maximum; here it is ``any``. Of no elements TensorFlow gives -inf
+    and the others raise, also here.
+    """
     y = max_(x, axis, keepdims)
     return y if initial is None else ops.maximum(y, initial)
 
@@ -108,7 +132,10 @@ def min_(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False, initial: float | None = None) -> Any:
-    """The smallest element over ``axis`` (None: all), at most ``initial``; ties share the gradient equally."""
+    """The smallest element over ``axis`` (None: all), at most ``initial``; ties share the gradient equally.
+
+    Engines: As for ``max``.
+    """
     y = min_(x, axis, keepdims)
     return y if initial is None else ops.minimum(y, initial)
 
@@ -146,7 +173,11 @@ def argmax_(x: Any, axis: int = -1) -> Any:
 
 
 def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
-    """Index of the largest element along ``axis`` (None: of all in one row), as int32; the first of ties."""
+    """Index of the largest element along ``axis`` (None: of all in one row), as int32; the first of ties.
+
+    Engines: TensorFlow passes over NaN; here the first NaN is the largest element, as in the
+    others. The dtype is int32 in JAX and int64 in the others; here int32.
+    """
     return place_of(argmax_, x, axis, keepdims)
 
 
@@ -165,7 +196,11 @@ def argmin_(x: Any, axis: int = -1) -> Any:
 
 
 def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
-    """Index of the smallest element along ``axis`` (None: of all in one row), as int32; the first of ties."""
+    """Index of the smallest element along ``axis`` (None: of all in one row), as int32; the first of ties.
+
+    Engines: TensorFlow passes over NaN; here the first NaN is the smallest element, as in the
+    others. The dtype is int32 in JAX and int64 in the others; here int32.
+    """
     return place_of(argmin_, x, axis, keepdims)
 
 
@@ -173,7 +208,13 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Arithmetic mean over ``axis`` (None: all); integers are brought to the default float dtype first."""
+    """Arithmetic mean over ``axis`` (None: all); integers are brought to the default float dtype first.
+
+    Engines: Of integers PyTorch has no mean, and TensorFlow rounds it to an integer; here it is a float, as in the
+    others. TensorFlow adds up float16 in float16, which overflows; here it is added up in float32, as in the others.
+    """
+    if dtype_of(x) == "float16":  # has no room for sums, nor for how many there are
+        return ops.astype(mean(ops.astype(x, "float32"), axis, keepdims), "float16")
     if not is_float(dtype_of(x)):
         x = ops.astype(x, ops.floatx())
     shape = shape_of(x)
@@ -186,13 +227,20 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def var(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Mean squared distance from the mean over ``axis`` (divisor N)."""
+    """Mean squared distance from the mean over ``axis`` (divisor N).
+
+    Engines: PyTorch divides by N - 1, the others by N, as here.
+    """
     axes = normalize_axes(axis, len(shape_of(x)))
     return mean(ops.square(ops.subtract(x, mean(x, axes, keepdims=True))), axes, keepdims)
 
 
 def std(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Square root of ``var``."""
+    """Square root of ``var``.
+
+    Engines: PyTorch divides by N - 1, the others by N, as here. Where all elements are equal the gradient is 0 in
+    PyTorch, and NaN in TensorFlow, in JAX and here.
+    """
     return ops.sqrt(var(x, axis, keepdims))
 
 
@@ -202,6 +250,7 @@ def _lse_reference(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.n
 
 def _lse_vjp(g: Any, y: Any, x: Any, *, axis: Any, keepdims: bool) -> tuple[Any]:
     axes = normalize_axes(axis, len(shape_of(x)))
+    y = ops.where(ops.equal(y, -math.inf), 0.0, y)  # all of x is -inf then, and has no gradient
     return (kept(g, x, axes) * ops.exp(x - kept(y, x, axes)),)
 
 
@@ -210,10 +259,14 @@ def logsumexp_(x: Any, *, axis: Any = None, keepdims: bool = False) -> Any:
     """log(sum(exp(x))) over ``axis``, without overflow."""
     axes = normalize_axes(axis, len(shape_of(x)))
     top = ops.stop_gradient(max(x, axes, keepdims=True))
+    top = ops.where(ops.isfinite(top), top, 0.0)  # infinity less itself would be NaN
     y = ops.log(sum(ops.exp(x - top), axes, keepdims=True)) + top
     return y if keepdims else ops.reshape(y, tuple(d for a, d in enumerate(shape_of(x)) if a not in axes))
 
 
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) over ``axis`` (None: all), without overflow."""
+    """log(sum(exp(x))) over ``axis`` (None: all), without overflow.
+
+    Engines: The gradient of a row of -inf alone is NaN in PyTorch, TensorFlow and JAX; here it is 0.
+    """
     return logsumexp_(x, axis=normalize_axes(axis, len(shape_of(x))), keepdims=keepdims)

@@ -42,7 +42,11 @@ def argsort_(x: Any, *, axis: int) -> Any:
 
 def argsort(x: Any, axis: int | None = -1) -> Any:
     """The places of the elements along ``axis`` (None: of all in one row) in rising order, equal ones as they stand
-    (int32)."""
+    (int32).
+
+    Engines: TensorFlow leaves NaN at any place; here it comes last, as in the others. By default NumPy and PyTorch mix
+    up equal elements; here they keep their order.
+    """
     if dtype_of(x) == "bool":
         x = ops.astype(x, "int32")
     if axis is None:
@@ -51,10 +55,13 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
 
 
 def sort(x: Any, axis: int | None = -1) -> Any:
-    """The elements along ``axis`` (None: all in one row) in rising order."""
+    """The elements along ``axis`` (None: all in one row) in rising order.
+
+    Engines: TensorFlow leaves NaN at any place; here it comes last, as in the others.
+    """
     if axis is None:
         x, axis = ops.reshape(x, (-1,)), 0
-    return ops.take_along_axis(x, argsort(x, axis), axis)
+    return ops.take_along_axis_(x, argsort(x, axis), axis)
 
 
 def argpartition(x: Any, kth: int, axis: int | None = -1) -> Any:
@@ -65,15 +72,25 @@ def argpartition(x: Any, kth: int, axis: int | None = -1) -> Any:
 
 def top_k(x: Any, k: int, sorted: bool = True) -> tuple[Any, Any]:
     """The ``k`` largest elements of the last axis, the largest first, and their places (int32); of equal ones the first
-    come first."""
+    come first.
+
+    Engines: Of equal elements PyTorch takes any; here the first ones come first, as in TensorFlow and JAX. NaN counts
+    as the largest.
+    """
     last = len(shape_of(x)) - 1
-    falling = ops.negative(ops.astype(x, "int32") if dtype_of(x) in ("bool", "uint8") else x)
-    places = ops.slice_axis(argsort(falling, -1), last, 0, k)
-    return ops.take_along_axis(x, places, -1), places
+    # Rising from the end, so that of equal ones the first is the last: -x would overflow for the smallest integer.
+    rising = argsort(ops.flip(x, last), -1)
+    places = ops.slice_axis(ops.flip(rising, last), last, 0, k)
+    places = ops.subtract(ops.size(x, (last,), "int32") - 1, places)
+    return ops.take_along_axis_(x, places, -1), places
 
 
 def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
-    """Whether the prediction for the target is among the ``k`` largest of its row."""
+    """Whether the prediction for the target is among the ``k`` largest of its row.
+
+    Engines: TensorFlow says no for every row with a NaN or an infinity; here only where the prediction for the target
+    is one.
+    """
     mine = ops.take_along_axis(predictions, ops.expand_dims(targets, -1), -1)
     larger = ops.sum(ops.greater(predictions, mine), -1)
     return ops.logical_and(ops.less(larger, k), ops.isfinite(ops.squeeze(mine, -1)))
@@ -131,12 +148,12 @@ def _segment_infer(data: Spec, segment_ids: Spec, *, kind: str, size: Any) -> Sp
 
 def _segment_vjp(g: Any, y: Any, data: Any, segment_ids: Any, *, kind: str, size: Any) -> tuple[Any, None]:
     """To the largest (smallest) elements in equal shares. The gradient of a product is not defined at 0."""
-    result = ops.take(y, segment_ids, 0)
+    result = ops.take_(y, segment_ids, 0)
     if kind == "prod":
-        return ops.take(g, segment_ids, 0) * result / data, None
+        return ops.take_(g, segment_ids, 0) * result / data, None
     hit = ops.astype(ops.equal(data, result), dtype_of(g))
     count = ops.maximum(ops.take_grad(hit, segment_ids, axis=0, size=size), 1.0)
-    return ops.take(g / count, segment_ids, 0) * hit, None
+    return ops.take_(g / count, segment_ids, 0) * hit, None
 
 
 def _segment_reference(data: np.ndarray, segment_ids: np.ndarray, kind: str, size: int) -> np.ndarray:
@@ -187,25 +204,44 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, so
     Returns:
         ``(num_segments, ...)``.
 
+    Engines: A number outside is left out by JAX, also by TensorFlow where it is below 0, and raises in PyTorch and else
+    in TensorFlow; here its row is left out.
+
     Example:
         >>> x, ids = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 0])
         >>> segment_sum(x, ids), segment_max(x, ids)
         (array([5., 0., 2.]), array([  4., -inf,   2.]))
     """
-    return ops.take_grad(data, segment_ids, axis=0, size=_segments(segment_ids, num_segments, "segment_sum"))
+    size = _segments(segment_ids, num_segments, "segment_sum")
+    return ops.take_grad(*_known(data, segment_ids, size, 0), axis=0, size=size)
 
 
 def _reduced(kind: str, data: Any, segment_ids: Any, num_segments: int | None) -> Any:
-    return segment_reduce(data, segment_ids, kind=kind, size=_segments(segment_ids, num_segments, f"segment_{kind}"))
+    size = _segments(segment_ids, num_segments, f"segment_{kind}")
+    return segment_reduce(*_known(data, segment_ids, size, empty_segment(kind, dtype_of(data))), kind=kind, size=size)
+
+
+def _known(data: Any, segment_ids: Any, size: int, nothing: float) -> tuple[Any, Any]:
+    """The rows and their segments; a row whose number is no segment's becomes one that changes nothing."""
+    known = ops.logical_and(ops.greater_equal(segment_ids, 0), ops.less(segment_ids, size))
+    row = ops.reshape(known, (*shape_of(segment_ids), *(1,) * (len(shape_of(data)) - 1)))
+    return ops.where(row, data, nothing), ops.where(known, segment_ids, 0)
 
 
 def segment_max(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
-    """The largest of the rows with each number, -inf (of integers the smallest one) for none; see ``segment_sum``."""
+    """The largest of the rows with each number, -inf (of integers the smallest one) for none; see ``segment_sum``.
+
+    Engines: TensorFlow passes over NaN, and gives the smallest finite float for no rows; here it is NaN and -inf, as in
+    JAX. Numbers outside as for ``segment_sum``.
+    """
     return _reduced("max", data, segment_ids, num_segments)
 
 
 def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
-    """The smallest of the rows with each number, inf (of integers the largest one) for none; see ``segment_sum``."""
+    """The smallest of the rows with each number, inf (of integers the largest one) for none; see ``segment_sum``.
+
+    Engines: As for ``segment_max``.
+    """
     return _reduced("min", data, segment_ids, num_segments)
 
 

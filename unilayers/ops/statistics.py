@@ -106,7 +106,10 @@ def percentile(x: Any, q: Any, axis: Axis = None, method: str = "linear", keepdi
 
 
 def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    """The number in the middle, or between the two there; see ``quantile``."""
+    """The number in the middle, or between the two there; see ``quantile``.
+
+    Engines: Of an even number PyTorch takes the lower of the two in the middle; here their mean, as in NumPy and JAX.
+    """
     return _quantile(x, 0.5, axis, "linear", keepdims, "median", False)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
-from unilayers.errors import DataError
+from unilayers.backends.numpy.table import check_indices
 
 from .contract import Array, Calls, dense, kernel, scalar
 
@@ -15,7 +14,7 @@ from .contract import Array, Calls, dense, kernel, scalar
 def take(do: Calls, x: Array, indices: Array, y: Array, *, axis: int) -> None:
     """The indices are checked first: NumPy would buffer the result to leave it as it was on an error."""
     if do.xp is np:  # on a GPU it would have to wait for the answer
-        do(check_indices, indices, x.shape[axis])
+        do(check_indices, indices, x.shape[axis], "take")
     pick(do, x, indices, axis, y)
 
 
@@ -25,20 +24,6 @@ def pick(do: Calls, x: Array, indices: Array, axis: int, y: Array) -> None:
         do(np.take, x, indices, axis, y, "clip")
     else:
         do(do.xp.take, x, indices, axis, y)
-
-
-def check_indices(indices: Array, size: int) -> None:
-    """Raise unless 0 <= index < size.
-
-    Raises:
-        DataError: with the indices' range.
-    """
-    # A negative number seen as an unsigned one is large.
-    if indices.size and indices.view(f"u{indices.dtype.itemsize}").max() >= size:
-        raise DataError(
-            "index out of range", where="op 'take'", expected=f"0 to {size - 1}",
-            received=f"{indices.min()} to {indices.max()}",
-        )  # fmt: skip
 
 
 @kernel("take_grad")

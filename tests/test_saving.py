@@ -335,6 +335,7 @@ def made_by_keras() -> list[Any]:
                 continue
             if (
                 hasattr(thing, "get_config")
+                and hasattr(getattr(ours, name), "registry")
                 and type(thing).__name__ == name != getattr(ours, name).registry.base.__name__
             ):
                 found.append(pytest.param(thing, id=f"{family}.{name}"))

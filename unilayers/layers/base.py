@@ -23,7 +23,7 @@ from unilayers.ops.define import DEFER, TAPES, TRACE, Box, boxed, host_of, mask_
 from unilayers.random import Seed, SeedGenerator
 from unilayers.registry import Configurable, deserializer, resolve, snake_case
 from unilayers.registry import serialize as serialize
-from unilayers.spec import TEXT, Dim, Spec, host_dtype, is_float, normalize_axis, promote, public_shape
+from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
 from unilayers.variable import Trace, Variable, autocast, autocast_dtype, current_trace, reading_at, trace_into
 
@@ -168,6 +168,8 @@ class Layer(Configurable, family="layer"):
                 item.belong(self, next(n for n in names if self._join(f"{n}/{item.state.name}") not in taken))
                 self._variables.append(item.state)
             elif isinstance(item, Variable) and all(v is not item for v in self._variables):
+                if not item.named and not item._path:
+                    item.name = free_name(key, [v.name for v in self._variables])
                 self._variables.append(item)
                 if not item._path:
                     item._path = lambda item=item: self._join(item.name)
@@ -286,6 +288,8 @@ class Layer(Configurable, family="layer"):
         constraint: Any = None,
         name: str | None = None,
         autocast: bool = True,
+        aggregation: str | None = "none",
+        overwrite_with_gradient: bool = False,
     ) -> Variable:
         """Create a weight; its initial value depends on the seed and the weight's path only.
 
@@ -296,20 +300,27 @@ class Layer(Configurable, family="layer"):
             trainable: Whether gradients are wanted.
             regularizer: See ``regularizers.get``; its penalty is added to the loss.
             constraint: See ``constraints.get``; it is applied after each update.
-            name: Short name; ``weight`` if None.
+            name: Short name; if None ``weight``, ``weight_1``...
             autocast: Whether it is read in the dtype of computation while a layer is called.
+            aggregation: Kept for Keras's signature; has no effect.
+            overwrite_with_gradient: Whether an optimizer shall put the gradient in the weight's place.
         """
-        dtype, name = dtype or self.variable_dtype, name or "weight"
+        dtype = dtype or self.variable_dtype
+        name = name or free_name("weight", [v.name for v in self._variables])
         if initializer is None:
             initializer = "glorot_uniform" if is_float(dtype) else "zeros"
         init = initializers.get(initializer, where=f"initializer of {name!r}")
         assert init is not None
         shape = tuple(shape or ())
 
-        def draw(path: str) -> np.ndarray:
-            return init(shape, host_dtype(dtype), generator=random.generator(self.root_seed, path))
+        def path() -> str:
+            return self._join(name)
 
-        variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name), autocast)
+        def draw(shape: Sequence[int], dtype: str) -> np.ndarray:
+            return init(shape, dtype, generator=random.generator(self.root_seed, path()))
+
+        variable = Variable(draw, shape, dtype, trainable, autocast, name=name, path=path)
+        variable.overwrite_with_gradient = overwrite_with_gradient
         variable.regularizer = regularizers.get(regularizer, where=f"regularizer of {name!r}")
         variable.constraint = constraints.get(constraint, where=f"constraint of {name!r}")
         self._variables.append(variable)
@@ -670,7 +681,8 @@ class Layer(Configurable, family="layer"):
     def random_counter(self) -> Variable:
         """A counter that goes up at every draw: with the layer's path it keys a random mask, equal on all backends."""
         if self._counter is None:
-            counter = Variable(0, (), "int32", False, "random_counter", lambda: self._join("random_counter"))
+            name = "random_counter"
+            counter = Variable(0, (), "int32", False, name=name, path=lambda: self._join(name))
             counter.is_weight = False
             self._counter = counter
             self._variables.append(counter)

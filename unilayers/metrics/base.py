@@ -83,10 +83,10 @@ class Metric(Configurable, family="metric"):
         draw = initializers.get(initializer or "zeros", where=f"{type(self).__name__}.initializer")
         assert draw is not None
 
-        def initial(path: str) -> np.ndarray:
-            return draw(shape, dtype)
-
-        variable = Variable(initial, shape, dtype, False, name, lambda: f"metrics/{self.name}/{name}")
+        variable = Variable(
+            lambda shape, dtype: draw(shape, dtype), shape, dtype, False, name=name,
+            path=lambda: f"metrics/{self.name}/{name}",
+        )  # fmt: skip
         self._variables.append(variable)
         return variable
 

@@ -95,7 +95,7 @@ class Optimizer(Configurable, family="optimizer"):
                 received=", ".join(f"{n}={limit}" for n, limit in clips.items() if limit is not None),
             )
         self.built = False
-        self.iterations = Variable(0, (), "int32", False, "iterations", "optimizer/iterations")
+        self.iterations = Variable(0, (), "int32", False, name="iterations", path="optimizer/iterations")
         self._rate: Variable | None = None
         self._index: dict[Variable, int] = {}
         self._slots: list[list[Variable]] = []
@@ -142,9 +142,10 @@ class Optimizer(Configurable, family="optimizer"):
             return
         dtype = promote("float32", *(v.dtype for v in variables)) if variables else floatx()
         rate = self._given_rate if self._schedule is None else 0.0
-        self._rate = Variable(rate, (), dtype, False, "learning_rate", "optimizer/learning_rate")
+        self._rate = Variable(rate, (), dtype, False, name="learning_rate", path="optimizer/learning_rate")
         self._scalars = {
-            name: Variable(value, (), dtype, False, name, f"optimizer/{name}") for name, value in self.scalars().items()
+            name: Variable(value, (), dtype, False, name=name, path=f"optimizer/{name}")
+            for name, value in self.scalars().items()
         }
         self._slots = [[] for _ in self.slots()]
         self.built = True
@@ -430,10 +431,10 @@ def _beside_weight(
     """A variable that is kept for a weight: of its shape and zero unless said otherwise."""
     shape = variable.shape if shape is None else shape
 
-    def draw(path: str) -> np.ndarray:
-        return initial() if initial else np.zeros(shape, host_dtype(variable.dtype))
+    def draw(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        return initial() if initial else np.zeros(shape, dtype)
 
-    return Variable(draw, shape, variable.dtype, False, name, lambda: f"optimizer/{variable.path}/{name}")
+    return Variable(draw, shape, variable.dtype, False, name=name, path=lambda: f"optimizer/{variable.path}/{name}")
 
 
 def _cast(x: Any, dtype: str) -> Any:

@@ -55,8 +55,10 @@ class LossScaleOptimizer(Optimizer):
         inner.loss_scale_factor = None
         self.initial_scale, self.dynamic_growth_steps = float(initial_scale), dynamic_growth_steps
         self.iterations = inner.iterations
-        self.dynamic_scale = Variable(self.initial_scale, (), "float32", False, "scale", "optimizer/dynamic_scale")
-        self.step_counter = Variable(0, (), "int32", False, "step_counter", "optimizer/step_counter")
+        self.dynamic_scale = Variable(
+            self.initial_scale, (), "float32", False, name="scale", path="optimizer/dynamic_scale"
+        )
+        self.step_counter = Variable(0, (), "int32", False, name="step_counter", path="optimizer/step_counter")
 
     def _read_rate(self) -> Any:
         return self.inner_optimizer.learning_rate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unilayers import ops
+from unilayers.autodiff import Replay
 from unilayers.backend import Array, Backend, get_backend
 from unilayers.config import floatx
-from unilayers.errors import ShapeError
+from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Graph, Value, leaf, tracing
 from unilayers.graph.operators import Operators
 from unilayers.ops.define import DEFER, SERIALS, TAPES, TRACE, Box, home, host_of, unboxed
@@ -433,6 +434,88 @@ class Trace:
     def variables(self) -> list[Variable]:
         """The variables behind ``graph().state``, in order."""
         return list(self.leaves)
+
+
+class StatelessScope(Replay):
+    """Inside the block variables have given values, and what is assigned to them stays in the scope: state as a value.
+
+    Args:
+        state_mapping: Pairs of a variable and its value.
+        collect_losses: Kept for Keras's signature: ``losses`` holds what layers add to the loss in any case.
+        initialize_variables: Kept for Keras's signature.
+
+    Raises:
+        ShapeError: if a value does not fit its variable.
+
+    Example:
+        >>> v = Variable(np.zeros(2), name="total")
+        >>> with StatelessScope([(v, np.ones(2, "float32"))]) as scope:
+        ...     y = v.assign_add([1.0, 2.0])
+        >>> v.numpy(), scope.get_current_value(v)
+        (array([0., 0.], dtype=float32), array([2., 3.], dtype=float32))
+    """
+
+    def __init__(
+        self,
+        state_mapping: Iterable[tuple[Variable, Any]] | None = None,
+        collect_losses: bool = False,
+        initialize_variables: bool = True,
+    ) -> None:
+        super().__init__({})
+        for variable, value in state_mapping or ():
+            self.add_update((variable, value))
+
+    def add_update(self, update: tuple[Variable, Any]) -> None:
+        """Give a variable a value, as a pair of both."""
+        variable, value = update
+        if (shape := tuple(ops.shape_of(value))) != variable.shape:
+            raise ShapeError(
+                "value does not fit the variable", where=variable.path, expected=str(variable.shape),
+                received=str(shape),
+            )  # fmt: skip
+        self.current[variable] = value
+
+    def get_current_value(self, variable: Variable) -> Any:
+        """The value of a variable in the scope; None if it was given none and none was assigned."""
+        found = self.current.get(variable)
+        return found if TAPES.get() else unboxed(found)
+
+    def __enter__(self) -> StatelessScope:
+        self._outer = TRACE.get()
+        self._token = TRACE.set(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        TRACE.reset(self._token)
+
+
+def stateless(
+    state: Sequence[tuple[Sequence[Variable], Sequence[Any]]], run: Callable[[], Any], where: str
+) -> tuple[Any, list[list[Any]], list[Any]]:
+    """A function with given values of variables in place of their own.
+
+    Args:
+        state: Groups of variables, and of their values.
+        run: The function.
+        where: The place to name in errors.
+
+    Returns:
+        Its result, the values of the groups after it, and what layers added to the loss.
+
+    Raises:
+        UnilayersError: if there are more values than variables, or less.
+    """
+    for variables, values in state:
+        if len(variables) != len(values):
+            raise UnilayersError(
+                "another number of values than of variables", where=where, expected=f"{len(variables)} values",
+                received=f"{len(values)}", fix="Build it, and pass values of all its variables in their order",
+            )  # fmt: skip
+    pairs = [pair for variables, values in state for pair in zip(variables, values, strict=True)]
+    with StatelessScope(pairs) as scope:
+        result = run()
+    found = [[scope.get_current_value(v) for v in variables] for variables, _ in state]
+    return result, found, scope.losses
 
 
 def current_trace() -> Trace | None:

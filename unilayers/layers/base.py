@@ -25,7 +25,16 @@ from unilayers.registry import Configurable, deserializer, resolve, snake_case
 from unilayers.registry import serialize as serialize
 from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
-from unilayers.variable import Trace, Variable, autocast, autocast_dtype, current_trace, reading_at, trace_into
+from unilayers.variable import (
+    Trace,
+    Variable,
+    autocast,
+    autocast_dtype,
+    current_trace,
+    reading_at,
+    stateless,
+    trace_into,
+)
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
 _LOSSES: ContextVar[list[Any] | None] = ContextVar("losses", default=None)
@@ -372,7 +381,12 @@ class Layer(Configurable, family="layer"):
         return list({id(m): m for m in found}.values())
 
     trainable_variables = trainable_weights
-    non_trainable_variables = non_trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """All variables that training does not update: frozen weights, statistics, counters."""
+        trained = set(self.trainable_weights)
+        return [v for v in self.variables if v not in trained]
 
     def get_weights(self) -> list[np.ndarray]:
         """The weights as NumPy arrays, in the order of ``weights``."""
@@ -498,6 +512,51 @@ class Layer(Configurable, family="layer"):
             _TRAINING.reset(token)
             if around is not None:
                 SCOPE.reset(around)
+
+    def stateless_call(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Call the layer with state as values: its variables stay as they are.
+
+        Args:
+            trainable_variables: The values of ``trainable_variables``.
+            non_trainable_variables: The values of ``non_trainable_variables``.
+            *args: Passed to the layer, as are ``kwargs``.
+            return_losses: Whether to return ``losses``, too.
+
+        Returns:
+            The outputs and the new values of ``non_trainable_variables``; then the losses, if wanted.
+
+        Raises:
+            UnilayersError: for another number of values, as before the layer is built.
+
+        Example:
+            >>> from unilayers import layers
+            >>> norm = layers.BatchNormalization(momentum=0.5)
+            >>> y = norm(np.ones((2, 1), "float32"))
+            >>> before = [v.value for v in norm.non_trainable_variables]
+            >>> y, after = norm.stateless_call([2 * np.ones(1), np.zeros(1)], before, np.ones((2, 1)), training=True)
+            >>> [float(v[0]) for v in after], float(norm.moving_mean[0])
+            ([0.5, 0.5], 0.0)
+        """
+        losses: list[Any] = []
+
+        def run() -> Any:
+            y = self(*args, **kwargs)
+            losses.extend(self.losses if return_losses else ())
+            return y
+
+        state = [
+            (self.trainable_variables, trainable_variables),
+            (self.non_trainable_variables, non_trainable_variables),
+        ]
+        outputs, (_, kept), _ = stateless(state, run, self.where)
+        return (outputs, kept, losses) if return_losses else (outputs, kept)
 
     input_spec: ClassVar[Any] = None  # an InputSpec, or several nested as the inputs are: checked at each call
     supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input

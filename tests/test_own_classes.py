@@ -265,3 +265,99 @@ def test_optimizers_train_as_in_keras(name: str, given: dict[str, Any], run_eage
 @pytest.mark.parametrize("name", ["HeavyBall", "Annealed"])
 def test_optimizers_train_on_every_backend(name: str, backend: str, run_eagerly: bool) -> None:
     compare_optimizer(name, {"weight_decay": 0.1, "clipnorm": 0.5, "learning_rate": "own"}, backend, run_eagerly)
+
+
+@on_all
+def test_an_optimizer_goes_on_from_a_file(backend: str, tmp_path: Path) -> None:
+    """Saved after half of the steps, loaded with its class given by name, trained on: as without a break."""
+    require_backend(backend)
+    whole = model_of(ul, OURS)
+    settings = {"optimizer": optimizer_of(ul, OURS, "Annealed", {"learning_rate": "own"}), "loss": OURS.Lopsided(3.0)}
+    expected = trained(whole, settings, epochs=4, backend=backend)
+    half = model_of(ul, OURS)
+    settings["optimizer"] = optimizer_of(ul, OURS, "Annealed", {"learning_rate": "own", "epsilon": 1e-3})
+    trained(half, settings, epochs=2, backend=backend)
+    half.save(tmp_path / "half.keras")
+    loaded = ul.load_model(tmp_path / "half.keras", custom_objects=vars(OURS))
+    assert isinstance(loaded.optimizer, OURS.Annealed) and loaded.optimizer.learning_rate.every == 3
+    more = loaded.fit(X, Y, batch_size=6, initial_epoch=2, epochs=4, shuffle=False, verbose=0, backend=backend).history
+    assert_close(np.asarray(more["loss"]), np.asarray(expected["loss"][2:]), rtol=1e-6, atol=0, what="loss")
+
+
+@pytest.mark.parametrize("name", ["HeavyBall", "Annealed"])
+def test_the_config_of_an_optimizer_makes_it_again(name: str) -> None:
+    given = {"learning_rate": 0.2, "clipnorm": 0.5, "weight_decay": 0.1}
+    theirs, ours = optimizer_of(keras, THEIRS, name, given), optimizer_of(ul, OURS, name, given)
+    wanted, config = theirs.get_config(), ours.get_config()
+    assert set(given) <= config.keys() and all(config[key] == pytest.approx(wanted[key]) for key in given)
+    again = type(ours).from_config(ours.get_config())
+    assert again.get_config() == config
+    assert ul.optimizers.deserialize(ul.optimizers.serialize(ours)).get_config() == config
+    schedule = ul.optimizers.schedules.serialize(OURS.Halving(0.5, every=2))
+    assert ul.optimizers.schedules.deserialize(schedule)(4) == ul.optimizers.schedules.deserialize(schedule)(5) == 0.125
+    scheduled = type(ours)(learning_rate=OURS.Halving(0.5))
+    rate = type(ours).from_config(scheduled.get_config(), custom_objects=vars(OURS)).learning_rate
+    assert isinstance(rate, OURS.Halving) and rate.get_config() == {"start": 0.5, "every": 4}
+
+
+def test_the_rate_and_the_state_can_be_set() -> None:
+    optimizer, variables = OURS.HeavyBall(0.5), [ul.Variable(np.zeros(2), name="a"), ul.Variable(np.ones(3), name="b")]
+    optimizer.apply_gradients(zip([np.ones(2, "float32"), np.ones(3, "float32")], variables, strict=True))
+    assert optimizer.learning_rate == 0.5 and float(optimizer.learning_rate.numpy()) == 0.5
+    optimizer.learning_rate.assign(0.25)
+    assert optimizer.learning_rate == 0.25 and optimizer.get_config()["learning_rate"] == 0.25
+    optimizer.learning_rate = np.float32(0.125)
+    assert optimizer.learning_rate == 0.125 and ul.optimizers.SGD.from_config({"learning_rate": 0.5}).learning_rate == 0.5
+    assert [v.path for v in optimizer.variables[2:]] == ["optimizer/a/pace", "optimizer/b/pace"]
+    state = [v.numpy() + 1 for v in optimizer.variables]
+    optimizer.set_weights(state)
+    assert int(optimizer.iterations) == 2 and optimizer.learning_rate == 1.125
+    assert_close(optimizer.paces[0].numpy(), np.full(2, 0.5, "float32"), rtol=0, atol=0, what="pace")
+    with pytest.raises(ShapeError, match="weights do not fit"):
+        optimizer.set_weights(state[1:])
+    with pytest.raises(ShapeError, match="not built"):
+        OURS.HeavyBall().set_weights(state)
+    with pytest.raises(UnilayersError, match="came to be after build"):
+        optimizer.extend([ul.Variable(0.0)])
+
+
+def test_a_weight_is_overwritten_with_its_gradient() -> None:
+    found = []
+    for k in (keras, ul):
+        kept, moved = k.Variable(np.ones(2, "float32")), k.Variable(np.ones(2, "float32"))
+        kept.overwrite_with_gradient = True
+        grads = [k.ops.convert_to_tensor(np.full(2, g, "float32")) for g in (7.0, 0.5)]
+        k.optimizers.SGD(1.0).apply(grads, [kept, moved])
+        found.append([np.array(k.ops.convert_to_numpy(v)) for v in (kept, moved)])
+    assert np.array_equal(*found)
+
+
+# ---- all the rest ---------------------------------------------------------------------------------------------------
+
+
+@modes
+@on_all
+def test_every_kind_of_class_trains_as_in_keras(backend: str, run_eagerly: bool, tmp_path: Path) -> None:
+    """Layer, initializer, regularizer, constraint, loss, metric, optimizer and schedule in one model; saved and loaded."""
+    require_backend(backend)
+
+    def settings(k: Any, own: SimpleNamespace) -> dict[str, Any]:
+        optimizer = own.HeavyBall(own.Halving(0.1), clipnorm=1.0)
+        return {"optimizer": optimizer, "loss": own.Lopsided(above=3.0), "metrics": [own.Worst(), "mae"]}
+
+    def built(k: Any, own: SimpleNamespace) -> Any:
+        return model_of(k, own, kernel_regularizer=own.FourthPower(0.3), kernel_constraint=own.InTheBall(0.9))
+
+    theirs, ours = built(keras, THEIRS), built(ul, OURS)
+    expected = trained(theirs, settings(keras, THEIRS))
+    found = trained(ours, settings(ul, OURS), backend=backend, run_eagerly=run_eagerly)
+    assert_same_history(found, expected)
+    assert float(ours.layers[0].calls) == float(theirs.layers[0].calls.value) == 12
+    ours.save(tmp_path / "all.keras")
+    loaded = ul.load_model(tmp_path / "all.keras", custom_objects=vars(OURS))
+    assert_close(loaded.predict(X), ours.predict(X), rtol=1e-5, atol=1e-6, what="prediction")
+    layer, loss = loaded.layers[0], loaded._objectives
+    assert (layer.kernel_regularizer.strength, layer.kernel_constraint.radius) == (0.3, 0.9)
+    kept = loaded.evaluate(X, Y, verbose=0, return_dict=True, backend=backend)
+    assert kept == pytest.approx(ours.evaluate(X, Y, verbose=0, return_dict=True, backend=backend), rel=1e-6)
+    assert loss.built and set(kept) == {"loss", "worst", "mae"}

@@ -307,7 +307,9 @@ def test_the_rate_and_the_state_can_be_set() -> None:
     optimizer.learning_rate.assign(0.25)
     assert optimizer.learning_rate == 0.25 and optimizer.get_config()["learning_rate"] == 0.25
     optimizer.learning_rate = np.float32(0.125)
-    assert optimizer.learning_rate == 0.125 and ul.optimizers.SGD.from_config({"learning_rate": 0.5}).learning_rate == 0.5
+    assert (
+        optimizer.learning_rate == 0.125 and ul.optimizers.SGD.from_config({"learning_rate": 0.5}).learning_rate == 0.5
+    )
     assert [v.path for v in optimizer.variables[2:]] == ["optimizer/a/pace", "optimizer/b/pace"]
     state = [v.numpy() + 1 for v in optimizer.variables]
     optimizer.set_weights(state)
@@ -338,7 +340,7 @@ def test_a_weight_is_overwritten_with_its_gradient() -> None:
 @modes
 @on_all
 def test_every_kind_of_class_trains_as_in_keras(backend: str, run_eagerly: bool, tmp_path: Path) -> None:
-    """Layer, initializer, regularizer, constraint, loss, metric, optimizer and schedule in one model; saved and loaded."""
+    """Layer, initializer, regularizer, constraint, loss, metric, optimizer, schedule in one model; saved and loaded."""
     require_backend(backend)
 
     def settings(k: Any, own: SimpleNamespace) -> dict[str, Any]:
@@ -361,3 +363,321 @@ def test_every_kind_of_class_trains_as_in_keras(backend: str, run_eagerly: bool,
     kept = loaded.evaluate(X, Y, verbose=0, return_dict=True, backend=backend)
     assert kept == pytest.approx(ours.evaluate(X, Y, verbose=0, return_dict=True, backend=backend), rel=1e-6)
     assert loss.built and set(kept) == {"loss", "worst", "mae"}
+
+
+def test_a_size_that_is_not_known_counts_as_a_number() -> None:
+    """Of a graph it is a value; called at once it is an int."""
+    x = ul.Input((None, 3))
+
+    class Sizes(ul.Layer):
+        def call(self, inputs: Any) -> Any:
+            batch, steps, _ = ul.ops.shape(inputs)
+            return (
+                inputs / steps
+                + ul.ops.cast(batch, "float32")
+                - ul.ops.cast(ul.ops.maximum(batch, 2) * batch, "float32")
+            )
+
+    layer = Sizes()
+    data = RNG.normal(size=(4, 5, 3)).astype("float32")
+    found = ul.Model(x, layer(x)).predict(data)
+    assert_close(found, data / 5 + 4 - 16, rtol=1e-6, atol=1e-6, what="y")
+    assert_close(layer(data), found, rtol=1e-6, atol=1e-6, what="at once")
+
+
+# ---- state as values ------------------------------------------------------------------------------------------------
+
+
+def stateful() -> Any:
+    layers = [ul.layers.Dense(4, activation="tanh", kernel_regularizer="l2"), ul.layers.BatchNormalization()]
+    return ul.Sequential([ul.Input((5,)), *layers, ul.layers.Dropout(0.3), ul.layers.Dense(2)], seed=1)
+
+
+@on_all
+@pytest.mark.parametrize("way", ["at once", "function", "jit"])
+def test_a_loop_with_state_as_values_is_fit(backend: str, way: str) -> None:
+    """The loop that Keras's guide writes for JAX, on every backend; for JAX with its own transformations, too."""
+    engine = require_backend(backend)
+    if way == "jit" and backend != "jax":
+        pytest.skip("a transformation of JAX")
+    whole = stateful()
+    expected = trained(whole, {"optimizer": ul.optimizers.Adam(0.01, weight_decay=0.1), "loss": "mse"}, backend=backend)
+    model, loss_fn, tracker = stateful(), ul.losses.MeanSquaredError(), ul.metrics.Mean()
+    optimizer = ul.optimizers.Adam(0.01, weight_decay=0.1)
+    optimizer.build(model.trainable_variables)
+    groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables, tracker.variables)
+    kept = [[v.numpy() for v in group] for group in groups]
+
+    def compute_loss(weights: Any, others: Any, x: Any, y: Any) -> Any:
+        y_pred, others, added = model.stateless_call(weights, others, x, training=True, return_losses=True)
+        return loss_fn(y, y_pred) + sum(added), others
+
+    def gradients(weights: Any, others: Any, x: Any, y: Any) -> Any:
+        with ul.GradientTape() as tape:
+            watched = [tape.watch(w) for w in weights]
+            loss, others = compute_loss(watched, others, x, y)
+        return (loss, others), tape.gradient(loss, watched)
+
+    if way == "jit":
+        import jax
+
+        gradients = jax.value_and_grad(compute_loss, has_aux=True)
+
+    def step(state: Any, x: Any, y: Any) -> Any:
+        weights, others, own, sums = state
+        (loss, others), grads = gradients(weights, others, x, y)
+        weights, own = optimizer.stateless_apply(own, grads, weights)
+        return weights, others, own, tracker.stateless_update_state(sums, loss, sample_weight=6.0)
+
+    def there(x: np.ndarray) -> Any:
+        return engine.put([x.copy()], engine.device(None))[0]
+
+    step = {"at once": lambda f: f, "function": ul.function, "jit": lambda f: jax.jit(f)}[way](step)
+    state: Any = tuple([there(v) for v in group] for group in kept)
+    first, found = state, []
+    for _ in range(3):
+        for i in range(0, 24, 6):
+            state = step(state, there(X[i : i + 6]), there(Y[i : i + 6]))
+        found.append(float(ul.ops.to_numpy(tracker.stateless_result(state[3]))))
+        state = (*state[:3], tracker.stateless_reset_state())
+    assert_close(np.asarray(found), np.asarray(expected["loss"]), rtol=2e-5, atol=0, what="loss")
+    for before, given, group in zip(kept, first, groups, strict=True):
+        for value, array, variable in zip(before, given, group, strict=True):
+            assert_close(ul.ops.to_numpy(array), value, rtol=0, atol=0, what=f"what was given for {variable.path}")
+            assert_close(variable.numpy(), value, rtol=0, atol=0, what=variable.path)
+    for value, variable in zip(
+        state[0] + state[1], whole.trainable_variables + whole.non_trainable_variables, strict=True
+    ):
+        assert_close(ul.ops.to_numpy(value), variable.numpy(), rtol=2e-5, atol=2e-6, what=variable.path)
+
+
+def test_state_as_values_must_fit() -> None:
+    model, metric = stateful(), ul.metrics.Mean()
+    weights, others = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+    with pytest.raises(UnilayersError, match="another number of values than of variables"):
+        model.stateless_call(weights[1:], others, X)
+    with pytest.raises(ShapeError, match="value does not fit the variable"):
+        model.stateless_call(weights[::-1], others, X)
+    with pytest.raises(UnilayersError, match="another number of values than of variables"):
+        metric.stateless_result([])
+    with pytest.raises(UnilayersError, match="not built"):
+        ul.optimizers.SGD().stateless_apply([], [np.zeros(2)], [np.zeros(2)])
+
+
+# ---- layers and models ----------------------------------------------------------------------------------------------
+
+
+@ul.utils.register_keras_serializable("own")
+class Counted(ul.Layer):
+    """Keeps a Python list beside its weights, and a kernel in another form; is built with two numbers."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.words: list[int] = []
+        self.dense = ul.layers.Dense(2)
+
+    def build(self, rows: int, columns: int = 3) -> None:
+        self.rows, self.columns = rows, columns
+        self.kernel = self.add_weight(shape=(rows, columns), initializer="ones")
+
+    def get_build_config(self) -> dict[str, Any]:
+        return {"rows": self.rows, "columns": self.columns}
+
+    def build_from_config(self, config: Any) -> None:
+        self.build(**config)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(ul.ops.matmul(x, self.kernel))
+
+    def save_own_variables(self, store: Any) -> None:
+        store["words"] = np.asarray(self.words)
+        store["negative"] = -self.kernel.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        self.words = store["words"].tolist()
+        self.kernel.assign(-store["negative"])
+
+
+class Holder(ul.Model):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner = Counted()
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+def test_a_layer_keeps_what_it_wants_in_files(tmp_path: Path) -> None:
+    model = Holder(seed=2)
+    model.inner.build(5, columns=4)
+    model.inner.built = True
+    y = model.predict(X)
+    model.inner.words = [3, 1]
+    model.inner.kernel.assign(RNG.normal(size=(5, 4)))
+    y = model.predict(X)
+    model.save(tmp_path / "whole.keras")
+    loaded = ul.load_model(tmp_path / "whole.keras")
+    assert loaded.inner.words == [3, 1] and loaded.inner.columns == 4
+    assert_close(loaded.predict(X), y, rtol=0, atol=0, what="prediction")
+    model.save_weights(tmp_path / "part.weights.h5")
+    other = Holder(seed=3)
+    other.inner.build(5, columns=4)
+    other.inner.built = True
+    other.predict(X)
+    other.load_weights(tmp_path / "part.weights.h5")
+    assert other.inner.words == [3, 1]
+    assert_close(other.predict(X), y, rtol=0, atol=0, what="prediction")
+
+
+def test_the_usual_layer_in_own_files() -> None:
+    one, other = ul.layers.Dense(2), ul.layers.Dense(2)
+    assert one.get_build_config() is None
+    one(X)
+    assert one.get_build_config() == {"input_shape": (24, 5)}
+    other.build_from_config({"input_shape": [24, 5]})
+    assert other.built and other.kernel.shape == (5, 2)
+    store: dict[str, Any] = {}
+    one.save_own_variables(store)
+    assert list(store) == ["0", "1"]
+    other.load_own_variables(store)
+    assert_close(other(X), one(X), rtol=0, atol=0, what="y")
+    with pytest.raises(ShapeError, match="another number of values"):
+        other.load_own_variables({"0": store["0"]})
+    attention = ul.layers.MultiHeadAttention(2, 3)
+    attention(X[:, None], X[:, None])
+    again = ul.layers.MultiHeadAttention(2, 3)
+    again.build_from_config(attention.get_build_config())
+    assert [v.shape for v in again.weights] == [v.shape for v in attention.weights]
+    spec = one.compute_output_spec(ul.Input((5,)))
+    assert spec.shape[1:] == (2,) and spec.dtype == "float32" and one.compute_output_shape((None, 5)) == (None, 2)
+
+
+class Classes(ul.Model):
+    """Predicts classes, not scores."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = ul.layers.Dense(3)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.dense(x) + (1.0 if training else 0.0)
+
+    def predict_step(self, data: Any) -> Any:
+        x, _, _ = ul.utils.unpack_x_y_sample_weight(data)
+        scores = self(x, training=False)
+        return {"class": ul.ops.argmax(scores, axis=-1), "best": ul.ops.max(scores, axis=-1)}
+
+
+@modes
+@on_all
+def test_a_step_of_prediction_of_ones_own(backend: str, run_eagerly: bool) -> None:
+    require_backend(backend)
+    model = Classes(seed=4)
+    model.compile(backend=backend, run_eagerly=run_eagerly)
+    scores = ul.ops.to_numpy(model(X))
+    for _ in range(3):  # the later ones may run from what the first has noted
+        found = model.predict(X, batch_size=10)
+    assert found.keys() == {"class", "best"}
+    assert_close(found["class"].astype("int64"), scores.argmax(-1), rtol=0, atol=0, what="class")
+    assert_close(found["best"], scores.max(-1), rtol=1e-6, atol=1e-6, what="best")
+
+
+def test_layers_are_added_without_being_built() -> None:
+    model = ul.Sequential([ul.Input((5,))])
+    model.add(ul.layers.Dense(3), rebuild=False)
+    assert not model.layers[0].built
+    model.add(ul.layers.Dense(2))
+    assert model.layers[0].built and model.pop(rebuild=False).units == 2 and model.output_shape == (None, 3)
+
+
+# ---- variables ------------------------------------------------------------------------------------------------------
+
+VARIABLES: list[tuple[str, dict[str, Any]]] = [
+    ("float", {"initializer": 1.5}),
+    ("int", {"initializer": 3, "trainable": False}),
+    ("bool", {"initializer": True, "trainable": False}),
+    ("list", {"initializer": [1, 2], "trainable": False}),
+    ("float16", {"initializer": np.ones((2, 3), "float16")}),
+    ("int8", {"initializer": np.int8(3), "trainable": False}),
+    ("dtype", {"initializer": [1, 2], "dtype": "float32", "trainable": False}),
+    ("name", {"initializer": "ones", "shape": (2, 3)}),
+    ("function", {"initializer": lambda shape, dtype: 7 * np.ones(shape, dtype), "shape": (2,)}),
+    ("inert", {"initializer": 0.0, "aggregation": "sum", "synchronization": "on_read", "autocast": False, "name": "n"}),
+]
+
+
+@pytest.mark.parametrize("given", [v for _, v in VARIABLES], ids=[n for n, _ in VARIABLES])
+def test_variables_are_what_keras_makes(given: dict[str, Any]) -> None:
+    mine, theirs = ul.Variable(**given), keras.Variable(**given)
+    assert (mine.shape, mine.ndim, mine.dtype) == (tuple(theirs.shape), theirs.ndim, theirs.dtype)
+    for name in ("trainable", "aggregation", "synchronization", "overwrite_with_gradient"):
+        assert getattr(mine, name) == getattr(theirs, name), name
+    assert given.get("name") in (None, mine.name)
+
+    def same(a: Any, b: Any) -> None:
+        assert_close(ul.ops.to_numpy(a), keras.ops.convert_to_numpy(b), rtol=1e-6, atol=0, what="value")
+
+    same(mine, theirs)
+    same(mine.value, theirs.value)
+    same(np.asarray(mine), theirs)
+    if mine.dtype == "bool":
+        return
+    same(mine.assign_add(np.ones(mine.shape, mine.dtype)), theirs.assign_add(np.ones(mine.shape, mine.dtype)))
+    same(mine.assign_sub(np.full(mine.shape, 2, mine.dtype)), theirs.assign_sub(np.full(mine.shape, 2, mine.dtype)))
+    same(mine.assign(mine * 2), theirs.assign(theirs * 2))
+    same(mine, theirs)
+    for op in ("__lt__", "__le__", "__gt__", "__ge__", "__sub__", "__rsub__", "__truediv__", "__matmul__", "__neg__"):
+        if op == "__matmul__" and mine.ndim == 0:
+            continue
+        other = [] if op == "__neg__" else [np.ones((3, 2) if op == "__matmul__" and mine.ndim == 2 else mine.shape)]
+        if "int" in mine.dtype and op in ("__truediv__", "__matmul__"):
+            continue
+        arguments = [o.astype(mine.dtype) for o in other]
+        same(getattr(mine, op)(*arguments), getattr(theirs, op)(*arguments))
+    if mine.ndim:
+        same(mine[0], theirs[0])
+        same(mine[..., -1:], theirs[..., -1:])
+
+
+def test_random_variables_differ_and_come_again() -> None:
+    def three() -> list[np.ndarray]:
+        ul.set_random_seed(5)
+        named = [ul.Variable("glorot_uniform", (3, 3), name=n) for n in "ab"]
+        return [v.numpy() for v in (*named, ul.Variable(ul.initializers.RandomNormal(), (3, 3)))]
+
+    first, again = three(), three()
+    assert all(np.array_equal(a, b) for a, b in zip(first[:2], again[:2], strict=True))
+    assert len({x.tobytes() for x in first}) == 3
+    assert ul.Variable("zeros", (2,), dtype=np.float64).dtype == "float64"
+
+
+def test_variables_that_cannot_be() -> None:
+    with pytest.raises(ShapeError, match=r"shape is missing.*Say Variable\(initializer, shape\)"):
+        ul.Variable("zeros")
+    with pytest.raises(ShapeError, match="the value has another shape"):
+        ul.Variable(np.zeros(2), shape=(3,))
+    with pytest.raises(UnilayersError, match=r"Variable.initializer: unknown initializer 'zeroes'"):
+        ul.Variable("zeroes", shape=(3,))
+
+
+@modes
+@on_all
+def test_the_value_of_a_variable_is_differentiated(backend: str, run_eagerly: bool) -> None:
+    """``value``, and what ``assign`` gives, in a layer: a compiled step and one that runs op by op learn alike."""
+    require_backend(backend)
+
+    class Valued(ul.Layer):
+        def build(self, input_shape: Any) -> None:
+            self.w = self.add_weight(shape=(input_shape[-1], 2), initializer="ones")
+            self.count = ul.Variable(0.0, trainable=False)
+
+        def call(self, x: Any) -> Any:
+            return ul.ops.matmul(x, self.w.value) * self.count.assign_add(1.0) / self.count.value
+
+    plain = ul.Sequential([ul.Input((5,)), ul.layers.Dense(2, use_bias=False, kernel_initializer="ones")])
+    expected = trained(plain, {"optimizer": "sgd", "loss": "mse"}, backend="numpy")
+    model = ul.Sequential([ul.Input((5,)), Valued()])
+    found = trained(model, {"optimizer": "sgd", "loss": "mse"}, backend=backend, run_eagerly=run_eagerly)
+    assert_close(np.asarray(found["loss"]), np.asarray(expected["loss"]), rtol=2e-5, atol=0, what="loss")
+    assert [v.path for v in model.layers[0].variables] == ["valued/weight", "valued/count"]
+    assert float(model.layers[0].count) == 12

@@ -270,6 +270,12 @@ class Variable(Operators):
 
     def place(self) -> tuple[Backend, str]:
         """The backend and device the value is on now."""
+        trace = TRACE.get()
+        if trace is not None and self in trace.current:  # with a value of a scope's
+            value = unboxed(trace.current[self])
+            host = host_of(value)
+            if host is not None and not host.guest:
+                return host.backend, host.device_of(value)
         if self.store is not None:
             return self.store.backend, self.store.device
         here = _PLACE.get()

@@ -448,6 +448,39 @@ class Layer(Configurable, family="layer"):
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape (None: a size not known yet). The default creates none."""
 
+    def get_build_config(self) -> dict[str, Any] | None:
+        """What ``build`` was told, as plain data; None before the layer is built. A layer that was built with other
+        arguments than the shapes of its inputs writes its own, with ``build_from_config``; files keep it."""
+        shapes = vars(self).get("_built_for")
+        return None if shapes is None else {"input_shape": shapes[0] if len(shapes) == 1 else shapes}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Build the layer with what ``get_build_config`` gave."""
+        if not self.built:
+            self._build_for(*_shape_arguments(type(self), config["input_shape"]))  # type: ignore[arg-type]
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Put the values of the layer's own variables, not of layers inside it, in a dict of arrays by name; what a
+        layer writes itself to keep something else in files, with ``load_own_variables``."""
+        store |= {str(i): v.numpy() for i, v in enumerate(self._own_variables())}
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Set the layer's own variables from the dict that ``save_own_variables`` filled.
+
+        Raises:
+            ShapeError: if there are more or fewer values than variables, or one does not fit.
+        """
+        mine = self._own_variables()
+        if len(store) != len(mine):
+            raise ShapeError(
+                "another number of values", where=self.where, expected=f"{len(mine)} values", received=str(len(store))
+            )
+        for i, v in enumerate(mine):
+            v.assign(store[str(i)])
+
+    def _own_variables(self) -> list[Variable]:
+        return [*_of(self, True), *_of(self, False)]
+
     def check_input(self, x: Any) -> None:
         """Raise a ``ShapeError`` for an input that the layer cannot take; called before ``build`` and at every call."""
 
@@ -581,14 +614,17 @@ class Layer(Configurable, family="layer"):
 
     def _build_once(self, args: tuple[Any, ...]) -> None:
         if not self.built:
-            object.__setattr__(self, "built", True)
             wanted = args[: _shapes_wanted(type(self))]  # type: ignore[arg-type]
-            shapes = [map_structure(lambda x: public_shape(ops.shape_of(x)), a) for a in wanted]
-            try:
-                self.build(*(shapes or [None]))
-            except BaseException:
-                object.__setattr__(self, "built", False)
-                raise
+            self._build_for(*[map_structure(lambda x: public_shape(ops.shape_of(x)), a) for a in wanted])
+
+    def _build_for(self, *shapes: Any) -> None:
+        object.__setattr__(self, "built", True)
+        try:
+            self.build(*(shapes or [None]))
+        except BaseException:
+            object.__setattr__(self, "built", False)
+            raise
+        self._built_for = shapes or None
 
     def _cast(self, x: Any, wanted: str | None = None) -> Any:
         """Float data in this layer's dtype; other arguments as they are."""
@@ -678,6 +714,18 @@ class Layer(Configurable, family="layer"):
         x = [fresh(s) for s in input_shape] if many else fresh(input_shape)
         with trace_into(Trace()):
             return map_structure(lambda v: public_shape(v.shape), self._call_now((x,), {}))
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs as symbolic values, for inputs given as such."""
+
+        def fresh(x: Any) -> Any:
+            return leaf("input", "x", x.spec) if isinstance(x, Value) else x
+
+        with trace_into(Trace()):
+            outputs = self._call_now(
+                map_structure(fresh, args), {k: map_structure(fresh, x) for k, x in kwargs.items()}
+            )
+        return map_structure(lambda v: leaf("input", f"{self.path}:output", v.spec), outputs)
 
     # ---- extra losses
 
@@ -839,6 +887,13 @@ def _of(layer: Layer, trainable: bool) -> list[Variable]:
 def _shapes_wanted(cls: type[Layer]) -> int:
     """Of how many inputs ``build`` takes the shapes: a layer may be called with several, as attention is."""
     return len(inspect.signature(cls.build).parameters) - 1
+
+
+def _shape_arguments(cls: type[Layer], shape: Any) -> list[Any]:
+    """What ``build`` takes, of a shape that may have been in a file."""
+    several = _shapes_wanted(cls) > 1  # type: ignore[arg-type]
+    shapes = shape if several else [shape]
+    return [tuple(s) if s and not isinstance(s[0], (list, tuple)) else s for s in shapes]
 
 
 @cache

@@ -321,6 +321,14 @@ class Trainer:
         self.optimizer.apply(tape.gradient(scaled, trained), trained)
         return self._judged(x, y, y_pred, weight, loss)
 
+    def predict_step(self: Any, data: Any) -> Any:
+        """What ``predict`` gives for a batch. Override it to give something else than the outputs.
+
+        Args:
+            data: x, ``(x, y)`` or ``(x, y, sample_weight)``, as ``train_step`` takes it.
+        """
+        return self(unpacked(data)[0], training=False)
+
     def test_step(self: Any, data: Any) -> dict[str, Any]:
         """One evaluation step; see ``train_step``."""
         x, y, weight = unpacked(data)

@@ -681,3 +681,97 @@ def test_the_value_of_a_variable_is_differentiated(backend: str, run_eagerly: bo
     assert_close(np.asarray(found["loss"]), np.asarray(expected["loss"]), rtol=2e-5, atol=0, what="loss")
     assert [v.path for v in model.layers[0].variables] == ["valued/weight", "valued/count"]
     assert float(model.layers[0].count) == 12
+
+
+# ---- configs written by hand ----------------------------------------------------------------------------------------
+
+
+@ul.utils.register_keras_serializable("own")
+class Activated(ul.Layer):
+    """Around another layer, which it builds and describes itself."""
+
+    def __init__(self, inner: Any, activation: Any = "tanh", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner, self.activation = inner, ul.activations.get(activation)
+
+    def build(self, input_shape: Any) -> None:
+        self.inner.build(input_shape)
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        return self.activation(self.inner(x))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        inner = ul.saving.serialize_keras_object(self.inner)
+        return {**config, "inner": inner, "activation": ul.activations.serialize(self.activation)}
+
+    @classmethod
+    def from_config(cls, config: Any) -> Any:
+        config["inner"] = ul.saving.deserialize_keras_object(config.pop("inner"))
+        return cls(**config)
+
+
+class Nameless(ul.Layer):
+    """Its constructor takes no name."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x: Any) -> Any:
+        return x * self.factor
+
+
+def graph_of_layers() -> Any:
+    x = ul.Input((5,))
+    return ul.Model(x, Nameless(2.0)(Activated(ul.layers.Dense(3))(Nameless(0.5)(Activated(ul.layers.Dense(4))(x)))))
+
+
+def stack_of_layers() -> Any:
+    return ul.Sequential([ul.Input((5,)), Activated(ul.layers.Dense(3)), Nameless(0.5)])
+
+
+@pytest.mark.parametrize("make", [graph_of_layers, stack_of_layers])
+def test_configs_written_by_hand_make_models_again(make: Any, tmp_path: Path) -> None:
+    model = make()
+    frozen = next(layer for layer in model.layers if isinstance(layer, Activated))
+    frozen.trainable = False
+    model.save(tmp_path / "model.keras")
+    loaded = ul.load_model(tmp_path / "model.keras")
+    assert [v.path for v in loaded.variables] == [v.path for v in model.variables] and len(loaded.weights) % 2 == 0
+    assert len(loaded.trainable_weights) == len(model.trainable_weights) < len(model.weights)
+    assert_close(loaded.predict(X), model.predict(X), rtol=0, atol=0, what="prediction")
+    again = Activated.from_config(frozen.get_config())
+    assert again.name == frozen.name and not again.trainable
+
+
+@modes
+def test_a_step_of_ones_own_sees_the_rate_of_now(run_eagerly: bool) -> None:
+    class Telling(ul.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense, self.tracker = ul.layers.Dense(2), ul.metrics.Mean(name="loss")
+
+        def call(self, x: Any) -> Any:
+            return self.dense(x)
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with ul.GradientTape() as tape:
+                loss = ul.ops.mean((y - self(x, training=True)) ** 2)
+            weights = self.trainable_variables
+            self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            self.tracker.update_state(loss)
+            return {"rate": self.optimizer.learning_rate, "loss": self.tracker.result()}
+
+    model = Telling()
+    model.compile(ul.optimizers.SGD(0.5), run_eagerly=run_eagerly)
+    assert model.fit(X, Y, verbose=0).history["rate"] == [0.5]
+    model.optimizer.learning_rate = 0.25
+    assert model.fit(X, Y, verbose=0).history["rate"] == [0.25]
+    assert [v.path for v in model.metrics_variables if "loss" in v.path]
+
+
+def test_remat_is_checkpoint() -> None:
+    assert ul.remat is ul.ops.checkpoint

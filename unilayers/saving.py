@@ -93,7 +93,7 @@ def _plain_variables(model: Model) -> list[Variable]:
 
 def _kept_by_layers(model: Model) -> dict[str, np.ndarray]:
     """What layers keep in their own way, as ``path:name``."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for layer in model.layers_below:
         if _writes(layer, *KEEPING):
             store: dict[str, Any] = {}

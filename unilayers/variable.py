@@ -158,7 +158,7 @@ class Variable(Operators):
             return initializer if callable(initializer) else None
         from unilayers import initializers, random  # which stand above variables
 
-        found = initializers.get(initializer, where="Variable.initializer")
+        found = initializers.get(initializer, where="Variable.initializer")  # type: ignore[arg-type]
         assert found is not None
 
         def draw(shape: Sequence[int], dtype: str) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY
-from functools import cache
+from functools import cache, wraps
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from unilayers.graph.node import SCOPE
 from unilayers.layers.input_spec import check_inputs
 from unilayers.ops.define import DEFER, TAPES, TRACE, Box, boxed, host_of, mask_of, unboxed, with_mask
 from unilayers.random import Seed, SeedGenerator
-from unilayers.registry import Configurable, deserializer, resolve, snake_case
+from unilayers.registry import Configurable, deserializer, parameters, resolve, snake_case
 from unilayers.registry import serialize as serialize
 from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
@@ -135,6 +135,11 @@ class Layer(Configurable, family="layer"):
     trainable: bool = True
     dtype: str | None = None
     autocast: bool = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in vars(cls):
+            cls.build = _that_marks(cls.build)  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, *args, **kwargs)
@@ -271,6 +276,11 @@ class Layer(Configurable, family="layer"):
 
     def get_config(self) -> dict[str, Any]:
         settings = super().get_config()
+        if "_constructor_call" in vars(self):  # which knows nothing of a name made up, nor of what was set later
+            accepted = parameters(type(self))  # type: ignore[arg-type]
+            every = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+            changed = {"name"} if self.trainable and "trainable" not in settings else {"name", "trainable"}
+            settings |= {k: getattr(self, k) for k in sorted(changed) if k in accepted or every}
         # A default may be another one where the config is read; what is around the layer has a config of its own.
         default = {"dtype": self._default_policy.name} if self._given_policy() is None else {}
         return settings | default if "dtype" in settings else settings
@@ -457,7 +467,7 @@ class Layer(Configurable, family="layer"):
     def build_from_config(self, config: Mapping[str, Any]) -> None:
         """Build the layer with what ``get_build_config`` gave."""
         if not self.built:
-            self._build_for(*_shape_arguments(type(self), config["input_shape"]))  # type: ignore[arg-type]
+            self._build_for(*_shape_arguments(type(self), config["input_shape"]))
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         """Put the values of the layer's own variables, not of layers inside it, in a dict of arrays by name; what a
@@ -624,7 +634,6 @@ class Layer(Configurable, family="layer"):
         except BaseException:
             object.__setattr__(self, "built", False)
             raise
-        self._built_for = shapes or None
 
     def _cast(self, x: Any, wanted: str | None = None) -> Any:
         """Float data in this layer's dtype; other arguments as they are."""
@@ -887,6 +896,18 @@ def _of(layer: Layer, trainable: bool) -> list[Variable]:
 def _shapes_wanted(cls: type[Layer]) -> int:
     """Of how many inputs ``build`` takes the shapes: a layer may be called with several, as attention is."""
     return len(inspect.signature(cls.build).parameters) - 1
+
+
+def _that_marks(build: Callable[..., None]) -> Callable[..., None]:
+    """A ``build`` after which the layer is built, also where another layer's ``build`` calls it."""
+
+    @wraps(build)
+    def marking(self: Layer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        object.__setattr__(self, "built", True)
+        self._built_for = args or None
+
+    return marking
 
 
 def _shape_arguments(cls: type[Layer], shape: Any) -> list[Any]:

@@ -27,7 +27,7 @@ from unilayers.optimizers.schedules import LearningRateSchedule
 from unilayers.registry import Configurable, deserializer, hints_of, plain, resolve, snake_case
 from unilayers.registry import serialize as serialize
 from unilayers.spec import host_dtype, promote, public_shape
-from unilayers.variable import Variable, stateless
+from unilayers.variable import Variable, current_trace, stateless
 
 Rate = float | LearningRateSchedule
 
@@ -232,6 +232,8 @@ class Optimizer(Configurable, family="optimizer"):
         assigned to, as Keras's variable can."""
         if self._schedule is not None:
             return self._schedule
+        if self._rate is not None and current_trace() is not None:
+            return self._rate  # whose value may be another one in each step
         now = self._given_rate if self._rate is None else float(self._rate)
         if self._rate is not None and float(np.asarray(self._given_rate, self._rate.dtype)) == now:
             now = self._given_rate

@@ -142,6 +142,11 @@ class Trainer:
         return list({id(m): m for m in found}.values())
 
     @property
+    def metrics_variables(self) -> list[Any]:
+        """The variables of all ``metrics``."""
+        return [v for m in self.metrics for v in m.variables]
+
+    @property
     def tracked_metrics(self) -> list[Any]:
         """The metrics among the attributes of the model and its layers."""
         return super().metrics  # type: ignore[misc]

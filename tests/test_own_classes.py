@@ -648,6 +648,7 @@ def test_random_variables_differ_and_come_again() -> None:
     first, again = three(), three()
     assert all(np.array_equal(a, b) for a, b in zip(first[:2], again[:2], strict=True))
     assert len({x.tobytes() for x in first}) == 3
+    assert not np.array_equal(*(ul.Variable("glorot_uniform", (3, 3)).numpy() for _ in range(2))), "without names"
     assert ul.Variable("zeros", (2,), dtype=np.float64).dtype == "float64"
 
 
@@ -775,3 +776,14 @@ def test_a_step_of_ones_own_sees_the_rate_of_now(run_eagerly: bool) -> None:
 
 def test_remat_is_checkpoint() -> None:
     assert ul.remat is ul.ops.checkpoint
+
+
+def test_scopes_lie_in_one_another_and_keep_dtypes() -> None:
+    half, count = ul.Variable(np.ones(2, "float16")), ul.Variable(1)
+    with ul.StatelessScope([(half, np.full(2, 3, "float16"))]) as outer, ul.StatelessScope() as inner:
+        half.assign_add(np.ones(2, "float32"))
+        count.assign(2.5)
+    assert outer.get_current_value(half).tolist() == [3, 3] and inner.get_current_value(half).tolist() == [4, 4]
+    assert inner.get_current_value(half).dtype == "float16" and int(inner.get_current_value(count)) == 2
+    assert half.numpy().tolist() == [1, 1] and outer.get_current_value(count) is None
+    assert ul.function(lambda: half.assign(np.ones(2, "float32")))().dtype == "float16"

@@ -258,7 +258,7 @@ def test_a_model_that_decides_by_values_trains(backend: str) -> None:
     assert len(model.seen) == 40, "each batch runs once, the first one, too"
     assert history["loss"][-1] < 0.8 * history["loss"][0]
     for v in model.trainable_weights:  # those, too, that the second batch created
-        start = np.zeros(v.shape, "float32") if v.name == "bias" else v._initial(v.path)
+        start = np.zeros(v.shape, "float32") if v.name == "bias" else v.draw()
         assert np.abs(v.numpy() - start).max() > 0.05, v
     assert all(v.store.backend.name == backend for v in [*model.variables, *model.optimizer.variables])
     weights = {v.path: v.numpy() for v in model.weights}

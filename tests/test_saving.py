@@ -335,9 +335,8 @@ def made_by_keras() -> list[Any]:
                 continue
             if (
                 hasattr(thing, "get_config")
-                and type(thing).__name__ == name
                 and hasattr(getattr(ours, name), "registry")
-                and name != getattr(ours, name).registry.base.__name__
+                and type(thing).__name__ == name != getattr(ours, name).registry.base.__name__
             ):
                 found.append(pytest.param(thing, id=f"{family}.{name}"))
     return found

@@ -51,12 +51,13 @@ if TYPE_CHECKING:
     from unilayers.metrics import Metric
     from unilayers.models import Model, Sequential
     from unilayers.ops import checkpoint, custom_gradient
+    from unilayers.ops import checkpoint as remat
     from unilayers.optimizers import Optimizer
     from unilayers.random import set_random_seed
     from unilayers.regularizers import Regularizer
     from unilayers.saving import load_model
     from unilayers.utils.general import KerasTensor, name_scope
-    from unilayers.variable import Variable
+    from unilayers.variable import StatelessScope, Variable
 
 _HOME = {
     "DTypePolicy": "dtype_policies",
@@ -72,6 +73,7 @@ _HOME = {
     "Optimizer": "optimizers",
     "Regularizer": "regularizers",
     "Sequential": "models",
+    "StatelessScope": "variable",
     "Variable": "variable",
     "backend_names": "backend",
     "checkpoint": "ops",
@@ -85,6 +87,7 @@ _HOME = {
     "load_model": "saving",
     "name_scope": "utils.general",
     "register_backend": "backend",
+    "remat": "ops",
     "set_random_seed": "random",
     "value_and_grad": "autodiff",
 }
@@ -97,7 +100,7 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:  # run from a checkout that is not installed
             return "0"
     if name in _HOME:
-        value = getattr(import_module(f"unilayers.{_HOME[name]}"), name)
+        value = getattr(import_module(f"unilayers.{_HOME[name]}"), {"remat": "checkpoint"}.get(name, name))
     elif name in __all__:
         value = import_module(f"unilayers.{name}")
     else:
@@ -124,6 +127,7 @@ __all__ = [
     "Optimizer",
     "Regularizer",
     "Sequential",
+    "StatelessScope",
     "Variable",
     "activations",
     "backend",
@@ -157,6 +161,7 @@ __all__ = [
     "random",
     "register_backend",
     "regularizers",
+    "remat",
     "saving",
     "set_random_seed",
     "tree",

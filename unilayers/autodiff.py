@@ -6,7 +6,7 @@ each rule into a graph once for each signature of the op, sees there what the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -671,28 +671,41 @@ class _Reads:
         """Never called, as nothing is watched."""
 
 
-class _Replay:
-    """Stands for a trace while a checkpointed function runs again: variables are as they were, and stay as they are."""
+class Replay:
+    """Stands for a trace while a function runs with given values of variables, which stay as they are; so does what a
+    checkpoint runs again.
 
-    def __init__(self, variables: dict[int, Box]) -> None:
+    Args:
+        variables: The values by the variables' serial numbers; others have their own.
+
+    Attributes:
+        current: What was assigned to variables.
+        losses: What layers added to the loss.
+    """
+
+    def __init__(self, variables: Mapping[int, Any]) -> None:
         self.variables = variables
         self.current: dict[Any, Any] = {}
         self.losses: list[Any] = []
         self.created: list[Any] = []
+        self._outer: Any = None
 
     def read(self, variable: Any) -> Any:
         if variable in self.current:
             return self.current[variable]
         if variable.serial in self.variables:
             return self.variables[variable.serial]
-        token = TRACE.set(None)
+        token = TRACE.set(self._outer)
         try:
             return variable.as_operand(None, None)
         finally:
             TRACE.reset(token)
 
+    leaf = read
+
     def assign(self, variable: Any, value: Any) -> None:
-        self.current[variable] = value
+        own = variable.spec.dtype
+        self.current[variable] = ops.astype(value, own) if ops.dtype_of(value) != own else value
 
 
 class _Checkpoint:
@@ -705,7 +718,7 @@ class _Checkpoint:
         with GradientTape() as tape:
             for box in kept:
                 tape.watch(box)
-            token = TRACE.set(_Replay(self.variables))
+            token = TRACE.set(Replay(self.variables))
             try:
                 outputs = leaves_of(self.function(*self.args))
             finally:

@@ -148,7 +148,9 @@ class SeedGenerator(Configurable, family="seed"):
         else:
             self._key = key_of(self.seed, "")
         self._own_name = self.name or "seed_generator"
-        self.state = Variable(0, (), "int32", False, "seed_generator_state", lambda: f"{self._path}/{self.state.name}")
+        self.state = Variable(
+            0, (), "int32", False, name="seed_generator_state", path=lambda: f"{self._path}/{self.state.name}"
+        )
         self.state.is_weight = False
 
     def belong(self, owner: Owner, name: str) -> None:

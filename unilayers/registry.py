@@ -328,8 +328,10 @@ def resolve(registry: Registry, identifier: Any, *, where: str = "", wrap: Calla
     )
 
 
-def serialize(instance: Configurable) -> dict[str, Any]:
-    """``{class name: config}``, which `resolve` reads back."""
+def serialize(instance: Any) -> Any:
+    """``{class name: config}``, which `resolve` reads back; None for None, its full name for a function."""
+    if not isinstance(instance, Configurable):
+        return plain(instance)
     return {instance.registry.name_of(type(instance)): instance.get_config()}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from unilayers import layers
+from unilayers import layers, ops
 from unilayers.custom import (
     CustomObjectScope,
     custom_object_scope,
@@ -58,19 +58,55 @@ def write_atomically(path: Path, content: bytes) -> None:
 def save_model(model: Model, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
     """Everything that is needed to go on: see ``Model.save``."""
     optimizer = model.optimizer.variables if model.optimizer is not None else []
+    built = {x.path: plain(x.get_build_config(), x.where) for x in model.layers_below if _writes(x, *BUILDING)}
     about = {
         "model": serialize(model),
         "inputs": model.seen_inputs,
+        "build": built,
         "compile": compile_config(model),
         "position": asdict(model.position),
     }
     running = model._running_values() if model.position.of_epoch else {}
-    _write(filepath, [*model.variables, *optimizer], about, overwrite, running)
+    others = _kept_by_layers(model) | {name: v.numpy() for name, v in running.items()}
+    _write(filepath, [*_plain_variables(model), *optimizer], about, overwrite, others)
 
 
 def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
     """The model's variables alone."""
-    _write(filepath, model.variables, {}, overwrite)
+    _write(filepath, _plain_variables(model), {}, overwrite, _kept_by_layers(model))
+
+
+BUILDING = ("get_build_config", "build_from_config")
+KEEPING = ("save_own_variables", "load_own_variables")
+
+
+def _writes(layer: layers.Layer, *methods: str) -> bool:
+    """Whether the layer's class has written one of these methods itself."""
+    return any(getattr(type(layer), name) is not getattr(layers.Layer, name) for name in methods)
+
+
+def _plain_variables(model: Model) -> list[Variable]:
+    """The variables that are kept as they are, by their paths."""
+    own = {v for layer in model.layers_below if _writes(layer, *KEEPING) for v in layer._variables}
+    return [v for v in model.variables if v not in own]
+
+
+def _kept_by_layers(model: Model) -> dict[str, np.ndarray]:
+    """What layers keep in their own way, as ``path:name``."""
+    found: dict[str, np.ndarray] = {}
+    for layer in model.layers_below:
+        if _writes(layer, *KEEPING):
+            store: dict[str, Any] = {}
+            layer.save_own_variables(store)
+            found |= {f"{layer.path}:{name}": ops.to_numpy(value) for name, value in store.items()}
+    return found
+
+
+def _load_by_layers(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
+    for layer in model.layers_below:
+        if _writes(layer, *KEEPING):
+            start = f"{layer.path}:"
+            layer.load_own_variables({k.removeprefix(start): x for k, x in tensors.items() if k.startswith(start)})
 
 
 def _write(
@@ -78,13 +114,13 @@ def _write(
     variables: Sequence[Variable],
     about: Mapping[str, Any],
     overwrite: bool,
-    others: Mapping[str, Variable] | None = None,
+    others: Mapping[str, np.ndarray],
 ) -> None:
     from safetensors.numpy import save
 
     if not overwrite and Path(path).exists():
         raise CheckpointError("the file is there already", where=str(path), fix="Pass overwrite=True to replace it")
-    tensors = {name: np.array(v.numpy(), order="C") for name, v in (others or {}).items()}
+    tensors = {name: np.array(x, order="C") for name, x in others.items()}
     for v in variables:
         if v.path in tensors:
             raise CheckpointError(f"two variables are called {v.path!r}", fix="Give the layers names of their own")
@@ -151,7 +187,7 @@ def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> None:
     """Set a model's variables from a file; see ``Model.load_weights``."""
     tensors, _ = read(filepath)
-    variables = model.variables
+    variables = _plain_variables(model)
     if skip_mismatch:
         fitting = [v for v in variables if v.path in tensors and tensors[v.path].shape == v.shape]
         left = [v.path for v in variables if v not in fitting]
@@ -159,18 +195,20 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
             warnings.warn(f"{filepath}: no value that fits {', '.join(left)}; left as they are", stacklevel=3)
         variables = fitting
     _assign(variables, tensors, filepath)
+    _load_by_layers(model, tensors)
 
 
 def load_state(model: Model, path: Any) -> None:
     """Set weights, optimizer state and position of a model that is built and compiled, to go on training it; in the
     middle of an epoch what the metrics had summed up, too."""
     tensors, about = read(path)
-    variables = list(model.variables)
+    variables = _plain_variables(model)
     if model.optimizer is not None and any(name.startswith("optimizer/") for name in tensors):
         if not model.optimizer.variables:
             model.optimizer.build(model.trainable_weights)
         variables += model.optimizer.variables
     _assign(variables, tensors, path)
+    _load_by_layers(model, tensors)
     at = about.get("position", {})
     model.position = Position(**{"sweep": at.get("epoch", 0)} | at)  # which were one, before there were sweeps
     if model.position.of_epoch:
@@ -240,6 +278,10 @@ def load_model(
         import_named(about["model"])
     with custom_object_scope(custom_objects):
         model = resolve(layers.Layer.registry, about["model"], where=str(filepath))
+        for layer in model.layers_below:
+            if not layer.built and about.get("build", {}).get(layer.path) is not None:
+                layer.build_from_config(about["build"][layer.path])
+                object.__setattr__(layer, "built", True)
         model.run_eagerly = (about.get("compile") or {}).get("run_eagerly", False)
         if about.get("inputs") is not None:
             model.build_from_shapes(about["inputs"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from unilayers import ops
+from unilayers.autodiff import Replay
 from unilayers.backend import Array, Backend, get_backend
 from unilayers.config import floatx
-from unilayers.errors import ShapeError
+from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import Graph, Value, leaf, tracing
 from unilayers.graph.operators import Operators
 from unilayers.ops.define import DEFER, SERIALS, TAPES, TRACE, Box, home, host_of, unboxed
+from unilayers.registry import Configurable
 from unilayers.spec import Spec, check_dtype, dtype_name, host_dtype, is_float
 
 _AUTOCAST: ContextVar[str | None] = ContextVar("autocast", default=None)
@@ -91,41 +93,54 @@ class Variable(Operators):
     """A named array that a model keeps: a weight, an optimizer slot, a metric's sum.
 
     Args:
-        initial: The value, or a function ``f(path) -> array`` called at the first read, when the path is known.
-        shape: Shape, if ``initial`` is a function.
-        dtype: Dtype; the default float dtype if None.
+        initializer: The value; or what draws it when it is first read: an initializer, its name, or a function
+            ``f(shape, dtype)``.
+        shape: Shape; needed if there is no value yet.
+        dtype: Dtype; if None that of the value, but the default float dtype for float64 and int32 for int64, and the
+            default float dtype if there is no value yet.
         trainable: Whether gradients are wanted.
-        name: Short name: ``kernel``.
-        path: Full name, or a function that gives it.
         autocast: Whether layers that compute in another dtype read it in that one.
+        aggregation: Kept for Keras's signature; has no effect.
+        synchronization: Likewise.
+        name: Short name: ``kernel``. If None that of the attribute of a layer that it is assigned to.
+        path: Full name, or a function that gives it.
+
+    Raises:
+        ShapeError: without a shape, or with one that the value does not have.
 
     Example:
-        >>> v = Variable(np.zeros(2), name="total")
+        >>> v = Variable("zeros", shape=(2,), name="total")
         >>> v.assign([1.0, 2.0])
-        >>> v.numpy()
         array([1., 2.], dtype=float32)
+        >>> v, v[0] + v.value
+        (<Variable total float32[2]>, array([2., 3.], dtype=float32))
     """
 
     made: ClassVar[int] = 0  # how many there have been: what has come to be since can be seen by it
 
     def __init__(
         self,
-        initial: Any,
+        initializer: Any,
         shape: Sequence[int] | None = None,
-        dtype: str | None = None,
+        dtype: Any = None,
         trainable: bool = True,
-        name: str = "variable",
-        path: str | Callable[[], str] = "",
         autocast: bool = True,
+        aggregation: str | None = "none",
+        synchronization: str | None = "auto",
+        name: str | None = None,
+        *,
+        path: str | Callable[[], str] = "",
     ) -> None:
-        self.name, self.trainable = name, trainable
+        self.named, self.name, self.trainable = name is not None, name or "variable", trainable
         self.serial = next(SERIALS)
-        self._dtype = check_dtype(dtype or floatx())
-        self.autocast = autocast and is_float(self._dtype)
         self._path = path
-        self._initial: Any = initial if callable(initial) else None
-        self._host: np.ndarray | None = None if callable(initial) else np.array(initial, self._host_dtype)
-        self.shape: tuple[int, ...] = tuple(shape if shape is not None else np.shape(initial))
+        self._initial = self._drawing(initializer)
+        value = None if self._initial else ops.to_numpy(initializer)
+        self._dtype = _dtype_for(value) if dtype is None else check_dtype(dtype_name(dtype))
+        self.autocast = autocast and is_float(self._dtype)
+        self.aggregation, self.synchronization, self.overwrite_with_gradient = aggregation, synchronization, False
+        self._host: np.ndarray | None = None if value is None else np.array(value, self._host_dtype)
+        self.shape: tuple[int, ...] = self._checked_shape(shape)
         self.store: Store | None = None
         self.index = 0
         self._copy: tuple[Backend, str, Array] | None = None  # without a store: the value where it was read last
@@ -136,6 +151,33 @@ class Variable(Operators):
         trace = current_trace()
         if trace is not None:
             trace.created.append(self)
+
+    def _drawing(self, initializer: Any) -> Callable[..., Any] | None:
+        """What draws the initial value, ``f(shape, dtype)``; None if it is there."""
+        if not isinstance(initializer, (str, Mapping, Configurable)):
+            return initializer if callable(initializer) else None
+        from unilayers import initializers, random  # which stand above variables
+
+        found = initializers.get(initializer, where="Variable.initializer")  # type: ignore[arg-type]
+        assert found is not None
+
+        def draw(shape: Sequence[int], dtype: str) -> np.ndarray:
+            stream = self.path if self.named or self._path else f"{self.path}#{self.serial}"
+            return found(shape, dtype, generator=random.generator(random.default_seed(), stream))
+
+        return draw
+
+    def _checked_shape(self, shape: Sequence[int] | None) -> tuple[int, ...]:
+        if self._host is None:
+            if shape is None:
+                raise ShapeError("the shape is missing", where=repr(self.name), fix="Say Variable(initializer, shape)")
+            return tuple(shape)
+        if shape is not None and tuple(shape) != self._host.shape:
+            raise ShapeError(
+                "the value has another shape", where=repr(self.name), expected=str(tuple(shape)),
+                received=str(self._host.shape),
+            )  # fmt: skip
+        return self._host.shape
 
     @property
     def path(self) -> str:
@@ -171,6 +213,11 @@ class Variable(Operators):
 
     # ---- reading
 
+    @property
+    def value(self) -> Any:
+        """The current value: symbolic in a trace, else an array."""
+        return ops.identity(self)
+
     def numpy(self) -> np.ndarray:
         """The current value as a NumPy array of its own."""
         if self.store is not None:
@@ -197,15 +244,18 @@ class Variable(Operators):
         if self._host is None and self._copy is not None:
             self._host = self._copy[0].get(self._copy[2])
         if self._host is None:
-            self._host = np.asarray(self._initial(self.path), self._host_dtype)
-            if self._host.shape != self.shape:
-                raise ShapeError(
-                    "initializer gave another shape",
-                    where=self.path,
-                    expected=str(self.shape),
-                    received=str(self._host.shape),
-                )
+            self._host = self.draw()
         return self._host
+
+    def draw(self) -> np.ndarray:
+        """The initial value, drawn by the initializer that the variable must have."""
+        assert self._initial is not None
+        drawn = np.asarray(ops.to_numpy(self._initial(self.shape, dtype=self._host_dtype)), self._host_dtype)
+        if drawn.shape != self.shape:
+            raise ShapeError(
+                "initializer gave another shape", where=self.path, expected=str(self.shape), received=str(drawn.shape)
+            )
+        return drawn
 
     @property
     def drawn(self) -> bool:
@@ -220,6 +270,12 @@ class Variable(Operators):
 
     def place(self) -> tuple[Backend, str]:
         """The backend and device the value is on now."""
+        trace = TRACE.get()
+        if trace is not None and self in trace.current:  # with a value of a scope's
+            value = unboxed(trace.current[self])
+            host = host_of(value)
+            if host is not None and not host.guest:
+                return host.backend, host.device_of(value)
         if self.store is not None:
             return self.store.backend, self.store.device
         here = _PLACE.get()
@@ -254,8 +310,8 @@ class Variable(Operators):
 
     # ---- writing
 
-    def assign(self, value: Any) -> None:
-        """Replace the value; in a trace this becomes an update of the graph.
+    def assign(self, value: Any) -> Any:
+        """Replace the value; in a trace this becomes an update of the graph. Gives the value as it is now.
 
         Raises:
             ShapeError: if the shape differs.
@@ -270,20 +326,22 @@ class Variable(Operators):
         trace = current_trace()
         if trace is not None:
             trace.assign(self, value)
-        elif self.store is None:
-            self._keep(unboxed(value))
-        else:
-            self.store.arrays[self.index] = self._converted(value, self.store)
-            self.store.packed = False
-            self.store.foreign.add(self.index)
+            return trace.read(self)
+        if self.store is None:
+            return self._keep(unboxed(value))
+        self.store.arrays[self.index] = new = self._converted(value, self.store)
+        self.store.packed = False
+        self.store.foreign.add(self.index)
+        return new
 
-    def _keep(self, value: Any) -> None:
+    def _keep(self, value: Any) -> Any:
         """Take a value without a store: an engine's array stays where it is until somebody wants it elsewhere."""
         host = host_of(value)
         if host is None or host.guest or dtype_name(value.dtype) != self._dtype:
-            self._host, self._copy = ops.to_numpy(value).astype(self._host_dtype), None
-        else:
-            self._host, self._copy = None, (host.backend, host.device_of(value), value)
+            self._host, self._copy = (kept := ops.to_numpy(value).astype(self._host_dtype)), None
+            return kept
+        self._host, self._copy = None, (host.backend, host.device_of(value), value)
+        return value
 
     def _converted(self, value: Any, store: Store) -> Array:
         value = value.array if isinstance(value, Box) else value
@@ -295,13 +353,19 @@ class Variable(Operators):
             return value
         return store.backend.put_as([ops.to_numpy(value)], [self._dtype], store.device)[0]
 
-    def assign_add(self, value: Any) -> None:
-        """Add to the value."""
-        self.assign(ops.add(self, value))
+    def assign_add(self, value: Any) -> Any:
+        """Add to the value; see ``assign``."""
+        return self.assign(ops.add(self, value))
 
-    def assign_sub(self, value: Any) -> None:
-        """Subtract from the value."""
-        self.assign(ops.subtract(self, value))
+    def assign_sub(self, value: Any) -> Any:
+        """Subtract from the value; see ``assign``."""
+        return self.assign(ops.subtract(self, value))
+
+
+def _dtype_for(value: np.ndarray | None) -> str:
+    """The dtype of a variable that is told none."""
+    name = "float64" if value is None else dtype_name(value.dtype)
+    return {"float64": floatx(), "int64": "int32"}.get(name) or check_dtype(name)
 
 
 def place_together(variables: Sequence[Variable], backend: Backend, device: str) -> Store:
@@ -376,6 +440,88 @@ class Trace:
     def variables(self) -> list[Variable]:
         """The variables behind ``graph().state``, in order."""
         return list(self.leaves)
+
+
+class StatelessScope(Replay):
+    """Inside the block variables have given values, and what is assigned to them stays in the scope: state as a value.
+
+    Args:
+        state_mapping: Pairs of a variable and its value.
+        collect_losses: Kept for Keras's signature: ``losses`` holds what layers add to the loss in any case.
+        initialize_variables: Kept for Keras's signature.
+
+    Raises:
+        ShapeError: if a value does not fit its variable.
+
+    Example:
+        >>> v = Variable(np.zeros(2), name="total")
+        >>> with StatelessScope([(v, np.ones(2, "float32"))]) as scope:
+        ...     y = v.assign_add([1.0, 2.0])
+        >>> v.numpy(), scope.get_current_value(v)
+        (array([0., 0.], dtype=float32), array([2., 3.], dtype=float32))
+    """
+
+    def __init__(
+        self,
+        state_mapping: Iterable[tuple[Variable, Any]] | None = None,
+        collect_losses: bool = False,
+        initialize_variables: bool = True,
+    ) -> None:
+        super().__init__({})
+        for variable, value in state_mapping or ():
+            self.add_update((variable, value))
+
+    def add_update(self, update: tuple[Variable, Any]) -> None:
+        """Give a variable a value, as a pair of both."""
+        variable, value = update
+        if (shape := tuple(ops.shape_of(value))) != variable.shape:
+            raise ShapeError(
+                "value does not fit the variable", where=variable.path, expected=str(variable.shape),
+                received=str(shape),
+            )  # fmt: skip
+        self.current[variable] = value
+
+    def get_current_value(self, variable: Variable) -> Any:
+        """The value of a variable in the scope; None if it was given none and none was assigned."""
+        found = self.current.get(variable)
+        return found if TAPES.get() else unboxed(found)
+
+    def __enter__(self) -> StatelessScope:
+        self._outer = TRACE.get()
+        self._token = TRACE.set(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        TRACE.reset(self._token)
+
+
+def stateless(
+    state: Sequence[tuple[Sequence[Variable], Sequence[Any]]], run: Callable[[], Any], where: str
+) -> tuple[Any, list[list[Any]], list[Any]]:
+    """A function with given values of variables in place of their own.
+
+    Args:
+        state: Groups of variables, and of their values.
+        run: The function.
+        where: The place to name in errors.
+
+    Returns:
+        Its result, the values of the groups after it, and what layers added to the loss.
+
+    Raises:
+        UnilayersError: if there are more values than variables, or less.
+    """
+    for variables, values in state:
+        if len(variables) != len(values):
+            raise UnilayersError(
+                "another number of values than of variables", where=where, expected=f"{len(variables)} values",
+                received=f"{len(values)}", fix="Build it, and pass values of all its variables in their order",
+            )  # fmt: skip
+    pairs = [pair for variables, values in state for pair in zip(variables, values, strict=True)]
+    with StatelessScope(pairs) as scope:
+        result = run()
+    found = [[scope.get_current_value(v) for v in variables] for variables, _ in state]
+    return result, found, scope.losses
 
 
 def current_trace() -> Trace | None:

@@ -344,7 +344,7 @@ class Before:
         """The value before the step; of one that the step has created, its initial value as far as that is known."""
         if variable in self.state:
             return self.state[variable]
-        return variable.numpy() if variable._initial is None else variable._initial(variable.path)
+        return variable.numpy() if variable._initial is None else variable.draw()
 
 
 class TerminateOnNaN(Callback):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import KW_ONLY
-from functools import cache
+from functools import cache, wraps
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,11 +21,20 @@ from unilayers.graph.node import SCOPE
 from unilayers.layers.input_spec import check_inputs
 from unilayers.ops.define import DEFER, TAPES, TRACE, Box, boxed, host_of, mask_of, unboxed, with_mask
 from unilayers.random import Seed, SeedGenerator
-from unilayers.registry import Configurable, deserializer, resolve, snake_case
+from unilayers.registry import Configurable, deserializer, parameters, resolve, snake_case
 from unilayers.registry import serialize as serialize
-from unilayers.spec import TEXT, Dim, Spec, host_dtype, is_float, normalize_axis, promote, public_shape
+from unilayers.spec import TEXT, Dim, Spec, is_float, normalize_axis, promote, public_shape
 from unilayers.structure import leaves_of, map_structure
-from unilayers.variable import Trace, Variable, autocast, autocast_dtype, current_trace, reading_at, trace_into
+from unilayers.variable import (
+    Trace,
+    Variable,
+    autocast,
+    autocast_dtype,
+    current_trace,
+    reading_at,
+    stateless,
+    trace_into,
+)
 
 _TRAINING: ContextVar[bool | None] = ContextVar("training", default=None)
 _LOSSES: ContextVar[list[Any] | None] = ContextVar("losses", default=None)
@@ -127,6 +136,11 @@ class Layer(Configurable, family="layer"):
     dtype: str | None = None
     autocast: bool = True
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in vars(cls):
+            cls.build = _that_marks(cls.build)  # type: ignore[method-assign]
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls, *args, **kwargs)
         # Here, so that a hand-written __init__ may assign attributes before it calls super().__init__.
@@ -168,6 +182,8 @@ class Layer(Configurable, family="layer"):
                 item.belong(self, next(n for n in names if self._join(f"{n}/{item.state.name}") not in taken))
                 self._variables.append(item.state)
             elif isinstance(item, Variable) and all(v is not item for v in self._variables):
+                if not item.named and not item._path:
+                    item.name = free_name(key, [v.name for v in self._variables])
                 self._variables.append(item)
                 if not item._path:
                     item._path = lambda item=item: self._join(item.name)
@@ -260,6 +276,11 @@ class Layer(Configurable, family="layer"):
 
     def get_config(self) -> dict[str, Any]:
         settings = super().get_config()
+        if "_constructor_call" in vars(self):  # which knows nothing of a name made up, nor of what was set later
+            accepted = parameters(type(self))  # type: ignore[arg-type]
+            every = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+            changed = {"name"} if self.trainable and "trainable" not in settings else {"name", "trainable"}
+            settings |= {k: getattr(self, k) for k in sorted(changed) if k in accepted or every}
         # A default may be another one where the config is read; what is around the layer has a config of its own.
         default = {"dtype": self._default_policy.name} if self._given_policy() is None else {}
         return settings | default if "dtype" in settings else settings
@@ -286,6 +307,8 @@ class Layer(Configurable, family="layer"):
         constraint: Any = None,
         name: str | None = None,
         autocast: bool = True,
+        aggregation: str | None = "none",
+        overwrite_with_gradient: bool = False,
     ) -> Variable:
         """Create a weight; its initial value depends on the seed and the weight's path only.
 
@@ -296,20 +319,27 @@ class Layer(Configurable, family="layer"):
             trainable: Whether gradients are wanted.
             regularizer: See ``regularizers.get``; its penalty is added to the loss.
             constraint: See ``constraints.get``; it is applied after each update.
-            name: Short name; ``weight`` if None.
+            name: Short name; if None ``weight``, ``weight_1``...
             autocast: Whether it is read in the dtype of computation while a layer is called.
+            aggregation: Kept for Keras's signature; has no effect.
+            overwrite_with_gradient: Whether an optimizer shall put the gradient in the weight's place.
         """
-        dtype, name = dtype or self.variable_dtype, name or "weight"
+        dtype = dtype or self.variable_dtype
+        name = name or free_name("weight", [v.name for v in self._variables])
         if initializer is None:
             initializer = "glorot_uniform" if is_float(dtype) else "zeros"
         init = initializers.get(initializer, where=f"initializer of {name!r}")
         assert init is not None
         shape = tuple(shape or ())
 
-        def draw(path: str) -> np.ndarray:
-            return init(shape, host_dtype(dtype), generator=random.generator(self.root_seed, path))
+        def path() -> str:
+            return self._join(name)
 
-        variable = Variable(draw, shape, dtype, trainable, name, lambda: self._join(name), autocast)
+        def draw(shape: Sequence[int], dtype: str) -> np.ndarray:
+            return init(shape, dtype, generator=random.generator(self.root_seed, path()))
+
+        variable = Variable(draw, shape, dtype, trainable, autocast, name=name, path=path)
+        variable.overwrite_with_gradient = overwrite_with_gradient
         variable.regularizer = regularizers.get(regularizer, where=f"regularizer of {name!r}")
         variable.constraint = constraints.get(constraint, where=f"constraint of {name!r}")
         self._variables.append(variable)
@@ -361,7 +391,12 @@ class Layer(Configurable, family="layer"):
         return list({id(m): m for m in found}.values())
 
     trainable_variables = trainable_weights
-    non_trainable_variables = non_trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """All variables that training does not update: frozen weights, statistics, counters."""
+        trained = set(self.trainable_weights)
+        return [v for v in self.variables if v not in trained]
 
     def get_weights(self) -> list[np.ndarray]:
         """The weights as NumPy arrays, in the order of ``weights``."""
@@ -422,6 +457,39 @@ class Layer(Configurable, family="layer"):
 
     def build(self, input_shape: Any) -> None:
         """Create the weights for inputs of this shape (None: a size not known yet). The default creates none."""
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """What ``build`` was told, as plain data; None before the layer is built. A layer that was built with other
+        arguments than the shapes of its inputs writes its own, with ``build_from_config``; files keep it."""
+        shapes = vars(self).get("_built_for")
+        return None if shapes is None else {"input_shape": shapes[0] if len(shapes) == 1 else shapes}
+
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
+        """Build the layer with what ``get_build_config`` gave."""
+        if not self.built:
+            self._build_for(*_shape_arguments(type(self), config["input_shape"]))
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        """Put the values of the layer's own variables, not of layers inside it, in a dict of arrays by name; what a
+        layer writes itself to keep something else in files, with ``load_own_variables``."""
+        store |= {str(i): v.numpy() for i, v in enumerate(self._own_variables())}
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Set the layer's own variables from the dict that ``save_own_variables`` filled.
+
+        Raises:
+            ShapeError: if there are more or fewer values than variables, or one does not fit.
+        """
+        mine = self._own_variables()
+        if len(store) != len(mine):
+            raise ShapeError(
+                "another number of values", where=self.where, expected=f"{len(mine)} values", received=str(len(store))
+            )
+        for i, v in enumerate(mine):
+            v.assign(store[str(i)])
+
+    def _own_variables(self) -> list[Variable]:
+        return [*_of(self, True), *_of(self, False)]
 
     def check_input(self, x: Any) -> None:
         """Raise a ``ShapeError`` for an input that the layer cannot take; called before ``build`` and at every call."""
@@ -488,6 +556,51 @@ class Layer(Configurable, family="layer"):
             if around is not None:
                 SCOPE.reset(around)
 
+    def stateless_call(
+        self,
+        trainable_variables: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Call the layer with state as values: its variables stay as they are.
+
+        Args:
+            trainable_variables: The values of ``trainable_variables``.
+            non_trainable_variables: The values of ``non_trainable_variables``.
+            *args: Passed to the layer, as are ``kwargs``.
+            return_losses: Whether to return ``losses``, too.
+
+        Returns:
+            The outputs and the new values of ``non_trainable_variables``; then the losses, if wanted.
+
+        Raises:
+            UnilayersError: for another number of values, as before the layer is built.
+
+        Example:
+            >>> from unilayers import layers
+            >>> norm = layers.BatchNormalization(momentum=0.5)
+            >>> y = norm(np.ones((2, 1), "float32"))
+            >>> before = [v.value for v in norm.non_trainable_variables]
+            >>> y, after = norm.stateless_call([2 * np.ones(1), np.zeros(1)], before, np.ones((2, 1)), training=True)
+            >>> [float(v[0]) for v in after], float(norm.moving_mean[0])
+            ([0.5, 0.5], 0.0)
+        """
+        losses: list[Any] = []
+
+        def run() -> Any:
+            y = self(*args, **kwargs)
+            losses.extend(self.losses if return_losses else ())
+            return y
+
+        state = [
+            (self.trainable_variables, trainable_variables),
+            (self.non_trainable_variables, non_trainable_variables),
+        ]
+        outputs, (_, kept), _ = stateless(state, run, self.where)
+        return (outputs, kept, losses) if return_losses else (outputs, kept)
+
     input_spec: ClassVar[Any] = None  # an InputSpec, or several nested as the inputs are: checked at each call
     supports_masking: ClassVar[bool] = False  # whether the output has the mask of the input
     makes_masks: ClassVar[bool] = False  # whether compute_mask is asked although the input has no mask
@@ -511,14 +624,16 @@ class Layer(Configurable, family="layer"):
 
     def _build_once(self, args: tuple[Any, ...]) -> None:
         if not self.built:
-            object.__setattr__(self, "built", True)
             wanted = args[: _shapes_wanted(type(self))]  # type: ignore[arg-type]
-            shapes = [map_structure(lambda x: public_shape(ops.shape_of(x)), a) for a in wanted]
-            try:
-                self.build(*(shapes or [None]))
-            except BaseException:
-                object.__setattr__(self, "built", False)
-                raise
+            self._build_for(*[map_structure(lambda x: public_shape(ops.shape_of(x)), a) for a in wanted])
+
+    def _build_for(self, *shapes: Any) -> None:
+        object.__setattr__(self, "built", True)
+        try:
+            self.build(*(shapes or [None]))
+        except BaseException:
+            object.__setattr__(self, "built", False)
+            raise
 
     def _cast(self, x: Any, wanted: str | None = None) -> Any:
         """Float data in this layer's dtype; other arguments as they are."""
@@ -609,6 +724,18 @@ class Layer(Configurable, family="layer"):
         with trace_into(Trace()):
             return map_structure(lambda v: public_shape(v.shape), self._call_now((x,), {}))
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs as symbolic values, for inputs given as such."""
+
+        def fresh(x: Any) -> Any:
+            return leaf("input", "x", x.spec) if isinstance(x, Value) else x
+
+        with trace_into(Trace()):
+            outputs = self._call_now(
+                map_structure(fresh, args), {k: map_structure(fresh, x) for k, x in kwargs.items()}
+            )
+        return map_structure(lambda v: leaf("input", f"{self.path}:output", v.spec), outputs)
+
     # ---- extra losses
 
     def add_loss(self, loss: Any) -> None:
@@ -670,7 +797,8 @@ class Layer(Configurable, family="layer"):
     def random_counter(self) -> Variable:
         """A counter that goes up at every draw: with the layer's path it keys a random mask, equal on all backends."""
         if self._counter is None:
-            counter = Variable(0, (), "int32", False, "random_counter", lambda: self._join("random_counter"))
+            name = "random_counter"
+            counter = Variable(0, (), "int32", False, name=name, path=lambda: self._join(name))
             counter.is_weight = False
             self._counter = counter
             self._variables.append(counter)
@@ -768,6 +896,25 @@ def _of(layer: Layer, trainable: bool) -> list[Variable]:
 def _shapes_wanted(cls: type[Layer]) -> int:
     """Of how many inputs ``build`` takes the shapes: a layer may be called with several, as attention is."""
     return len(inspect.signature(cls.build).parameters) - 1
+
+
+def _that_marks(build: Callable[..., None]) -> Callable[..., None]:
+    """A ``build`` after which the layer is built, also where another layer's ``build`` calls it."""
+
+    @wraps(build)
+    def marking(self: Layer, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        object.__setattr__(self, "built", True)
+        self._built_for = args or None
+
+    return marking
+
+
+def _shape_arguments(cls: type[Layer], shape: Any) -> list[Any]:
+    """What ``build`` takes, of a shape that may have been in a file."""
+    several = _shapes_wanted(cls) > 1  # type: ignore[arg-type]
+    shapes = shape if several else [shape]
+    return [tuple(s) if s and not isinstance(s[0], (list, tuple)) else s for s in shapes]
 
 
 @cache

@@ -442,7 +442,7 @@ class _Sequences(Layer, abstract=True):
                 )  # fmt: skip
             shapes = [ops.shape_of(s) for s in leaves_of(self.get_initial_state(batch))]
             for i, shape in enumerate(shapes):
-                kept = Variable(np.zeros(shape), None, self.compute_dtype, False, f"state_{i}")
+                kept = Variable(np.zeros(shape), None, self.compute_dtype, False, name=f"state_{i}")
                 kept._path = lambda name=kept.name: self._join(name)
                 kept.is_weight = False
                 self._kept.append(kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from unilayers.ops import shape_of
 from unilayers.registry import Configurable, snake_case
 from unilayers.spec import promote, public_shape
 from unilayers.structure import leaves_of
-from unilayers.variable import Variable
+from unilayers.variable import Variable, stateless
 
 
 class Metric(Configurable, family="metric"):
@@ -83,10 +83,10 @@ class Metric(Configurable, family="metric"):
         draw = initializers.get(initializer or "zeros", where=f"{type(self).__name__}.initializer")
         assert draw is not None
 
-        def initial(path: str) -> np.ndarray:
-            return draw(shape, dtype)
-
-        variable = Variable(initial, shape, dtype, False, name, lambda: f"metrics/{self.name}/{name}")
+        variable = Variable(
+            lambda shape, dtype: draw(shape, dtype), shape, dtype, False, name=name,
+            path=lambda: f"metrics/{self.name}/{name}",
+        )  # fmt: skip
         self._variables.append(variable)
         return variable
 
@@ -122,6 +122,32 @@ class Metric(Configurable, family="metric"):
         """Set all variables to zero."""
         for variable in self.variables:
             variable.assign(ops.zeros(variable.shape, variable.dtype))
+
+    # ---- state as values
+
+    def stateless_update_state(self, metric_variables: Sequence[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """The values of ``variables`` after ``update_state``, which stay as they are themselves.
+
+        Args:
+            metric_variables: Their values before.
+            *args: Passed on, as are ``kwargs``.
+
+        Raises:
+            UnilayersError: for another number of values.
+        """
+        return self._stateless(metric_variables, lambda: self.update_state(*args, **kwargs))[1]
+
+    def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
+        """The result for these values of ``variables``."""
+        return self._stateless(metric_variables, self.result)[0]
+
+    def stateless_reset_state(self) -> list[Any]:
+        """The values of ``variables`` after ``reset_state``."""
+        return self._stateless([v.value for v in self.variables], self.reset_state)[1]
+
+    def _stateless(self, values: Sequence[Any], run: Callable[[], Any]) -> tuple[Any, list[Any]]:
+        result, (found,), _ = stateless([(self.variables, values)], run, repr(self))
+        return result, found
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take in a batch and give the value so far."""

@@ -185,6 +185,7 @@ class Functional(Model, abstract=True):
             "name": self.name,
             "inputs": map_structure(lambda v: {"input": InputLayer.of(v).get_config()}, self._inputs),
             "layers": [serialize(layer) for layer in self._sublayers],
+            "names": [layer.name for layer in self._sublayers],
             "steps": steps,
             "outputs": map_structure(lambda v: {"ref": number[v]}, self._outputs),
         } | _common(self)
@@ -195,7 +196,10 @@ class Functional(Model, abstract=True):
 
         config = dict(config)
         with custom_object_scope(custom_objects):
-            layers = {layer.name: layer for layer in (resolve(Layer.registry, c) for c in config.pop("layers"))}
+            made = [resolve(Layer.registry, c) for c in config.pop("layers")]
+        for layer, name in zip(made, config.pop("names", [layer.name for layer in made]), strict=True):
+            layer.name = name  # which a class whose __init__ takes none does not have in its config
+        layers = {layer.name: layer for layer in made}
         inputs = _restore(config.pop("inputs"), "input", lambda c: InputLayer(**c).symbolic_input())
         results: list[list[Any]] = [leaves_of(inputs)]  # [-1 + 1] are the inputs
 

@@ -51,8 +51,13 @@ class Sequential(Model):
         for layer in layers or ():
             self.add(layer)
 
-    def add(self, layer: Any) -> None:
-        """Append a layer, its name or config, or an ``Input``."""
+    def add(self, layer: Any, rebuild: bool = True) -> None:
+        """Append a layer, its name or config, or an ``Input``.
+
+        Args:
+            layer: The layer.
+            rebuild: Whether to create its weights now, if the input's shape is known.
+        """
         if isinstance(layer, Value):
             return self._set_input(layer)
         layer = resolve(Layer.registry, layer, where=f"{self.where}[{len(self._sublayers)}]")
@@ -65,7 +70,7 @@ class Sequential(Model):
         self._chain = None
         self._read.clear()
         object.__setattr__(self, "built", False)
-        if self._input is not None:
+        if self._input is not None and rebuild:
             self.ensure_built()
 
     def _set_input(self, value: Value) -> None:
@@ -73,8 +78,12 @@ class Sequential(Model):
             raise UnilayersError("Input must come first, and once", where=self.where)
         self._input = value
 
-    def pop(self) -> Layer:
-        """Take the last layer off."""
+    def pop(self, rebuild: bool = True) -> Layer:
+        """Take the last layer off.
+
+        Args:
+            rebuild: Kept for Keras's signature: what remains is built as it was.
+        """
         layer = self._sublayers.pop()
         layer._parent, self._chain = None, None
         self._read.clear()

@@ -25,7 +25,7 @@ from unilayers.graph.node import leaf
 from unilayers.graph.operators import Operators
 from unilayers.graph.passes import attrs_unknown, eliminate_common, lower, simplify
 from unilayers.graph.record import no_cost, register
-from unilayers.spec import Shape, Spec, broadcast_shapes, check_dtype, dtype_name, is_float, promote
+from unilayers.spec import Dim, Shape, Spec, broadcast_shapes, check_dtype, dtype_name, is_float, promote
 
 # ---- operands ---------------------------------------------------------------
 
@@ -146,7 +146,7 @@ def dtype_of(x: Any) -> str:
     """The dtype name of anything ops accept; Python numbers count as floatx, int32 or bool."""
     if hasattr(x, "dtype"):
         return name_of(x.dtype)
-    if isinstance(x, (bool, int, float)):
+    if isinstance(x, (bool, int, float, Dim)):
         return _weak(x)
     return np.asarray(x).dtype.name
 
@@ -154,12 +154,12 @@ def dtype_of(x: Any) -> str:
 name_of = lru_cache(maxsize=256)(dtype_name)  # NumPy takes a microsecond to name a dtype
 
 
-def _weak(x: bool | int | float) -> str:
-    return "bool" if isinstance(x, bool) else "int32" if isinstance(x, int) else floatx()
+def _weak(x: bool | int | float | Dim) -> str:
+    return "bool" if isinstance(x, bool) else "int32" if isinstance(x, (int, Dim)) else floatx()
 
 
 def _is_weak(x: Any) -> bool:
-    return isinstance(x, (bool, int, float)) and not isinstance(x, np.generic)
+    return isinstance(x, (bool, int, float, Dim)) and not isinstance(x, np.generic)
 
 
 def _common_dtype(operands: Sequence[Any]) -> str:
@@ -213,7 +213,7 @@ def _kind(x: Any) -> Any:
     found = _KINDS.get(cls)
     if found is not None:
         return found
-    if isinstance(x, Value):
+    if isinstance(x, (Value, Dim)):
         found = SYMBOL
     elif isinstance(x, Box):
         found = BOX
@@ -311,7 +311,8 @@ def _record(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
         promoted = op.promotes is not None and i >= op.promotes
         if not isinstance(x, Value):
             dtype = target if promoted else dtype_of(x)
-            values[i] = constant(to_numpy(x), dtype)
+            size = make_node(OPS["size_value"], (), {"value": x, "dtype": dtype}) if isinstance(x, Dim) else ()
+            values[i] = size[0] if size else constant(to_numpy(x), dtype)
         elif promoted and x.dtype != target:
             values[i] = make_node(OPS["astype"], (x,), {"dtype": target})[0]
     outputs = make_node(op, values, attrs)

@@ -2,7 +2,7 @@
 
 from unilayers.optimizers import schedules
 from unilayers.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
-from unilayers.optimizers.base import Optimizer, get
+from unilayers.optimizers.base import Optimizer, deserialize, get, serialize
 from unilayers.optimizers.classic import SGD, Adadelta, Adagrad, Ftrl, RMSprop
 from unilayers.optimizers.loss_scale import LossScaleOptimizer
 from unilayers.optimizers.others import Adafactor, Lion, Muon
@@ -24,6 +24,8 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "ScheduleFreeAdamW",
+    "deserialize",
     "get",
     "schedules",
+    "serialize",
 ]

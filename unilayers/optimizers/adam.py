@@ -42,7 +42,7 @@ class Adam(Optimizer):
 
     def update(self, learning_rate: Any, tensors: Sequence[Any], count: int, weight_decay: float) -> Sequence[Any]:
         return ops.adam_update(
-            learning_rate, self.steps_done, *tensors, count=count, beta_1=self.beta_1, beta_2=self.beta_2,
+            learning_rate, self.iterations, *tensors, count=count, beta_1=self.beta_1, beta_2=self.beta_2,
             epsilon=self.epsilon, amsgrad=self.amsgrad, weight_decay=weight_decay,
         )  # fmt: skip
 

@@ -16,15 +16,18 @@ import numpy as np
 
 from unilayers import ops
 from unilayers.config import floatx
+from unilayers.custom import custom_object_scope
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import scope
 from unilayers.hints import Bounds, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, check_value
-from unilayers.ops import dtype_of, shape_of
+from unilayers.ops import dtype_of, shape_of, to_numpy
+from unilayers.ops.define import boxed
 from unilayers.optimizers import schedules
 from unilayers.optimizers.schedules import LearningRateSchedule
-from unilayers.registry import Configurable, hints_of, resolve, snake_case
+from unilayers.registry import Configurable, deserializer, hints_of, plain, resolve, snake_case
+from unilayers.registry import serialize as serialize
 from unilayers.spec import host_dtype, promote, public_shape
-from unilayers.variable import Variable
+from unilayers.variable import Variable, current_trace, stateless
 
 Rate = float | LearningRateSchedule
 
@@ -35,8 +38,9 @@ class Optimizer(Configurable, family="optimizer"):
     """Base class of all optimizers.
 
     A subclass names its slots, the tensors it keeps beside each weight, in ``slots``, and writes ``step`` for one
-    weight; or ``update`` for all at once. In a step gradients are clipped, weights decay, then they are updated; last,
-    constraints are kept and averages taken.
+    weight; or ``update`` for all at once. Or it makes its variables in ``build`` and writes ``update_step``, as for
+    Keras. In a step gradients are clipped, weights decay, then they are updated; last, constraints are kept and
+    averages taken.
 
     Args:
         learning_rate: Step size, or a schedule. May be set at any time, also while a compiled training step is in use
@@ -95,15 +99,34 @@ class Optimizer(Configurable, family="optimizer"):
                 received=", ".join(f"{n}={limit}" for n, limit in clips.items() if limit is not None),
             )
         self.built = False
-        self.iterations = Variable(0, (), "int32", False, "iterations", "optimizer/iterations")
+        self._iterations = Variable(0, (), "int32", False, name="iterations", path="optimizer/iterations")
         self._rate: Variable | None = None
         self._index: dict[Variable, int] = {}
         self._slots: list[list[Variable]] = []
         self._scalars: dict[str, Variable] = {}
         self._averages: list[Variable] = []
         self._sums: list[Variable] = []
+        self._added: list[Variable] = []
         self._excluded: set[Variable] = set()
         self._excluded_names: list[str] = []
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments as plain data, with the learning rate of now."""
+        config = super().get_config()
+        rate = self.learning_rate
+        now = plain(float(rate) if isinstance(rate, float) else rate)
+        return config | ({"learning_rate": now} if "learning_rate" in config else {})
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """The optimizer with that config.
+
+        Args:
+            config: What ``get_config`` gave.
+            custom_objects: Classes by name, such as the learning rate's, that come before the known ones.
+        """
+        with custom_object_scope(custom_objects):
+            return super().from_config(config)
 
     # ---- state
 
@@ -142,9 +165,10 @@ class Optimizer(Configurable, family="optimizer"):
             return
         dtype = promote("float32", *(v.dtype for v in variables)) if variables else floatx()
         rate = self._given_rate if self._schedule is None else 0.0
-        self._rate = Variable(rate, (), dtype, False, "learning_rate", "optimizer/learning_rate")
+        self._rate = Variable(rate, (), dtype, False, name="learning_rate", path="optimizer/learning_rate")
         self._scalars = {
-            name: Variable(value, (), dtype, False, name, f"optimizer/{name}") for name, value in self.scalars().items()
+            name: Variable(value, (), dtype, False, name=name, path=f"optimizer/{name}")
+            for name, value in self.scalars().items()
         }
         self._slots = [[] for _ in self.slots()]
         self.built = True
@@ -153,6 +177,11 @@ class Optimizer(Configurable, family="optimizer"):
     def extend(self, variables: Iterable[Variable]) -> None:
         """Create the state for further variables: weights that came to be after ``build``."""
         new = [v for v in variables if v not in self._index]
+        if new and self._index and self._updates_itself:
+            raise UnilayersError(
+                "weights that came to be after build", where=repr(self), received=str([v.path for v in new]),
+                fix="Create all weights of the model before it is trained, or write step() in place of update_step()",
+            )  # fmt: skip
         self._index |= {v: i for i, v in enumerate(new, len(self._index))}
         for slots, (name, value) in zip(self._slots, self.slots().items(), strict=True):
             slots += [self._slot(v, name, value) for v in new]
@@ -166,33 +195,55 @@ class Optimizer(Configurable, family="optimizer"):
     @property
     def variables(self) -> list[Variable]:
         """Iterations, learning rate, scalars, the first slot of all weights in order, the second..., averages of the
-        weights, sums of gradients; none before ``build``."""
+        weights, sums of gradients, what a subclass added; none before ``build``."""
         if self._rate is None:
             return []
         slots = [v for slot in self._slots for v in slot]
-        return [self.iterations, self._rate, *self._scalars.values(), *slots, *self._averages, *self._sums]
+        kept = (*slots, *self._averages, *self._sums, *self._added)
+        return [self._iterations, self._rate, *self._scalars.values(), *kept]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace the values of ``variables``.
+
+        Raises:
+            ShapeError: if the number or a shape differs; nothing is changed then.
+        """
+        mine, shapes = self.variables, [tuple(np.shape(w)) for w in weights]
+        if shapes != [v.shape for v in mine]:
+            raise ShapeError(
+                "weights do not fit" if mine else "the optimizer is not built", where=repr(self),
+                expected=str([v.shape for v in mine]), received=str(shapes),
+            )  # fmt: skip
+        for v, w in zip(mine, weights, strict=True):
+            v.assign(w)
 
     @property
-    def steps_done(self) -> Any:
-        """How many updates were made, as ops take it: iterations, unless several make one update."""
+    def iterations(self) -> Any:
+        """How many updates were made, as ops take it: a variable, but for ``gradient_accumulation_steps``."""
         every = self.gradient_accumulation_steps
-        return ops.floor_divide(self.iterations, every) if every else self.iterations
+        return ops.floor_divide(self._iterations, every) if every else self._iterations
 
     def time(self, like: Any) -> Any:
         """The number of the update that is being made, 1 for the first, as a scalar in the dtype of ``like``."""
-        return ops.add(ops.astype(self.steps_done, dtype_of(like)), 1.0)
+        return ops.add(ops.astype(self.iterations, dtype_of(like)), 1.0)
 
     def _read_rate(self) -> Any:
-        """The rate as it was given, or the number in its variable if that is another by now."""
+        """The rate as it was given, or the number in its variable if that is another by now; a number that can be
+        assigned to, as Keras's variable can."""
         if self._schedule is not None:
             return self._schedule
-        if self._rate is None:
-            return self._given_rate
-        now = float(self._rate)
-        return self._given_rate if float(np.asarray(self._given_rate, self._rate.dtype)) == now else now
+        if self._rate is not None and current_trace() is not None:
+            return self._rate  # whose value may be another one in each step
+        now = self._given_rate if self._rate is None else float(self._rate)
+        if self._rate is not None and float(np.asarray(self._given_rate, self._rate.dtype)) == now:
+            now = self._given_rate
+        shown = _AssignableRate(now)
+        shown.assign = self._write_rate
+        return shown
 
     def _write_rate(self, value: Any) -> None:
         cls = type(self)
+        value = float(to_numpy(value)) if hasattr(value, "dtype") else value
         where = f"{cls.__name__}.learning_rate"
         check_value(value, hints_of(cls).get("learning_rate", Rate), where)  # type: ignore[arg-type]
         before = vars(self).get("_schedule")
@@ -212,7 +263,7 @@ class Optimizer(Configurable, family="optimizer"):
         """The learning rate of the update to be made, as ops take it."""
         if self._schedule is None:
             return self._rate
-        return self._schedule(ops.astype(self.steps_done, self._rate.dtype))  # type: ignore[union-attr]
+        return self._schedule(ops.astype(self.iterations, self._rate.dtype))  # type: ignore[union-attr]
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
@@ -267,22 +318,142 @@ class Optimizer(Configurable, family="optimizer"):
         done = [self.step(rate, *one) for one in zip(parameters, *rest, strict=True)]
         return [new for group in zip(*done, strict=True) for new in group]
 
+    # ---- written as for Keras
+
+    def update_step(self, gradient: Any, variable: Variable, learning_rate: Any) -> None:
+        """Update one weight, by assigning to it and to variables made in ``build``; what a subclass may write in place
+        of ``step``. Clipping, decay and so on are done around it.
+
+        Args:
+            gradient: That of the weight.
+            variable: The weight.
+            learning_rate: The rate of this step, in the weight's dtype.
+
+        Example:
+            >>> class Heavy(Optimizer):
+            ...     def build(self, variables):
+            ...         super().build(variables)
+            ...         self.pace = [self.add_variable_from_reference(v, name="pace") for v in variables]
+            ...     def update_step(self, gradient, variable, learning_rate):
+            ...         pace = self.pace[self._get_variable_index(variable)]
+            ...         self.assign(pace, 0.9 * pace + gradient)
+            ...         self.assign_sub(variable, learning_rate * pace)
+            >>> v = Variable(np.zeros(2))
+            >>> Heavy(0.5).apply([np.array([1.0, -2.0], "float32")], [v]); v.numpy()
+            array([-0.5,  1. ], dtype=float32)
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no update_step() method")
+
+    @property
+    def _updates_itself(self) -> bool:
+        return type(self).update_step is not Optimizer.update_step
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        """The number of a weight among those that the optimizer was built for."""
+        return self._index[variable]
+
+    def add_variable(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        aggregation: str | None = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Variable:
+        """Create a variable of the optimizer, called ``optimizer/<name>``.
+
+        Args:
+            shape: Its shape.
+            initializer: See ``initializers.get``.
+            dtype: The default float dtype if None.
+            aggregation: Kept for Keras's signature; has no effect.
+            layout: Likewise.
+            name: Short name; ``variable`` if None.
+        """
+        return self._add(None, tuple(shape), initializer, dtype or floatx(), name)
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
+    ) -> Variable:
+        """Create a variable of the shape and dtype of a weight, called ``optimizer/<weight>/<name>``.
+
+        Args:
+            reference_variable: The weight.
+            name: Short name; ``variable`` if None.
+            initializer: See ``initializers.get``.
+        """
+        spec = reference_variable.spec
+        return self._add(reference_variable, reference_variable.shape, initializer, spec.dtype, name)
+
+    def add_optimizer_variables(
+        self, trainable_variables: Iterable[Variable], name: str | Sequence[str], initializer: Any = "zeros"
+    ) -> Any:
+        """Create a variable for each weight, as ``add_variable_from_reference`` does.
+
+        Args:
+            trainable_variables: The weights.
+            name: Short name; or several.
+            initializer: See ``initializers.get``; or one for each name.
+
+        Returns:
+            The variables in a list; for several names a tuple of lists.
+        """
+        weights = list(trainable_variables)
+        if isinstance(name, str):
+            return [self.add_variable_from_reference(v, name, initializer) for v in weights]
+        each = initializer if isinstance(initializer, (list, tuple)) else [initializer] * len(name)
+        return tuple(self.add_optimizer_variables(weights, n, i) for n, i in zip(name, each, strict=True))
+
+    def _add(
+        self, reference: Variable | None, shape: Sequence[int], initializer: Any, dtype: str, name: str | None
+    ) -> Variable:
+        def path() -> str:
+            return f"optimizer/{own}" if reference is None else f"optimizer/{reference.path}/{own}"
+
+        own, number = name or "variable", 1
+        while path() in {v.path for v in self._added}:
+            own, number = f"{name or 'variable'}_{number}", number + 1
+        variable = Variable(initializer, shape, dtype, False, name=own, path=path)
+        self._added.append(variable)
+        return variable
+
+    def assign(self, variable: Variable, value: Any) -> None:
+        """Replace the value of a variable."""
+        variable.assign(_cast(value, variable.spec.dtype))
+
+    def assign_add(self, variable: Variable, value: Any) -> None:
+        """Add to a variable."""
+        variable.assign_add(_cast(value, variable.spec.dtype))
+
+    def assign_sub(self, variable: Variable, value: Any) -> None:
+        """Subtract from a variable."""
+        variable.assign_sub(_cast(value, variable.spec.dtype))
+
+    # ---- all steps
+
     @scope(part="update")
-    def apply(self, grads: Sequence[Any], variables: Iterable[Variable] | None = None) -> None:
+    def apply(self, grads: Sequence[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
         """Make one step: clip the gradients, update all weights and slots, count the iteration.
 
         Args:
             grads: One gradient per variable; a variable whose gradient is None stays as it is, with a warning.
-            variables: The variables, at first those to build for; None: those that the optimizer was built for.
+            trainable_variables: The variables, at first those to build for; None: those that the optimizer was
+                built for.
 
         Raises:
             ShapeError: if a gradient does not have its variable's shape.
             UnilayersError: if all gradients are None, or a variable is not one the optimizer was built for.
         """
-        if variables is not None and not self.built:
-            self.build(variables := list(variables))
-        pairs = self._pairs(grads, list(self._index if variables is None else variables))
+        if trainable_variables is not None and not self.built:
+            self.build(trainable_variables := list(trainable_variables))
+        pairs = self._pairs(grads, list(self._index if trainable_variables is None else trainable_variables))
         pairs = [(_cast(_beside(g, v), v.dtype), v) for g, v in pairs]
+        if any(v.overwrite_with_gradient for _, v in pairs):
+            for g, v in pairs:
+                if v.overwrite_with_gradient:
+                    v.assign(g)
+            pairs = [(g, v) for g, v in pairs if not v.overwrite_with_gradient]
         if self.loss_scale_factor:
             pairs = [(ops.divide(g, self.loss_scale_factor), v) for g, v in pairs]
         if self.gradient_accumulation_steps:
@@ -291,7 +462,7 @@ class Optimizer(Configurable, family="optimizer"):
             self._update_all(pairs)
         if self.use_ema:
             self._average()
-        self.iterations.assign_add(1)
+        self._iterations.assign_add(1)
 
     def _accumulate(self, pairs: Sequence[tuple[Any, Variable]], every: int) -> None:
         """Add up the gradients; in every so many-th step update with their mean."""
@@ -307,7 +478,7 @@ class Optimizer(Configurable, family="optimizer"):
             for (g, _), total in zip(pairs, sums, strict=True):
                 total.assign_add(g)
 
-        last = ops.equal(ops.remainder(ops.add(self.iterations, 1), every), 0)
+        last = ops.equal(ops.remainder(ops.add(self._iterations, 1), every), 0)
         ops.cond(last, update, wait)
 
     def _update_all(self, pairs: Sequence[tuple[Any, Variable]]) -> None:
@@ -326,17 +497,17 @@ class Optimizer(Configurable, family="optimizer"):
     def _average(self) -> None:
         """Take the weights into their averages; the first step sets them."""
         for v, average in zip(self._index, self._averages, strict=True):
-            begun = ops.astype(ops.not_equal(self.steps_done, 0), v.dtype)
+            begun = ops.astype(ops.not_equal(self.iterations, 0), v.dtype)
             keep = ops.multiply(begun, self.ema_momentum)
             now = ops.add(ops.multiply(average, keep), ops.multiply(v, ops.subtract(1.0, keep)))
             average.assign(now)
             if self.ema_overwrite_frequency:
-                due = ops.equal(ops.remainder(ops.add(self.steps_done, 1), self.ema_overwrite_frequency), 0)
+                due = ops.equal(ops.remainder(ops.add(self.iterations, 1), self.ema_overwrite_frequency), 0)
                 v.assign(ops.where(due, now, v))
 
-    def finalize_variable_values(self, variables: Iterable[Variable]) -> None:
+    def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
         """Put the averages in the place of the weights, at the end of training; without ``use_ema`` do nothing."""
-        for v in variables if self._averages else ():
+        for v in var_list if self._averages else ():
             if v in self._index:
                 v.assign(self._averages[self._index[v]].numpy())
 
@@ -351,7 +522,28 @@ class Optimizer(Configurable, family="optimizer"):
         """The loss to be differentiated: times ``loss_scale_factor``, if there is one."""
         return ops.multiply(loss, self.loss_scale_factor) if self.loss_scale_factor else loss
 
-    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Any], grads: Sequence[Any], trainable_variables: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """A step with state as values: the variables stay as they are.
+
+        Args:
+            optimizer_variables: The values of ``variables``.
+            grads: One gradient for each weight that the optimizer was built for.
+            trainable_variables: The values of these weights.
+
+        Returns:
+            The new values of the weights, and of ``variables``.
+
+        Raises:
+            UnilayersError: if the optimizer is not built, or for another number of values.
+        """
+        self._require_known(list(self._index), len(grads))
+        state = [(list(self._index), trainable_variables), (self.variables, optimizer_variables)]
+        _, (weights, own), _ = stateless(state, lambda: self.apply(grads), f"{self!r}.stateless_apply")
+        return weights, own
+
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Any:
         """Make one step, given pairs of gradient and variable; gives the number of iterations."""
         pairs = list(grads_and_vars)
         self.apply([g for g, _ in pairs], [v for _, v in pairs])
@@ -359,6 +551,12 @@ class Optimizer(Configurable, family="optimizer"):
 
     def _apply_group(self, rate: Any, group: Sequence[tuple[Any, Variable]], weight_decay: float) -> None:
         """Update weights of one dtype and one weight decay."""
+        if self._updates_itself:
+            for g, v in group:
+                if weight_decay:
+                    v.assign_sub(ops.multiply(v, ops.multiply(rate, weight_decay)))
+                self.update_step(boxed(g), v, boxed(rate))  # so that operators on them are ops
+            return
         grads, variables = [g for g, _ in group], [v for _, v in group]
         slots = [slot[self._index[v]] for slot in self._slots for v in variables]
         new = self.update(rate, [*variables, *grads, *slots], len(variables), weight_decay)
@@ -421,6 +619,22 @@ def get(identifier: Any, *, where: str = "") -> Optimizer | None:
     return resolve(Optimizer.registry, identifier, where=where)
 
 
+deserialize = deserializer(get)
+
+
+class _AssignableRate(float):
+    """A learning rate, with what Keras's scripts do with the variable that it is there."""
+
+    assign: Callable[[Any], None]
+
+    def numpy(self) -> np.ndarray:
+        """The number as NumPy's."""
+        return np.asarray(self, floatx())
+
+    def __reduce__(self) -> Any:
+        return float, (float(self),)
+
+
 # ---- details --------------------------------------------------------------------------------------------------------
 
 
@@ -430,10 +644,10 @@ def _beside_weight(
     """A variable that is kept for a weight: of its shape and zero unless said otherwise."""
     shape = variable.shape if shape is None else shape
 
-    def draw(path: str) -> np.ndarray:
-        return initial() if initial else np.zeros(shape, host_dtype(variable.dtype))
+    def draw(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        return initial() if initial else np.zeros(shape, dtype)
 
-    return Variable(draw, shape, variable.dtype, False, name, lambda: f"optimizer/{variable.path}/{name}")
+    return Variable(draw, shape, variable.dtype, False, name=name, path=lambda: f"optimizer/{variable.path}/{name}")
 
 
 def _cast(x: Any, dtype: str) -> Any:

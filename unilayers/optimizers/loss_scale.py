@@ -54,9 +54,11 @@ class LossScaleOptimizer(Optimizer):
         super().__init__(inner.learning_rate, use_ema=inner.use_ema, name=name)
         inner.loss_scale_factor = None
         self.initial_scale, self.dynamic_growth_steps = float(initial_scale), dynamic_growth_steps
-        self.iterations = inner.iterations
-        self.dynamic_scale = Variable(self.initial_scale, (), "float32", False, "scale", "optimizer/dynamic_scale")
-        self.step_counter = Variable(0, (), "int32", False, "step_counter", "optimizer/step_counter")
+        self._iterations = inner._iterations
+        self.dynamic_scale = Variable(
+            self.initial_scale, (), "float32", False, name="scale", path="optimizer/dynamic_scale"
+        )
+        self.step_counter = Variable(0, (), "int32", False, name="step_counter", path="optimizer/step_counter")
 
     def _read_rate(self) -> Any:
         return self.inner_optimizer.learning_rate
@@ -87,9 +89,9 @@ class LossScaleOptimizer(Optimizer):
         """Choose weights that do not decay; see ``Optimizer.exclude_from_weight_decay``."""
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
-    def finalize_variable_values(self, variables: Iterable[Variable]) -> None:
+    def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
         """Put the averages in the place of the weights; see ``Optimizer.finalize_variable_values``."""
-        self.inner_optimizer.finalize_variable_values(variables)
+        self.inner_optimizer.finalize_variable_values(var_list)
 
     def swap_averages(self) -> None:
         """Exchange the weights and their averages."""
@@ -101,8 +103,9 @@ class LossScaleOptimizer(Optimizer):
         """The loss to be differentiated: times the scale."""
         return ops.multiply(loss, self.dynamic_scale)
 
-    def apply(self, grads: Sequence[Any], variables: Iterable[Variable] | None = None) -> None:
+    def apply(self, grads: Sequence[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
         """Make one step, unless a gradient is not finite; see ``Optimizer.apply``."""
+        variables = trainable_variables
         if variables is not None:
             variables = list(variables)
             if not self.built:

@@ -13,7 +13,8 @@ from unilayers.config import floatx
 from unilayers.errors import UnilayersError
 from unilayers.hints import NonNegativeFloat, PositiveInt
 from unilayers.ops import dtype_of
-from unilayers.registry import Configurable, resolve
+from unilayers.registry import Configurable, deserializer, resolve
+from unilayers.registry import serialize as serialize
 from unilayers.spec import is_float
 
 
@@ -46,6 +47,9 @@ def get(identifier: Any, *, where: str = "") -> LearningRateSchedule | None:
         CosineDecay(initial_learning_rate=0.1, decay_steps=100)
     """
     return resolve(LearningRateSchedule.registry, identifier, where=where)
+
+
+deserialize = deserializer(get)
 
 
 def _time(step: Any) -> Any:

@@ -12,18 +12,11 @@ from unilayers.layers.base import training_phase
 from unilayers.ops.define import Box, unboxed
 from unilayers.program import Program, moved
 from unilayers.structure import map_structure
-from unilayers.training.steps import Batch, inputs_like
+from unilayers.training.steps import Batch, inputs_like, packed
 from unilayers.variable import Store, Trace, Variable, trace_into
 
 if TYPE_CHECKING:
     from unilayers.models.model import Model
-
-
-def packed(batch: Batch) -> Any:
-    """A batch as steps take it: x alone, ``(x, y)``, or ``(x, y, sample_weight)``."""
-    if batch.weight is not None:
-        return batch.x, batch.y, batch.weight
-    return batch.x if batch.y is None else (batch.x, batch.y)
 
 
 def unpacked(data: Any) -> tuple[Any, Any, Any]:

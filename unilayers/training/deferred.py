@@ -40,7 +40,9 @@ STEPS = 8192  # calls that are kept
 CONSTANTS = (bool, int, float, str)
 _CAST = OPS["astype"]
 # Attributes of layers that say nothing about what they compute.
-INNER = frozenset({"_objectives", "_compiled", "_programs", "_place", "_parent", "_sublayers", "_variables", "_losses"})
+INNER = frozenset(
+    ("_built_for", "_compiled", "_losses", "_objectives", "_parent", "_place", "_programs", "_sublayers", "_variables")
+)
 BOOKKEEPING = frozenset(
     {"optimizer", "stop_training", "start_epoch", "start_batch", "history", "position", "seen_inputs", "built"}
 )

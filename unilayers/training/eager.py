@@ -27,6 +27,7 @@ from unilayers.training.steps import (
     input_dtypes,
     judge,
     learn,
+    packed,
     predict_program,
     require_terms,
     state_of,
@@ -115,14 +116,14 @@ class EagerProgram:
         """
         with collect_losses() as added:
             if isinstance(data, Batch):
-                outputs = self._model(data.x, training=training)
+                outputs = self._forward(data.x, training)
                 self._gather(data, outputs)
                 return data, outputs, added
             given = iter(data.inputs)
             x = map_structure(lambda a: None if a is None else next(given), self._form[0])
             try:
                 with data:
-                    outputs = self._model(x, training=training)
+                    outputs = self._forward(x, training)
             finally:
                 self._memory.on = self._memory.on and not data.asked
         if not data.closed and Variable.made == self._known and data.seal(outputs, added):
@@ -140,6 +141,11 @@ class EagerProgram:
         batch = self._boxed()
         self._gather(batch, outputs)
         return batch, outputs, added
+
+    def _forward(self, x: Any, training: bool) -> Any:
+        if self._step == self._predict:
+            return self._model.predict_step(packed(Batch(x)))
+        return self._model(x, training=training)
 
     def _gather(self, batch: Batch, outputs: Any) -> None:
         """After a forward pass that may have created weights: create what goes with them, and bring all together."""

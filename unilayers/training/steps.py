@@ -46,6 +46,15 @@ class Batch:
         return _form(self.x), _form(self.y), _form(self.weight)
 
 
+def packed(batch: Batch) -> Any:
+    """A batch as a model's own steps take it: x alone (``(x,)`` if it is a list), ``(x, y)``, or ``(x, y, weight)``."""
+    if batch.weight is not None:
+        return batch.x, batch.y, batch.weight
+    if batch.y is not None:
+        return batch.x, batch.y
+    return (batch.x,) if isinstance(batch.x, (list, tuple)) else batch.x
+
+
 def _form(part: Any) -> Any:
     """The nesting of data, with the shape of a sample and the dtype of each array."""
     if isinstance(part, Mapping):
@@ -385,7 +394,7 @@ def predict_program(model: Model, x: Any) -> tuple[Program, Any]:
     model.ensure_built(x)
     trace, inputs = Trace(), sized(model.input_leaves(x), Batch(x))
     with trace_into(trace):
-        outputs = model(inputs, training=False)
+        outputs = model.predict_step(packed(Batch(inputs)))
         graph = trace.graph(leaves_of(inputs), {str(i): v for i, v in enumerate(leaves_of(outputs))})
     return Program(graph, trace.variables, outputs), outputs
 

@@ -144,6 +144,11 @@ class Trainer:
         return list({id(m): m for m in found}.values())
 
     @property
+    def metrics_variables(self) -> list[Any]:
+        """The variables of all ``metrics``."""
+        return [v for m in self.metrics for v in m.variables]
+
+    @property
     def tracked_metrics(self) -> list[Any]:
         """The metrics among the attributes of the model and its layers."""
         return super().metrics  # type: ignore[misc]
@@ -327,6 +332,14 @@ class Trainer:
         trained = self.trainable_weights
         self.optimizer.apply(tape.gradient(scaled, trained), trained)
         return self._judged(x, y, y_pred, weight, loss)
+
+    def predict_step(self: Any, data: Any) -> Any:
+        """What ``predict`` gives for a batch. Override it to give something else than the outputs.
+
+        Args:
+            data: x, ``(x, y)`` or ``(x, y, sample_weight)``, as ``train_step`` takes it.
+        """
+        return self(unpacked(data)[0], training=False)
 
     def test_step(self: Any, data: Any) -> dict[str, Any]:
         """One evaluation step; see ``train_step``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 from unilayers.errors import DTypeError, ShapeError, nearest
@@ -29,6 +30,7 @@ def check_dtype(dtype: str) -> str:
     return name
 
 
+@cache  # NumPy makes the name anew each time, which takes longer than a small op
 def dtype_name(dtype: object) -> str:
     """The plain name of any framework's dtype object: ``torch.float32`` and ``np.dtype('f4')`` are ``'float32'``."""
     if isinstance(dtype, str):

@@ -12,6 +12,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
+from .layout import kernels_of, laying
 from .table import AT_ONCE, OVERWRITING, TABLE, VIEWS, tensor
 
 
@@ -40,7 +41,8 @@ def device_of(array: object) -> str | None:
 def compile(graph: Graph, device: str) -> Executable:
     graph = own_results(graph, VIEWS)
     step = straight_line(graph, TABLE, lambda a: put([a], device)[0], OVERWRITING, VIEWS)
-    return torch.inference_mode()(step)
+    kernels = kernels_of(graph, {name: written for name, (_, written) in OVERWRITING.items()})
+    return torch.inference_mode()(laying(step, kernels))
 
 
 def synchronize() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from unilayers.graph import OPS, Node
 
+from .layout import like, without_gaps
+
 
 def overwritten(scalars: int) -> Callable[[Node], Sequence[int]]:
     """For an update op with so many scalars: the operands its outputs go into, which are all tensors but gradients."""
@@ -91,25 +93,27 @@ def adam_update(
     """torch's kernel corrects the bias of v before epsilon is added, Keras after it: so the kernel is told that very
     many steps are done, when nothing is left to correct, and gets the corrected step size as its learning rate."""
     params, grads, *slots = _lists(tensors, count)
-    if not _fused([*params, *(x for slot in slots for x in slot)]):
+    if not _fused(params, slots):
         attrs = {"amsgrad": amsgrad, "weight_decay": weight_decay, "epsilon": epsilon}
         expand: Any = OPS["adam_update"].expand
         return expand(learning_rate, iteration, *tensors, count=count, beta_1=beta_1, beta_2=beta_2, **attrs)
     rate, t = _number(learning_rate), _number(iteration) + 1
     _shrink(params, rate, weight_decay)
     torch._fused_adam_(
-        params, [g.contiguous() for g in grads], slots[0], slots[1], slots[2] if amsgrad else [],
+        params, list(map(like, grads, params)), slots[0], slots[1], slots[2] if amsgrad else [],
         [torch.full((), 1e9, dtype=torch.float32, device=params[0].device)] * count, weight_decay=0.0, eps=epsilon,
         lr=rate * _correction(t, beta_1, beta_2), beta1=beta_1, beta2=beta_2, amsgrad=amsgrad, maximize=False,
     )  # fmt: skip
     return [*params, *(x for slot in slots for x in slot)]
 
 
-def _fused(written: list[Tensor]) -> bool:
-    """Whether the kernel takes these: one dtype, no gaps; off the CPU it reads the step size as float32."""
-    dtypes = {x.dtype for x in written}
-    known = len(dtypes) == 1 and (written[0].is_cpu or dtypes == {torch.float32})
-    return known and all(x.is_contiguous() for x in written)
+def _fused(params: list[Tensor], slots: list[list[Tensor]]) -> bool:
+    """Whether the kernel takes these: one dtype, no gaps, slots as their parameter is in memory; off the CPU it reads
+    the step size as float32."""
+    dtypes = {x.dtype for xs in (params, *slots) for x in xs}
+    known = len(dtypes) == 1 and (params[0].is_cpu or dtypes == {torch.float32})
+    alike = all(x.stride() == p.stride() for xs in slots for x, p in zip(xs, params, strict=True))
+    return known and alike and all(map(without_gaps, params))
 
 
 def _correction(t: Any, beta_1: float, beta_2: float) -> Any:

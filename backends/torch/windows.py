@@ -72,7 +72,8 @@ def conv_kernel_grad(
 ) -> Tensor:
     if not _symmetric(padding):
         return conv_kernel_grad(_pad(x, padding), g, shape, strides, [(0, 0)] * len(padding), dilation, groups)
-    weight = g.new_empty([shape[a] for a in _OUT_IN[len(shape)]])  # only its shape and strides are read, as above
+    # Only its shape and strides are read, as above; these are those of a kernel that is laid for aten.
+    weight = g.new_empty([shape[a] for a in (-1, *range(len(shape) - 1))]).movedim(-1, 1)
     settings = _settings(strides, padding, dilation, groups)
     grad = aten.convolution_backward(_first(g), _first(x), weight, None, *settings, [False, True, False])[1]
     return grad.permute(_IN_OUT[len(shape)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -127,15 +128,19 @@ def compare_states(a: str | PathLike[str], b: str | PathLike[str], tolerance: fl
     if first is not None and second is not None:
         found.history = _history(first, second, tolerance)
         found.settings = list(setting_differences(first.settings, second.settings))
-        facts = [
-            {k: v for k, v in run.environment.items() if k not in ("started", "before")} for run in (first, second)
-        ]
-        found.environment = list(setting_differences(*facts))
+        found.environment = list(setting_differences(_facts(first), _facts(second)))
     else:
-        built = [{key: about.get(key) for key in ("model", "compile")} for about in (about_a, about_b)]
-        found.settings = list(setting_differences(*built))
+        found.settings = list(setting_differences(_built(about_a), _built(about_b)))
     found.problems = [f"{run.folder}: {problem}" for run in runs if run is not None for problem in run.problems]
     return found
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.environment.items() if name not in ("started", "before")}
+
+
+def _built(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: about[name] for name in ("model", "compile") if about.get(name)}
 
 
 # ---- tensors --------------------------------------------------------------------------------------------------------
@@ -233,7 +238,7 @@ def setting_differences(a: Any, b: Any, at: tuple[Step, ...] = ()) -> Iterator[S
         for key in dict.fromkeys([*a, *b]):
             yield from setting_differences(a.get(key), b.get(key), (*at, key))
     elif isinstance(a, list) and isinstance(b, list):
-        for i in range(max(len(a), len(b))):
-            yield from setting_differences(*(side[i] if i < len(side) else None for side in (a, b)), (*at, i))
+        for i, (x, y) in enumerate(zip_longest(a, b)):
+            yield from setting_differences(x, y, (*at, i))
     elif a != b:
         yield SettingDifference(dotted(at), a, b)

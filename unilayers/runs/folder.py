@@ -23,7 +23,7 @@ from unilayers.recipe.document import dotted, parse
 from unilayers.recipe.fields import Checker, families_in
 from unilayers.recipe.run import CHECKPOINT, ENVIRONMENT, HISTORY, RECIPE
 from unilayers.recipe.sections import Data, Fit, Settings
-from unilayers.registry import Registry, hints_of, snake_case
+from unilayers.registry import Registry, defaults_of, hints_of, parameters, snake_case
 from unilayers.saving import describe
 
 FILES = (RECIPE, HISTORY, CHECKPOINT, ENVIRONMENT)
@@ -153,6 +153,9 @@ def read_run(folder: str | PathLike[str]) -> Run:
     run = Run(place)
     try:
         run.settings = parse((place / RECIPE).read_bytes(), RECIPE).value
+        lacking = [key for key in parameters(Settings) if key not in run.settings and key not in defaults_of(Settings)]
+        if lacking:
+            run.problems.append(f"{RECIPE}: cut short, there is no {', '.join(lacking)}")
     except RecipeError as error:
         run.problems.append(str(error).rstrip("."))
     except (OSError, RecursionError) as error:
@@ -237,6 +240,8 @@ def _mean(value: Any) -> float:
 def _why(name: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{name}: missing"
+    if isinstance(error, RecursionError):
+        return f"{name}: damaged (nested too deep)"
     return f"{name}: {getattr(error, 'strerror', None) or f'damaged ({error})'}"
 
 

@@ -314,15 +314,15 @@ def test_curves_that_are_not_there(runs: Path) -> None:
 
 def test_the_page_shows_every_point_and_needs_nothing_else(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    runs.rename("<a>&b")
-    told = call("plot", "<a>&b/first", "<a>&b/other", "--metric", "val_loss", "--out", "sub/curves.html")
+    (runs / "first").rename(runs / "<a>&b")
+    told = call("plot", runs / "<a>&b", runs / "other", "--metric", "val_loss", "--out", "sub/curves.html")
     assert told == "Wrote sub/curves.html\n"
     text = Path("sub/curves.html").read_text()
     assert not re.search(r"https?:|src=|href=|<script", text)
     page = ElementTree.fromstring(text.partition("\n")[2].replace('<meta charset="utf-8">', ""))
     chart = page.find("body/svg")
     assert chart is not None
-    points = [run_value for run in ("first", "other") for run_value in read_run(f"<a>&b/{run}").values("val_loss")]
+    points = [point for run in ("<a>&b", "other") for point in read_run(runs / run).values("val_loss")]
     circles = chart.findall("circle")
     said = [(c.findtext("title") or "").partition(", epoch ")[2] for c in circles]
     assert said == [f"{epoch}: {value:.6g}" for epoch, value in points]

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -119,9 +119,19 @@ def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         CheckpointError: no such file, damaged, not ours, or of a newer version.
     """
-    about = describe(path)
     with _opened(path) as file:
+        about = _about(file, path)
         return {name: _tensor(file, name) for name in file.keys()}, about  # noqa: SIM118
+
+
+def describe(path: Any) -> dict[str, Any]:
+    """The description in a checkpoint, without its tensors.
+
+    Raises:
+        CheckpointError: as ``read`` does.
+    """
+    with _opened(path) as file:
+        return _about(file, path)
 
 
 def _tensor(file: Any, name: str) -> np.ndarray:
@@ -133,18 +143,10 @@ def _tensor(file: Any, name: str) -> np.ndarray:
     raise ValueError(f"tensor {name!r} in {file.get_slice(name).get_dtype()}, a dtype that NumPy does not have")
 
 
-def describe(path: Any) -> dict[str, Any]:
-    """The description in a checkpoint, without its tensors.
-
-    Raises:
-        CheckpointError: as ``read`` does.
-    """
-    if not Path(path).is_file():
-        raise CheckpointError("no such checkpoint", where=str(path))
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
-        with Path(path).open("rb") as raw:  # a tensor, or our entry, may stand twice, which safetensors takes
-            json.loads(raw.read(int.from_bytes(raw.read(8), "little")), object_pairs_hook=_unique)
+def _about(file: Any, path: Any) -> dict[str, Any]:
+    metadata = file.metadata() or {}
+    with Path(path).open("rb") as raw:  # a tensor, or our entry, may stand twice, which safetensors takes
+        json.loads(raw.read(int.from_bytes(raw.read(8), "little")), object_pairs_hook=_unique)
     if KEY not in metadata:
         raise CheckpointError("not a checkpoint of unilayers", where=str(path), expected=f"metadata {KEY!r}")
     try:
@@ -176,9 +178,13 @@ def _opened(path: Any) -> Iterator[Any]:
     """The file, opened; what goes wrong while it is read is told as what is wrong with it."""
     from safetensors import SafetensorError, safe_open
 
+    if not Path(path).is_file():
+        raise CheckpointError("no such checkpoint", where=str(path))
     try:
         with safe_open(str(path), framework="np") as file:
             yield file
+    except CheckpointError:
+        raise
     except (SafetensorError, OSError, ValueError, RecursionError, MemoryError) as error:
         head = b""
         with suppress(OSError), Path(path).open("rb") as raw:
@@ -231,14 +237,14 @@ def load_state(model: Model, path: Any) -> None:
     middle of an epoch what the metrics had summed up, too."""
     tensors, about = read(path)
     variables = list(model.variables)
-    _check(((v.path, v) for v in variables), tensors, path)
+    _check([(v.path, v) for v in variables], tensors, path)
     if model.optimizer is not None and any(name.startswith("optimizer/") for name in tensors):
         if not model.optimizer.variables:
             model.optimizer.build(model.trainable_weights)
         variables += model.optimizer.variables
     at = about.get("position", {})
     if at.get("of_epoch"):
-        _check(((n, v) for n, v in model._running_values().items() if n in tensors), tensors, path)
+        _check([(n, v) for n, v in model._running_values().items() if n in tensors], tensors, path)
     _assign(variables, tensors, path)
     model.position = Position(**{"sweep": at.get("epoch", 0)} | at)  # which were one, before there were sweeps
     if model.position.of_epoch:
@@ -247,18 +253,19 @@ def load_state(model: Model, path: Any) -> None:
 
 def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], path: Any) -> None:
     """All or nothing: every variable must be there with its shape before the first is set."""
-    _check(((v.path, v) for v in variables), tensors, path)
+    _check([(v.path, v) for v in variables], tensors, path)
     for v in variables:
         v.assign(tensors[v.path])
 
 
-def _check(variables: Iterable[tuple[str, Variable]], tensors: Mapping[str, np.ndarray], path: Any) -> None:
+def _check(variables: Sequence[tuple[str, Variable]], tensors: Mapping[str, np.ndarray], path: Any) -> None:
     """There is a value for each variable, by its name in the file, of its shape and kind of dtype."""
     for name, v in variables:
         if name not in tensors:
             raise CheckpointError(
                 f"no value for {name!r}",
                 where=str(path),
+                expected=f"{len(variables)} variables of this model",
                 received=f"{len(tensors)} tensors, such as {', '.join(list(tensors)[:3])}",
                 fix="Is it the checkpoint of another model?",
             )

@@ -376,6 +376,24 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     assert text == "its description is of no model. Received Dense."
 
 
+@pytest.mark.parametrize("size", [10**8, 10**10, 10**15])
+def test_sizes_that_are_absurd_are_not_allocated(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    made = ul.Sequential([layers.Dense(3)])
+    made.compile("sgd", "mse")
+    made.fit(X, X[:, :3], verbose=0)
+    made.save(path)
+    header, about, values = parted(path.read_bytes())
+    about["model"]["Sequential"]["layers"][0]["Dense"]["units"] = size
+    path.write_bytes(joined(header, about, values))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="'dense/kernel' has another shape"):
+        ul.load_model(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+
+
 # ---- names --------------------------------------------------------------------------------------------------------
 
 

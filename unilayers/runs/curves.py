@@ -119,9 +119,8 @@ def _picture(found: Sequence[Curve], metrics: Sequence[str], kind: str) -> bytes
     for curve in found:
         strokes = tuple(map(float, curve.dash.split()))
         x, y = zip(*curve.points, strict=True)
-        label = " " * curve.label.startswith("_") + curve.label.replace(
-            "$", r"\$"
-        )  # one that begins with _ is left out
+        # A label that begins with _ would be left out; one with two dollars would be a formula.
+        label = " " * curve.label.startswith("_") + curve.label.replace("$", r"\$")
         axes.plot(x, y, color=curve.colour, linestyle=(0, strokes) if strokes else "-", marker=".", label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

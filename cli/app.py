@@ -12,9 +12,12 @@ from unilayers.errors import UnilayersError
 
 from .backends import backends
 from .check import check
+from .diff import diff
 from .evaluate import evaluate
+from .plot import plot
 from .predict import predict
 from .recipes import recipes
+from .runs import runs
 from .schema import schema
 from .show import show
 from .train import train
@@ -47,8 +50,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, show, recipes, backends, schema):
+for command in (train, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
     app.command()(command)
+app.add_typer(runs)
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +57,39 @@ def scores(values: Mapping[str, Any]) -> str:
     """Loss and metrics on one line; of several values the mean."""
     means = {name: float(np.mean(value)) for name, value in values.items()}
     return " - ".join(f"{name}: {v:.4g}" if "loss" in name else f"{name}: {v:.4f}" for name, v in means.items())
+
+
+def brief(value: Any) -> str:
+    """A value of a recipe or an environment on one short line.
+
+    Example:
+        >>> brief({"Dense": {"units": 3}}), brief(None), brief("relu"), brief([1, 0.5])
+        ('Dense: {units: 3}', 'null', 'relu', '[1, 0.5]')
+    """
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{name}: {_inner(inside)}" for name, inside in value.items())
+    else:
+        text = _inner(value)
+    return text if len(text) <= 70 else f"{text[:67]}..."
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {_inner(inside)}' for name, inside in value.items())}}}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def json_text(value: Any) -> str:
+    """JSON, indented; null for numbers that are not finite, which it cannot write."""
+
+    def written(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: written(inside) for name, inside in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [written(inside) for inside in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(written(value), indent=2)
 
 
 def data_line(recipe: Recipe, model: Any) -> str:

@@ -50,6 +50,7 @@ ORDER = [
     "datasets",
     "preprocessing",
     "recipe",
+    "runs",
     "cli",
 ]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import random
 import subprocess
 import sys
 import textwrap
+import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +234,164 @@ def test_files_of_keras_are_named_as_such(tmp_path: Path) -> None:
         ul.load_model(tmp_path / "m.keras")
     with pytest.raises(CheckpointError, match="Received HDF5, as Keras writes"):
         model().load_weights(tmp_path / "m.weights.h5")
+
+
+# ---- damaged files --------------------------------------------------------------------------------------------------
+
+
+def parted(content: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    """The header of a checkpoint, our description in it, and the values."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    return header, json.loads(header["__metadata__"]["unilayers"]), content[8 + size :]
+
+
+def joined(header: Any, about: Any, values: bytes) -> bytes:
+    if about is not None:
+        header["__metadata__"]["unilayers"] = about if isinstance(about, str) else json.dumps(about)
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + values
+
+
+STRANGE = [
+    None, True, False, 0, -1, 3, 2**31, 2**64, 10**30, 1.5, float("nan"), float("inf"), "", "x", "unilayers:Nothing",
+    [], [1], {}, {"a": 1}, [[]], ["F32"], "F64", "BF16", "F8_E4M3", "I32", [0, 2**62], [2**40, 2**40], [1] * 80,
+]  # fmt: skip
+
+
+def spots(value: Any) -> list[tuple[Any, Any]]:
+    """Every container inside a value, with each of its keys."""
+    found = [(value, k) for k in (value if isinstance(value, dict) else range(len(value)))]
+    return found + [spot for c, k in list(found) if isinstance(c[k], (dict, list)) for spot in spots(c[k])]
+
+
+def damaged(content: bytes, kind: str, rng: random.Random) -> bytes:
+    header, about, values = parted(content)
+    if kind == "truncated":
+        return content[: rng.randrange(len(content))]
+    if kind == "bytes":
+        flipped = bytearray(content)
+        for _ in range(rng.randint(1, 4)):
+            flipped[rng.randrange(8 + len(content) - len(values) if rng.random() < 0.8 else len(content)) - 8] ^= 1 << 5
+        return bytes(flipped)
+    if kind == "size":
+        return (
+            rng.choice([0, 1, 2**20, 10**8, 2**31, 2**63, 2**64 - 1, rng.randrange(2**64)]).to_bytes(8, "little")
+            + (content[8:])
+        )
+    if kind == "nan":
+        return content[: -len(values)] + b"\xff" * len(values)
+    if kind == "text":
+        text = json.dumps(about)
+        return joined(header, rng.choice(["", "no", "[" * 99999, text[: rng.randrange(len(text))], "9" * 9999]), values)
+    if kind == "twice":
+        part = rng.choice(["header", "description"])
+        whole = header if part == "header" else about
+        text, name = json.dumps(whole), rng.choice(list(whole))
+        text = text[:-1] + f", {json.dumps(name)}: {json.dumps(whole[name])}" + "}"
+        return joined(text.encode(), None, values) if part == "header" else joined(header, text, values)
+    container, key = rng.choice(spots(header if kind.startswith("header") else about))
+    if kind.endswith("without"):
+        del container[key]
+    else:
+        container[key] = rng.choice(STRANGE)
+    try:
+        return joined(header, about if "unilayers" in header["__metadata__"] else None, values)
+    except (KeyError, TypeError):  # what holds the description is what was hit
+        return joined(header, None, values)
+
+
+KINDS = ["truncated", "bytes", "size", "nan", "text", "twice"] + [
+    f"{part} {what}" for part in ("header", "description") for what in ("with another value", "without")
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_are_refused_and_nothing_else_happens(kind: str, tmp_path: Path) -> None:
+    made, path = model(), tmp_path / "m.safetensors"
+    made.fit(X, Y, verbose=0)
+    made.save(path)
+    content, rng, refused = path.read_bytes(), random.Random(kind), 0
+    size = len(content)
+    tracemalloc.start()
+    times = 60 if "with" in kind else 30
+    for _ in range(times):
+        path.write_bytes(damaged(content, kind, rng))
+        try:
+            tensors, about = saving.read(path)
+            assert sum(x.nbytes for x in tensors.values()) <= size and about["version"] == 1
+        except CheckpointError as error:
+            assert str(path) in str(error) and len(str(error)) < 400 + len(str(path))
+            refused += 1
+            with pytest.raises(CheckpointError):
+                ul.load_model(path, custom_objects=OWN)
+            continue
+        with suppress(UnilayersError):  # what is told of a class may be unknown, or not fit the weights
+            ul.load_model(path, custom_objects=OWN)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
+    always = kind in ("truncated", "size", "text", "twice")
+    assert refused == (times if always else 0 if kind == "nan" else refused or 1)
+
+
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    model().save(path)
+    content = path.read_bytes()
+
+    def said(change: Any, load: Any = saving.read) -> str:
+        header, about, values = parted(content)
+        path.write_bytes(change(header, about, values))
+        with pytest.raises(CheckpointError) as caught:
+            load(path)
+        return str(caught.value).removeprefix(f"{path}: ")
+
+    damage = "its description is damaged. Expected "
+    assert said(lambda h, a, v: joined(h, "no", v)).startswith(damage + "JSON. Received Expecting value")
+    assert said(lambda h, a, v: joined(h, [1], v)) == damage + "a mapping with its version. Received [1]."
+    assert said(lambda h, a, v: joined(h, {**a, "version": True}, v)).startswith(damage + "a mapping with its version")
+    assert said(lambda h, a, v: joined(h, {**a, "model": 3}, v)) == damage + "a mapping 'model'. Received 3."
+    for position in ({"epoch": "two"}, {"epoch": -1}, {"epochs": 1}, {"step": 2**63}):
+        text = said(lambda h, a, v, position=position: joined(h, {**a, "position": position}, v))
+        assert text.startswith(damage + "a position of epoch, step, sweep, batch, of_epoch, each a count. Received ")
+    for dtype, size in (("BF16", 8), ("F8_E4M3", 4), ("F8_E5M2", 4)):
+        header = {"__metadata__": {"unilayers": '{"version": 1}'}}
+        header["a"] = {"dtype": dtype, "shape": [4], "data_offsets": [0, size]}
+        text = said(lambda *_, header=header, size=size: joined(header, None, b"\0" * size))
+        assert text.endswith(f"Received tensor 'a' in {dtype}, a dtype that NumPy does not have.")
+
+    def as_integers(header: Any, about: Any, values: bytes) -> bytes:
+        header["dense/kernel"]["dtype"] = "I32"
+        return joined(header, about, values)
+
+    def load(path: Path) -> None:
+        ul.load_model(path, custom_objects=OWN)
+
+    assert said(as_integers, load) == "'dense/kernel' has a dtype of another kind. Expected float32. Received int32."
+    text = said(lambda h, a, v: joined(h, {**a, "inputs": 3}, v), load)
+    assert text.startswith("no model can be made of it. Received ")
+    layer = {"Dense": {"units": 3}}
+    text = said(lambda h, a, v: joined(h, {**a, "model": layer}, v), load)
+    assert text == "its description is of no model. Received Dense."
+
+
+@pytest.mark.parametrize("size", [10**8, 10**10, 10**15])
+def test_sizes_that_are_absurd_are_not_allocated(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    made = ul.Sequential([layers.Dense(3)])
+    made.compile("sgd", "mse")
+    made.fit(X, X[:, :3], verbose=0)
+    made.save(path)
+    header, about, values = parted(path.read_bytes())
+    about["model"]["Sequential"]["layers"][0]["Dense"]["units"] = size
+    path.write_bytes(joined(header, about, values))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="'dense/kernel' has another shape"):
+        ul.load_model(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6
 
 
 # ---- names --------------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from unilayers.errors import CheckpointError, UnilayersError
 from unilayers.models import Model
 from unilayers.registry import plain, resolve, serialize
 from unilayers.serialization import deserialize_keras_object, serialize_keras_object
+from unilayers.spec import host_dtype
 from unilayers.training.trainer import Position
 from unilayers.variable import Variable
 
@@ -148,31 +150,47 @@ def compile_config(model: Model) -> Any:
 
 
 def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors and the description in a checkpoint.
+    """The tensors and the description in a checkpoint. Nothing in the file is run, and nothing larger is allocated.
 
     Raises:
         CheckpointError: no such file, damaged, not ours, or of a newer version.
     """
-    from safetensors import SafetensorError, safe_open
+    with _opened(path) as file:
+        about = _about(file, path)
+        return {name: _tensor(file, name) for name in file.keys()}, about  # noqa: SIM118
 
-    if not Path(path).is_file():
-        raise CheckpointError("no such checkpoint", where=str(path))
-    try:
-        with safe_open(str(path), framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        head = Path(path).read_bytes()[:4]
-        foreign = next((what for start, what in FOREIGN.items() if head.startswith(start)), "")
-        raise CheckpointError(
-            "the checkpoint is damaged or not a safetensors file",
-            where=str(path),
-            received=foreign or str(error),
-            fix="Build the model here and set_weights with those that Keras's get_weights gives" if foreign else "",
-        ) from None
+
+def describe(path: Any) -> dict[str, Any]:
+    """The description in a checkpoint, without its tensors.
+
+    Raises:
+        CheckpointError: as ``read`` does.
+    """
+    with _opened(path) as file:
+        return _about(file, path)
+
+
+def _tensor(file: Any, name: str) -> np.ndarray:
+    """A tensor of a dtype that is NumPy's own, whatever has been added to it."""
+    with suppress(TypeError, AttributeError):
+        found: np.ndarray = file.get_tensor(name)
+        if found.dtype.isbuiltin == 1:
+            return found
+    raise ValueError(f"tensor {name!r} in {file.get_slice(name).get_dtype()}, a dtype that NumPy does not have")
+
+
+def _about(file: Any, path: Any) -> dict[str, Any]:
+    metadata = file.metadata() or {}
+    with Path(path).open("rb") as raw:  # a tensor, or our entry, may stand twice, which safetensors takes
+        json.loads(raw.read(int.from_bytes(raw.read(8), "little")), object_pairs_hook=_unique)
     if KEY not in metadata:
         raise CheckpointError("not a checkpoint of unilayers", where=str(path), expected=f"metadata {KEY!r}")
-    about = json.loads(metadata[KEY])
+    try:
+        about = json.loads(metadata[KEY], object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, "JSON", str(error)) from None
+    if not isinstance(about, dict) or not _is_count(about.get("version")):
+        raise _unreadable(path, "a mapping with its version", _short(about))
     if about["version"] > VERSION:
         raise CheckpointError(
             "written by a newer version of unilayers",
@@ -181,7 +199,60 @@ def read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             received=str(about["version"]),
             fix="Upgrade with: pip install -U unilayers",
         )
-    return tensors, about
+    for name, empty in (("model", {}), ("compile", None), ("position", {})):
+        if not isinstance(about.get(name, empty), (dict, type(empty))):
+            raise _unreadable(path, f"a mapping {name!r}", _short(about[name]))
+    known = [f.name for f in fields(Position)]
+    for name, value in about.get("position", {}).items():
+        if name not in known or not _is_count(value):
+            raise _unreadable(path, f"a position of {', '.join(known)}, each a count", f"{name}: {_short(value)}")
+    return about
+
+
+@contextmanager
+def _opened(path: Any) -> Iterator[Any]:
+    """The file, opened; what goes wrong while it is read is told as what is wrong with it."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise CheckpointError("no such checkpoint", where=str(path))
+    try:
+        with safe_open(str(path), framework="np") as file:
+            yield file
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, ValueError, RecursionError, MemoryError) as error:
+        head = b""
+        with suppress(OSError), Path(path).open("rb") as raw:
+            head = raw.read(4)
+        foreign = next((what for start, what in FOREIGN.items() if head.startswith(start)), "")
+        raise CheckpointError(
+            "the checkpoint is damaged or not a safetensors file",
+            where=str(path),
+            received=foreign or str(error),
+            fix="Build the model here and set_weights with those that Keras's get_weights gives" if foreign else "",
+        ) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The mapping of a JSON text, in which no key may stand twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands there twice")
+    return found
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
+
+
+def _unreadable(path: Any, expected: str, received: str) -> CheckpointError:
+    return CheckpointError("its description is damaged", where=str(path), expected=expected, received=received)
 
 
 def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> None:
@@ -203,13 +274,16 @@ def load_state(model: Model, path: Any) -> None:
     middle of an epoch what the metrics had summed up, too."""
     tensors, about = read(path)
     variables = _plain_variables(model)
+    _check([(v.path, v) for v in variables], tensors, path)
     if model.optimizer is not None and any(name.startswith("optimizer/") for name in tensors):
         if not model.optimizer.variables:
             model.optimizer.build(model.trainable_weights)
         variables += model.optimizer.variables
+    at = about.get("position", {})
+    if at.get("of_epoch"):
+        _check([(n, v) for n, v in model._running_values().items() if n in tensors], tensors, path)
     _assign(variables, tensors, path)
     _load_by_layers(model, tensors)
-    at = about.get("position", {})
     model.position = Position(**{"sweep": at.get("epoch", 0)} | at)  # which were one, before there were sweeps
     if model.position.of_epoch:
         _resume(model, tensors)
@@ -226,24 +300,36 @@ def _resume(model: Model, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _assign(variables: Sequence[Variable], tensors: Mapping[str, np.ndarray], path: Any) -> None:
     """All or nothing: every variable must be there with its shape before the first is set."""
+    _check([(v.path, v) for v in variables], tensors, path)
     for v in variables:
-        if v.path not in tensors:
+        v.assign(tensors[v.path])
+
+
+def _check(variables: Sequence[tuple[str, Variable]], tensors: Mapping[str, np.ndarray], path: Any) -> None:
+    """There is a value for each variable, by its name in the file, of its shape and kind of dtype."""
+    for name, v in variables:
+        if name not in tensors:
             raise CheckpointError(
-                f"no value for {v.path!r}",
+                f"no value for {name!r}",
                 where=str(path),
                 expected=f"{len(variables)} variables of this model",
                 received=f"{len(tensors)} tensors, such as {', '.join(list(tensors)[:3])}",
                 fix="Is it the checkpoint of another model?",
             )
-        if tensors[v.path].shape != v.shape:
+        if tensors[name].shape != v.shape:
             raise CheckpointError(
-                f"{v.path!r} has another shape",
+                f"{name!r} has another shape",
                 where=str(path),
                 expected=str(v.shape),
-                received=str(tensors[v.path].shape),
+                received=str(tensors[name].shape),
             )
-    for v in variables:
-        v.assign(tensors[v.path])
+        if tensors[name].dtype.kind != np.dtype(host_dtype(v.dtype)).kind:
+            raise CheckpointError(
+                f"{name!r} has a dtype of another kind",
+                where=str(path),
+                expected=v.dtype,
+                received=str(tensors[name].dtype),
+            )
 
 
 def load_model(
@@ -277,19 +363,33 @@ def load_model(
     if allow_imports:
         import_named(about["model"])
     with custom_object_scope(custom_objects):
-        model = resolve(layers.Layer.registry, about["model"], where=str(filepath))
-        for layer in model.layers_below:
-            if not layer.built and about.get("build", {}).get(layer.path) is not None:
-                layer.build_from_config(about["build"][layer.path])
-                object.__setattr__(layer, "built", True)
-        model.run_eagerly = (about.get("compile") or {}).get("run_eagerly", False)
-        if about.get("inputs") is not None:
-            model.build_from_shapes(about["inputs"])
-        elif model.input_structure is not None:
-            model.ensure_built()
-        if compile and about.get("compile"):
-            model.compile_from_config(about["compile"])
+        try:
+            model = _described(about, filepath, compile)
+        except UnilayersError:
+            raise
+        except Exception as error:
+            received = f"{type(error).__name__}: {error}"
+            raise CheckpointError("no model can be made of it", where=str(filepath), received=received) from error
     load_state(model, filepath)
+    return model
+
+
+def _described(about: Mapping[str, Any], path: Any, compile: bool) -> Model:
+    """The model in a description, with its first weights."""
+    model = resolve(layers.Layer.registry, about["model"], where=str(path))
+    if not isinstance(model, Model):
+        raise CheckpointError("its description is of no model", where=str(path), received=type(model).__name__)
+    for layer in model.layers_below:
+        if not layer.built and about.get("build", {}).get(layer.path) is not None:
+            layer.build_from_config(about["build"][layer.path])
+            object.__setattr__(layer, "built", True)
+    model.run_eagerly = (about.get("compile") or {}).get("run_eagerly", False)
+    if about.get("inputs") is not None:
+        model.build_from_shapes(about["inputs"])
+    elif model.input_structure is not None:
+        model.ensure_built()
+    if compile and about.get("compile"):
+        model.compile_from_config(about["compile"])
     return model
 
 

@@ -12,6 +12,7 @@ from unilayers.errors import UnilayersError
 
 from .backends import backends
 from .check import check
+from .compare import compare
 from .evaluate import evaluate
 from .predict import predict
 from .recipes import recipes
@@ -47,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, show, recipes, backends, schema):
+for command in (train, compare, evaluate, predict, check, show, recipes, backends, schema):
     app.command()(command)
 
 

@@ -50,6 +50,7 @@ ORDER = [
     "datasets",
     "preprocessing",
     "recipe",
+    "compare",
     "cli",
 ]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}

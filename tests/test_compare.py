@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def test_each_in_a_process_of_its_own(tmp_path: Path) -> None:
         assert "torch" in record.begin["environment"]["packages"] or record is found.reference
     assert found.records[0].end["peak_memory"] < found.records[1].end["peak_memory"]
     assert found.traced is not None and found.traced.step == STEPS and not found.traced.problems
-    assert max(found.traced.places["torch"].values()) < 1e-5
+    for places in (found.traced.places["torch"], found.traced.compiled["torch"]):
+        assert max(places.values()) < 1e-5 and len(places) == 5 + 1 + 6
     assert (tmp_path / "c" / "runs" / "torch" / "checkpoint.safetensors").is_file()
 
 
@@ -172,6 +174,20 @@ def test_a_departure_that_comes_later(wrong: Backend, tmp_path: Path) -> None:
     # From one state, whatever had added up before: layers in front of the wrong op agree.
     places = found.traced.places["toy"]
     assert places["output of norm"] < 1e-6 < 5e-4 < places["output of bent"] < 2e-3
+
+
+def test_what_only_compiled_code_does_wrong(wrong: Backend, tmp_path: Path) -> None:
+    """Ops are right one by one."""
+    right = {"tanh": lambda x: type(x)(np.tanh(x.data))}
+    registry.register_backend(replace(wrong, table={**wrong.table, **right}))
+    found = compare(
+        Recipe(DEEP), ["numpy", "toy"], steps=1, tolerance=1e-6, trace=True, in_process=True, out=tmp_path / "c"
+    )
+    assert found.traced is not None
+    assert max(found.traced.places["toy"].values()) < 1e-6
+    compiled = found.traced.compiled["toy"]
+    assert compiled["output of norm"] < 1e-6 and compiled["output of bent"] == pytest.approx(1e-3, rel=1e-3)
+    assert "first in the output of bent" in found.problems[0]
 
 
 def test_differences() -> None:
@@ -317,7 +333,7 @@ def test_the_page_loads_nothing_and_holds_the_figures(made: Comparison) -> None:
     assert "prefers-color-scheme: dark" in text
     assert all(cell in page.text for row in overview(made)[1] for cell in row)
     assert "a <b> & c" in page.text  # the recipe, as text
-    assert text.count("<polyline") == 2 and "equal, bit for bit" in page.text
+    assert text.count("<polyline") == 2 + 2 and "equal, bit for bit" in page.text  # losses, accuracies
     assert made.reference.begin["environment"]["packages"]["numpy"] in page.text
 
 

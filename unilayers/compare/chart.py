@@ -47,7 +47,7 @@ def lines(
     found = []
     for y in _ticks(low, high, log):
         found.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(y):.1f}" y2="{up(y):.1f}"/>')
-        found.append(f'<text x="{LEFT - 6}" y="{up(y) + 4:.1f}" text-anchor="end">{y:.3g}</text>')
+        found.append(f'<text x="{LEFT - 6}" y="{up(y) + 4:.1f}" text-anchor="end">{y:.4g}</text>')
     for x in sorted({1, (last + 1) // 2, last}):
         found.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{x}</text>')
     if level:

@@ -13,6 +13,7 @@ import numpy as np
 
 from unilayers.compare import chart
 from unilayers.compare.comparison import LOSS, Comparison
+from unilayers.compare.differences import difference
 from unilayers.compare.record import Record
 from unilayers.saving import write_atomically
 
@@ -110,23 +111,29 @@ def epochs(comparison: Comparison) -> Table:
     """A row for each epoch and value, a column for each engine."""
     trained = [r for r in comparison.records if r.epochs]
     found: dict[tuple[int, str], dict[str, Any]] = {}
+    reference = comparison.reference.name
     for record in trained:
         for epoch in record.epochs:
             for name, value in epoch["values"].items():
                 found.setdefault((epoch["epoch"], name), {})[record.name] = value
-    rows = [
-        [str(epoch), name, *(_number(values.get(r.name), 7) for r in trained)]
-        for (epoch, name), values in sorted(found.items(), key=lambda item: item[0][0])
-    ]
-    return ["Epoch", "Value", *(r.name for r in trained)], rows
+    rows = []
+    for (epoch, name), values in sorted(found.items(), key=lambda item: item[0][0]):
+        apart = [difference(v, values[reference]) for v in values.values()] if reference in values else []
+        largest = f"{max(apart):.3g}" if len(apart) > 1 else ""
+        rows.append([str(epoch), name, *(_number(values.get(r.name), 7) for r in trained), largest])
+    return ["Epoch", "Value", *(r.name for r in trained), "Largest difference"], rows
 
 
 def places(comparison: Comparison) -> Table:
     """A row for each layer's output, the loss and each gradient, a column for each engine that was looked into."""
-    found = {} if comparison.traced is None else comparison.traced.places
-    names = next(iter(found.values()), {})
-    rows = [[place, *(f"{values[place]:.3g}" for values in found.values())] for place in names]
-    return ["Place", *found], rows
+    traced = comparison.traced
+    if traced is None:
+        return ["Place"], []
+    columns = {name: (traced.places[name], traced.compiled[name]) for name in traced.places}
+    head = [f"{name}, {how}" for name in columns for how in ("op by op", "compiled")]
+    names = next(iter(traced.places.values()), {})
+    rows = [[place, *(f"{found[place]:.3g}" for both in columns.values() for found in both)] for place in names]
+    return ["Place", *head], rows
 
 
 def environments(comparison: Comparison) -> Table:
@@ -158,8 +165,8 @@ def _about_trace(comparison: Comparison) -> list[str]:
     traced = comparison.traced
     if traced is None:
         return []
-    text = f"Step {traced.step} once more, op by op, from the state that {comparison.reference.name} had before it."
-    found = [f"{text} A difference is max |a - b| / max |b|."]
+    text = f"Step {traced.step} once more, from the state that {comparison.reference.name} had before it"
+    found = [f"{text}: op by op, and compiled. A difference is max |a - b| / max |b|."]
     for name in traced.places:
         first = traced.first(name, comparison.limit)
         where = f"first in the {first[0]} ({first[1]:.3g})" if first else f"nowhere more than {comparison.limit:g}"
@@ -261,12 +268,17 @@ def html(comparison: Comparison) -> str:
 
 
 def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]:
-    losses = {r.name: r.curve(LOSS) for r in comparison.records if r.steps}
-    yield _figure("Loss of each step", chart.lines(losses, colours))
+    trained = [r for r in comparison.records if r.steps]
+    yield _figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
     apart = {name: d[LOSS].curve for name, d in comparison.differences.items() if LOSS in d and d[LOSS].curve}
     if apart:
         heading = f"Relative difference from {comparison.reference.name} (dashed: {comparison.limit:g})"
         yield _figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
+    for name in trained[0].values if trained else ():
+        if name != LOSS and np.ndim(trained[0].curve(name)) == 1:
+            yield _figure(
+                f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours)
+            )
     figures = {r.name: r.figures() for r in comparison.records}
     wanted = [
         ("Step, median", {n: 1000 * f["step_seconds"][1] for n, f in figures.items() if f["step_seconds"]}, "ms"),

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from unilayers.backend import backend_names, get_backend, is_loaded
@@ -210,7 +211,8 @@ def _train(job: Job, write: Callable[[Entry], None]) -> None:
 def _keep(job: Job, write: Callable[[Entry], None]) -> None:
     assert job.step is not None
     keeper = KeepState(job.step, Path(job.folder, "trace", STATE))
-    job.load().train(Path(job.folder, "trace", "run"), callbacks=[keeper], verbose=0)
+    with TemporaryDirectory() as folder:
+        job.load().train(folder, callbacks=[keeper], verbose=0)
 
 
 def _look(job: Job, write: Callable[[Entry], None]) -> None:
@@ -238,7 +240,15 @@ def _do(job: Job, record: Record, tell: Callable[[], None]) -> None:
         tell()
 
     if not job.own:
-        perform(job, follow)
+        looked = time.perf_counter()
+
+        def now_and_then() -> None:
+            nonlocal looked
+            if time.perf_counter() - looked > INTERVAL:
+                follow()
+                looked = time.perf_counter()
+
+        perform(job, now_and_then)
         follow()
         return
     with _child(job) as process:
@@ -291,8 +301,10 @@ def _trace(jobs: Sequence[Job], records: Sequence[Record], step: int) -> Traced:
 
     ran = [job for job, record in zip(jobs, records, strict=True) if len(record.steps) >= step]
     looked = [job for job in ran if do(job, LOOK)] if do(ran[0], KEEP) else []
-    if ran[0] not in looked:  # nothing to compare with
-        return Traced(step, {}, problems)
-    reference, *others = (job.path(".npz").parent.parent / "trace" / f"{job.name}.npz" for job in looked)
-    found = {job.name: compared(reference, path) for job, path in zip(looked[1:], others, strict=True)}
-    return Traced(step, found, problems)
+    files = {job.name: Path(job.folder, "trace", f"{job.name}.npz") for job in looked}
+    reference = files.pop(ran[0].name, None)
+    if reference is None:  # nothing to compare with
+        return Traced(step, {}, {}, problems)
+    found = {name: compared(reference, path) for name, path in files.items()}
+    by_op, compiled = ({name: both[i] for name, both in found.items()} for i in (0, 1))
+    return Traced(step, by_op, compiled, problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from unilayers.errors import UnilayersError
 from unilayers.graph import Graph, Value
 from unilayers.graph.node import LEAVES
 from unilayers.models import Model
-from unilayers.program import Program, interpret, interpretable
+from unilayers.program import Program, compile_graph, interpret, interpretable, moved, sizes_of
 from unilayers.recipe import Recipe
 from unilayers.spec import is_float
 from unilayers.structure import leaves_of
@@ -28,24 +28,27 @@ from unilayers.variable import Trace, trace_into
 
 STATE = "state.npz"
 OUTPUT, LOSS, GRADIENT = "output of ", "loss", "gradient of "
+COMPILED = "compiled: "  # in files, before a place
 
 
 @dataclass(frozen=True)
 class Traced:
     """How far apart engines are within one step that all begin with the same state and data.
 
-    The step runs op by op, neither compiled nor fused: where engines agree here and not in training, compiled code or
-    what had added up before makes the difference.
+    The step runs twice: op by op, where one that is wrong shows, and compiled, where what compilers join shows. Where
+    engines agree in both and not in training, small differences of earlier steps have added up.
 
     Args:
         step: The step, from 1 on.
         places: By engine, by place: ``output of <layer>`` in the order of the forward pass, ``loss``, ``gradient of
-            <weight>`` in the order of the backward pass; the difference is ``max |a - b| / max |b|``.
+            <weight>`` in the order of the backward pass; the difference is ``max |a - b| / max |b|``, op by op.
+        compiled: The same of the compiled step.
         problems: Why an engine could not be looked into.
     """
 
     step: int
     places: Mapping[str, Mapping[str, float]]
+    compiled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 
     def first(self, name: str, tolerance: float) -> tuple[str, float] | None:
@@ -55,7 +58,9 @@ class Traced:
             name: Of the engine.
             tolerance: The largest difference that is none.
         """
-        return next(((place, d) for place, d in self.places.get(name, {}).items() if d > tolerance), None)
+        compiled = self.compiled.get(name, {})
+        found = ((place, max(d, compiled.get(place, 0.0))) for place, d in self.places.get(name, {}).items())
+        return next(((place, d) for place, d in found if d > tolerance), None)
 
 
 class KeepState(Callback):
@@ -80,7 +85,7 @@ class KeepState(Callback):
 
 
 def look_into(recipe: Recipe, state: Path, found: Path) -> None:
-    """Run a step op by op, and keep the outputs of all layers, the loss and all gradients in a file.
+    """Run a step, and keep the outputs of all layers, the loss and all gradients in a file: op by op, then compiled.
 
     Args:
         recipe: The recipe, with the engine.
@@ -98,13 +103,22 @@ def look_into(recipe: Recipe, state: Path, found: Path) -> None:
     variables = program.variables
     if len(variables) > len(given):
         raise UnilayersError("the step reads more state than training has", where=recipe.name)
-    placed = backend.put_as(given[: len(variables)], [v.dtype for v in variables], device)
-    graph = interpretable(program.graph, inputs)
-    wanted = {value: name for name, value in {**layer_outputs(graph), **graph.outputs}.items()}
+
+    def place() -> list[Any]:
+        return backend.put_as(given[: len(variables)], [v.dtype for v in variables], device)
+
     arrays: dict[str, Any] = {}
-    for node, _, results in interpret(graph, backend, device, placed, inputs):
-        arrays |= {wanted[v]: ops.to_numpy(a) for v, a in zip(node.outputs, results, strict=True) if v in wanted}
-    np.savez(found, **{name: arrays[name] for name in wanted.values()})
+    graph = interpretable(program.graph, inputs)
+    wanted = {**layer_outputs(graph), **graph.outputs}
+    for node, _, results in interpret(graph, backend, device, place(), inputs):
+        made = dict(zip(node.outputs, results, strict=True))
+        arrays |= {name: ops.to_numpy(made[v]) for name, v in wanted.items() if v in made}
+    graph = program.graph
+    whole = replace(graph, outputs={**layer_outputs(graph), **graph.outputs})
+    function = compile_graph(whole, backend, device, sizes_of(graph.inputs, [x.shape for x in inputs]))
+    _, outputs = function(place(), moved(inputs, backend, device, [v.dtype for v in graph.inputs]))
+    compiled = {COMPILED + name: backend.get(outputs[name]) for name in wanted}
+    np.savez(found, **{name: arrays[name] for name in wanted}, **compiled)
 
 
 def examined(model: Model, batch: Batch) -> Program:
@@ -151,12 +165,14 @@ def layer_outputs(graph: Graph) -> dict[str, Value]:
     return found
 
 
-def compared(reference: Path, other: Path) -> dict[str, float]:
-    """The difference at each place of two files of `look_into`.
+def compared(reference: Path, other: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """The difference at each place of two files of `look_into`: op by op, and compiled.
 
     Args:
         reference: The file that is compared with.
         other: The file that is compared.
     """
     with np.load(reference) as a, np.load(other) as b:
-        return {name: difference(b[name], a[name]) for name in a.files}
+        found = {name: difference(b[name], a[name]) for name in a.files}
+    compiled = {name.removeprefix(COMPILED): d for name, d in found.items() if name.startswith(COMPILED)}
+    return {name: d for name, d in found.items() if not name.startswith(COMPILED)}, compiled

@@ -239,11 +239,22 @@ def test_a_process_that_is_killed_leaves_what_it_had(tmp_path: Path, monkeypatch
     assert read_record(path, "numpy", "numpy").curve("loss") == record.curve("loss")
 
 
-def test_a_reference_that_fails_leaves_no_differences(tmp_path: Path) -> None:
-    found = compare("digits-mlp", ["numpy:cuda:77", "numpy"], steps=2, trace=True, in_process=True, out=tmp_path / "c")
+def test_where_the_first_fails_the_next_is_the_reference(tmp_path: Path) -> None:
+    backends = ["numpy:cuda:77", "numpy", "numpy"]
+    found = compare("digits-mlp", backends, steps=2, trace=True, in_process=True, out=tmp_path / "a")
     assert "device 'cuda:77' is not available" in found.records[0].problem
-    assert found.differences["numpy"] == {} and found.traced is None
-    assert "cuda:77" in markdown(found)
+    assert found.reference.name == "numpy"
+    assert {n: len(d) for n, d in found.differences.items()} == {"numpy-cuda-77": 2, "numpy-2": 2}
+    assert found.traced is not None and set(found.traced.places) == {"numpy-2"}
+    assert "numpy is the reference" in markdown(found)
+
+
+def test_nothing_that_ran_is_nothing_to_compare(tmp_path: Path) -> None:
+    found = compare("digits-mlp", ["numpy:cuda:77"] * 2, trace=True, in_process=True, out=tmp_path / "c")
+    assert found.traced is None and found.differences["numpy-cuda-77-2"] == {}
+    assert Page((tmp_path / "c" / "report.html").read_text()).open == []
+    result = CliRunner().invoke(app, ["compare", "digits-mlp", "-b", "numpy:cuda:77", "--out", str(tmp_path / "d")])
+    assert result.exit_code == 1 and "numpy-cuda-77 has not come to its end" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -54,12 +54,13 @@ def lines(
         found.append(
             f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(level):.1f}" y2="{up(level):.1f}"/>'
         )
-    for name, points in thinned.items():
+    for above, (name, points) in zip(range(len(thinned))[::-1], thinned.items(), strict=True):
         for stretch in _stretches(points):
             at = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in stretch)
             colour, title = f"c{colours[name]}", f"<title>{escape(name)}</title>"
+            wide = f'stroke-width="{1.5 + 1.5 * above}"'  # those that lie over one another all show
             if len(stretch) > 1:
-                found.append(f'<polyline class="line {colour}" points="{at}">{title}</polyline>')
+                found.append(f'<polyline class="line {colour}" {wide} points="{at}">{title}</polyline>')
             else:
                 cx, _, cy = at.partition(",")
                 found.append(f'<circle class="dot {colour}" cx="{cx}" cy="{cy}" r="3">{title}</circle>')
@@ -85,8 +86,18 @@ def bars(values: Mapping[str, float], colours: Mapping[str, int], unit: str) -> 
         y, long = i * ROW + 4, max(1.0, room * value / top)
         found.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>')
         found.append(f'<rect class="bar c{colours[name]}" x="{left}" y="{y}" width="{long:.1f}" height="{ROW - 8}"/>')
-        found.append(f'<text x="{left + long + 6:.1f}" y="{y + 14}">{value:.4g} {escape(unit)}</text>')
+        found.append(f'<text x="{left + long + 6:.1f}" y="{y + 14}">{amount(value)} {escape(unit)}</text>')
     return _svg(len(values) * ROW + 8, found)
+
+
+def amount(value: float) -> str:
+    """A number as people read it.
+
+    Example:
+        >>> amount(113_612.4), amount(0.28174)
+        ('113,612', '0.282')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _svg(height: int, parts: Sequence[str]) -> str:

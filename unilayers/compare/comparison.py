@@ -26,7 +26,7 @@ class Comparison:
         name: The recipe's.
         recipe: The resolved recipe.
         dtype: Of its numbers.
-        records: One for each engine; the first is the reference.
+        records: One for each engine; the first that came to a step is the reference.
         tolerance: The largest relative difference of a step's loss that is no departure. None: 1e-3 in float32, 1e-9
             in float64, 5e-2 with fewer digits.
         traced: Where differences come from, if somebody looked.
@@ -43,8 +43,13 @@ class Comparison:
 
     @property
     def reference(self) -> Record:
-        """What the others are compared with."""
-        return self.records[0]
+        """What the others are compared with: the first that came to a step."""
+        return next((r for r in self.records if r.steps), self.records[0])
+
+    @property
+    def others(self) -> list[Record]:
+        """All but the reference."""
+        return [r for r in self.records if r is not self.reference]
 
     @property
     def limit(self) -> float:
@@ -54,7 +59,7 @@ class Comparison:
     @cached_property
     def differences(self) -> Mapping[str, Mapping[str, Difference]]:
         """By name of the engine, the reference aside, and by name of the value."""
-        return {r.name: differences(r, self.reference, self.limit) for r in self.records[1:]}
+        return {r.name: differences(r, self.reference, self.limit) for r in self.others}
 
     @property
     def step_to_trace(self) -> int | None:
@@ -67,7 +72,7 @@ class Comparison:
     def problems(self) -> list[str]:
         """A sentence for each engine that failed or departs from the reference, the reference first."""
         found = [f"{r.name} has not come to its end: {r.problem}" for r in self.records if r.problem]
-        for record in self.records[1:]:
+        for record in self.others:
             difference = self.differences[record.name].get(LOSS)
             if difference is None or (step := difference.first) is None:
                 continue

@@ -51,8 +51,9 @@ def overview(comparison: Comparison) -> Table:
         loss = _number(record.curve(LOSS)[-1], 6) if record.steps else ""
         times = [_number(1000 * s, 3) for s in record.step_seconds]
         quartiles = f"{times[0]} to {times[2]}" if times else ""
-        figures = [_number(record.samples_per_second, 4), _number(record.first_step, 3)]
-        figures += [_number(record.begin.get("import_seconds"), 3), _memory(record)]
+        rate = record.samples_per_second
+        figures = ["" if rate is None else chart.amount(rate), _seconds(record.first_step)]
+        figures += [_seconds(record.begin.get("import_seconds")), _memory(record)]
         row = [record.name, place, str(len(record.steps)), loss, *_departure(comparison, record)]
         rows.append([*row, times[1] if times else "", quartiles, *figures, state(record)])
     return head, rows
@@ -117,10 +118,10 @@ def epochs(comparison: Comparison) -> Table:
             for name, value in epoch["values"].items():
                 found.setdefault((epoch["epoch"], name), {})[record.name] = value
     rows = []
-    for (epoch, name), values in sorted(found.items(), key=lambda item: item[0][0]):
+    for (number, name), values in sorted(found.items(), key=lambda item: item[0][0]):
         apart = [difference(v, values[reference]) for v in values.values()] if reference in values else []
         largest = f"{max(apart):.3g}" if len(apart) > 1 else ""
-        rows.append([str(epoch), name, *(_number(values.get(r.name), 7) for r in trained), largest])
+        rows.append([str(number), name, *(_number(values.get(r.name), 7) for r in trained), largest])
     return ["Epoch", "Value", *(r.name for r in trained), "Largest difference"], rows
 
 
@@ -147,6 +148,10 @@ def environments(comparison: Comparison) -> Table:
 def _number(value: Any, digits: int) -> str:
     """A number with so many digits; of several the mean; nothing for none."""
     return "" if value is None else f"{float(np.mean(value)):.{digits}g}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _explained(comparison: Comparison) -> Iterator[str]:
@@ -230,7 +235,7 @@ th {{ color: var(--soft); font-weight: 600; vertical-align: bottom; }}
 .charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem; }}
 svg {{ width: 100%; height: auto; }} svg text {{ font-size: 12px; fill: var(--soft); }}
 .grid {{ stroke: var(--line); }} .level {{ stroke: var(--soft); stroke-dasharray: 5 4; }}
-.line {{ fill: none; stroke-width: 2; stroke-opacity: 0.85; }} .bad {{ font-weight: 600; }}
+.line {{ fill: none; }} .bad {{ font-weight: 600; }}
 .key {{ margin-right: 1rem; white-space: nowrap; }} .key svg {{ width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }}
 pre {{ overflow-x: auto; padding: 0.8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; }}
 """ + "".join(

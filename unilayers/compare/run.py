@@ -89,7 +89,7 @@ def compare(
     Args:
         recipe: The recipe, or what ``load_recipe`` takes.
         backends: The engines, each with a device if wanted: ``torch``, ``torch:cuda``, ``torch:cuda:1``. The first is
-            the reference. One may be named twice, which shows whether it repeats itself.
+            the reference; if it fails, the next. One may be named twice, which shows whether it repeats itself.
         device: Device of those that are named without one; None: the recipe's.
         steps: Steps after which training stops; None: as the recipe says.
         tolerance: The largest relative difference of the loss of a step from the reference that is no departure;

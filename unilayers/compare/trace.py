@@ -117,8 +117,8 @@ def look_into(recipe: Recipe, state: Path, found: Path) -> None:
     whole = replace(graph, outputs={**layer_outputs(graph), **graph.outputs})
     function = compile_graph(whole, backend, device, sizes_of(graph.inputs, [x.shape for x in inputs]))
     _, outputs = function(place(), moved(inputs, backend, device, [v.dtype for v in graph.inputs]))
-    compiled = {COMPILED + name: backend.get(outputs[name]) for name in wanted}
-    np.savez(found, **{name: arrays[name] for name in wanted}, **compiled)
+    arrays = {name: arrays[name] for name in wanted}  # in their order
+    np.savez(found, **arrays, **{COMPILED + name: backend.get(outputs[name]) for name in wanted})
 
 
 def examined(model: Model, batch: Batch) -> Program:

@@ -20,14 +20,17 @@ import unilayers.backend as registry
 from tests.compare import assert_close
 from tests.conftest import require_backend
 from tests.test_new_backend import PAGE, code_of_page
+from unilayers import Sequential, layers, ops
 from unilayers.backend import Backend, backend_names
 from unilayers.callbacks import LambdaCallback
 from unilayers.compare import Comparison, Record, chart, compare, difference, read_record
 from unilayers.compare.record import Lines, from_plain, peak_memory, plain
 from unilayers.compare.report import markdown, overview
 from unilayers.compare.run import Job, _do
+from unilayers.compare.trace import examined, layer_outputs
 from unilayers.errors import BackendError, UnilayersError
 from unilayers.recipe import Recipe, load_recipe
+from unilayers.training.steps import Batch
 
 STEPS = 4
 DEEP = """\
@@ -174,6 +177,38 @@ def test_a_departure_that_comes_later(wrong: Backend, tmp_path: Path) -> None:
     # From one state, whatever had added up before: layers in front of the wrong op agree.
     places = found.traced.places["toy"]
     assert places["output of norm"] < 1e-6 < 5e-4 < places["output of bent"] < 2e-3
+
+
+def test_what_is_looked_into_is_the_step_that_was_trained(tmp_path: Path) -> None:
+    """The loss is that of the step, masks included; what layers give is what they give when they are called."""
+    recipe = Recipe(DEEP)
+    found = compare(recipe, ["numpy", "numpy"], steps=STEPS, trace=True, in_process=True, out=tmp_path / "c")
+    with (
+        np.load(tmp_path / "c" / "trace" / "numpy.npz") as file,
+        np.load(tmp_path / "c" / "trace" / "state.npz") as kept,
+    ):
+        for name in ("loss", "compiled: loss"):
+            wanted = np.asarray(found.reference.curve("loss")[-1], "float32")
+            assert_close(file[name], wanted, rtol=1e-6, atol=0, what=name)
+        model, y = recipe.build(), kept["input 0"]
+        for variable, value in zip(model.trainable_weights, [kept[f"state {i}"] for i in range(8)], strict=True):
+            variable.assign(value)
+        for layer in model.layers[:3]:  # up to dropout
+            y = ops.to_numpy(layer(y, training=True))
+            for how in ("", "compiled: "):
+                assert_close(file[f"{how}output of {layer.path}"], y, rtol=1e-5, atol=1e-6, what=layer.path)
+
+
+def test_the_output_of_a_layer_is_what_others_take() -> None:
+    """Not the penalty that it computes of it."""
+    bent = layers.Dense(3, "tanh", activity_regularizer="l2", name="bent")
+    model = Sequential([layers.Input((2,)), bent, layers.Dense(1, name="last")])
+    model.compile("sgd", "mse")
+    graph = examined(model, Batch(np.ones((1, 2), "float32"), np.ones((1, 1), "float32"))).graph
+    found = layer_outputs(graph)
+    assert list(found) == ["output of bent", "output of last"]
+    assert found["output of bent"].node.op == "tanh"
+    assert any(n.scope == "bent" and n.serial > found["output of bent"].node.serial and not n.part for n in graph.nodes)
 
 
 def test_what_only_compiled_code_does_wrong(wrong: Backend, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from unilayers.backend import get_backend
 from unilayers.callbacks import Callback
 from unilayers.compare.differences import difference
 from unilayers.errors import UnilayersError
-from unilayers.graph import Graph, Value
+from unilayers.graph import Graph, Value, scope
 from unilayers.graph.node import LEAVES
 from unilayers.models import Model
 from unilayers.program import Program, compile_graph, interpret, interpretable, moved, sizes_of
@@ -118,7 +118,8 @@ def look_into(recipe: Recipe, state: Path, found: Path) -> None:
     function = compile_graph(whole, backend, device, sizes_of(graph.inputs, [x.shape for x in inputs]))
     _, outputs = function(place(), moved(inputs, backend, device, [v.dtype for v in graph.inputs]))
     arrays = {name: arrays[name] for name in wanted}  # in their order
-    np.savez(found, **arrays, **{COMPILED + name: backend.get(outputs[name]) for name in wanted})
+    arrays |= {COMPILED + name: backend.get(outputs[name]) for name in wanted}
+    np.savez(found, **arrays)
 
 
 def examined(model: Model, batch: Batch) -> Program:
@@ -130,15 +131,13 @@ def examined(model: Model, batch: Batch) -> Program:
     """
     objectives = model._objectives
     steps.prepare(model, objectives, batch)
-    trace, inputs, trained = (
-        Trace(steps.state_of(model, objectives)),
-        steps.symbolic(model, batch),
-        model.trainable_weights,
-    )
+    trace, inputs = Trace(steps.state_of(model, objectives)), steps.symbolic(model, batch)
+    trained = model.trainable_weights
     with trace_into(trace):
         outputs = leaves_of(model(inputs.x, training=True))
-        added = [*trace.losses, *model.all_regularization_losses()]
-        loss = steps.total([*objectives.total_loss(inputs, outputs), *added])
+        terms = [*objectives.total_loss(inputs, outputs), *trace.losses, *model.all_regularization_losses()]
+        with scope(part="total"):
+            loss = steps.total(terms)
         found = gradients(loss, [trace.leaf(v) for v in trained])
         named = {GRADIENT + v.path: g for v, g in reversed([*zip(trained, found, strict=True)])}
         graph = Graph(tuple(inputs.leaves), tuple(trace.leaves.values()), {LOSS: loss, **named})
@@ -152,10 +151,8 @@ def layer_outputs(graph: Graph) -> dict[str, Value]:
         graph: A graph whose nodes know where they come from.
     """
     forward = [n for n in graph.nodes if not n.part and n.op not in LEAVES]
-    taken: Sequence[Value] = [
-        v for n in graph.nodes if n.part in ("", "loss") for v in n.inputs if v.node.scope != n.scope
-    ]
-    outside = {*taken, *graph.outputs.values()}
+    users = [n for n in graph.nodes if n.part in ("", "loss")]
+    outside = {*graph.outputs.values(), *(v for n in users for v in n.inputs if v.node.scope != n.scope)}
     found: dict[str, Value] = {}
     for node in forward:
         floats = [v for v in node.outputs if is_float(v.dtype) and v in outside]

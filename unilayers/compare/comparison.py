@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for each engine that failed or departs from the reference, the reference first."""
+        """A sentence for each engine that failed or departs from the reference, failures first."""
         found = [f"{r.name} has not come to its end: {r.problem}" for r in self.records if r.problem]
         for record in self.others:
             difference = self.differences[record.name].get(LOSS)

@@ -18,7 +18,7 @@ from unilayers.errors import UnilayersError
 from unilayers.graph import Graph, Value, scope
 from unilayers.graph.node import LEAVES
 from unilayers.models import Model
-from unilayers.program import Program, compile_graph, interpret, interpretable, moved, sizes_of
+from unilayers.program import Program, compile_graph, interpret, interpretable, sizes_of
 from unilayers.recipe import Recipe
 from unilayers.spec import is_float
 from unilayers.structure import leaves_of
@@ -100,7 +100,8 @@ def look_into(recipe: Recipe, state: Path, found: Path) -> None:
     model, data = recipe.build(), recipe.parts()
     with config.dtype_scope(recipe.dtype):
         program = examined(model, model._data(data.train[0][:1], data.train[1][:1]))
-    variables = program.variables
+    variables, whole = program.variables, program.graph
+    inputs = backend.put_as(inputs, [v.dtype for v in whole.inputs], device)
     if len(variables) > len(given):
         raise UnilayersError("the step reads more state than training has", where=recipe.name)
 
@@ -108,15 +109,14 @@ def look_into(recipe: Recipe, state: Path, found: Path) -> None:
         return backend.put_as(given[: len(variables)], [v.dtype for v in variables], device)
 
     arrays: dict[str, Any] = {}
-    graph = interpretable(program.graph, inputs)
+    graph = interpretable(whole, inputs)
     wanted = {**layer_outputs(graph), **graph.outputs}
     for node, _, results in interpret(graph, backend, device, place(), inputs):
         made = dict(zip(node.outputs, results, strict=True))
         arrays |= {name: ops.to_numpy(made[v]) for name, v in wanted.items() if v in made}
-    graph = program.graph
-    whole = replace(graph, outputs={**layer_outputs(graph), **graph.outputs})
-    function = compile_graph(whole, backend, device, sizes_of(graph.inputs, [x.shape for x in inputs]))
-    _, outputs = function(place(), moved(inputs, backend, device, [v.dtype for v in graph.inputs]))
+    whole = replace(whole, outputs={**layer_outputs(whole), **whole.outputs})
+    function = compile_graph(whole, backend, device, sizes_of(whole.inputs, [x.shape for x in inputs]))
+    _, outputs = function(place(), inputs)
     arrays = {name: arrays[name] for name in wanted}  # in their order
     arrays |= {COMPILED + name: backend.get(outputs[name]) for name in wanted}
     np.savez(found, **arrays)

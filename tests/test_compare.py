@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -25,7 +26,7 @@ from unilayers.backend import Backend, backend_names
 from unilayers.callbacks import LambdaCallback
 from unilayers.compare import Comparison, Record, chart, compare, difference, read_record
 from unilayers.compare.record import Lines, from_plain, peak_memory, plain
-from unilayers.compare.report import markdown, overview
+from unilayers.compare.report import markdown, overview, progress
 from unilayers.compare.run import Job, _do
 from unilayers.compare.trace import examined, layer_outputs
 from unilayers.errors import BackendError, UnilayersError
@@ -102,7 +103,7 @@ def test_each_in_a_process_of_its_own(tmp_path: Path) -> None:
     looks: list[int] = []
     recipe = load_recipe("digits-mlp", ["fit.epochs=1"])
     found = compare(
-        recipe, ["numpy", "torch"], steps=STEPS, trace=True, tolerance=1e-4, out=tmp_path / "c",
+        recipe, ["numpy", "torch"], steps=STEPS, tolerance=1e-4, out=tmp_path / "c",
         watch=lambda records: looks.append(sum(len(r.steps) for r in records)),
     )  # fmt: skip
     assert [r.problem for r in found.records] == ["", ""] and looks[-1] == 2 * STEPS
@@ -115,10 +116,17 @@ def test_each_in_a_process_of_its_own(tmp_path: Path) -> None:
         assert low <= middle <= high and figures["samples_per_second"] == 32 / middle
         assert "torch" in record.begin["environment"]["packages"] or record is found.reference
     assert found.records[0].end["peak_memory"] < found.records[1].end["peak_memory"]
-    assert found.traced is not None and found.traced.step == STEPS and not found.traced.problems
-    for places in (found.traced.places["torch"], found.traced.compiled["torch"]):
-        assert max(places.values()) < 1e-5 and len(places) == 5 + 1 + 6
     assert (tmp_path / "c" / "runs" / "torch" / "checkpoint.safetensors").is_file()
+    head, [first, second] = progress(found.records)
+    assert (head[:2], first[:2], second[:2]) == (["Engine", "Steps"], ["numpy", "4"], ["torch", "4"])
+    assert first[-1] == "done" and progress([Record("jax", "jax")])[1] == [["jax", "0", "", "", "waits"]]
+
+
+def test_a_trace_in_processes_of_their_own(tmp_path: Path) -> None:
+    found = compare("digits-mlp", ["numpy", "numpy"], steps=STEPS, trace=True, out=tmp_path / "c")
+    assert found.traced is not None and found.traced.step == STEPS and not found.traced.problems
+    for places in (found.traced.places["numpy-2"], found.traced.compiled["numpy-2"]):
+        assert len(places) == 5 + 1 + 6 and set(places.values()) == {0.0}  # layers, the loss, weights
 
 
 def test_step_times_leave_out_what_compiles() -> None:
@@ -130,10 +138,13 @@ def test_step_times_leave_out_what_compiles() -> None:
 
 
 def test_peak_memory_is_of_this_process() -> None:
-    before = peak_memory()
-    held = np.ones(50_000_000, "uint8")
-    after = peak_memory()
-    assert before is not None and after is not None and after >= before and after > held.nbytes
+    held = np.ones(300_000_000, "uint8")  # which a process that is started from here does not hold
+    code = "import numpy, unilayers.compare.record as r; print(r.peak_memory()); x = numpy.ones(10**8, 'uint8')"
+    code += "; print(r.peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before < held.nbytes and after - before == pytest.approx(1e8, rel=0.1)
+    assert (peak_memory() or 0) > held.nbytes
 
 
 # ---- what is wrong is found -----------------------------------------------------------------------------------------

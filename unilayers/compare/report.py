@@ -19,7 +19,7 @@ from unilayers.saving import write_atomically
 
 Table = tuple[list[str], list[list[str]]]
 COLOURS = 8
-HIDDEN = 12  # epochs above which a table is folded
+FOLDED = 48  # rows above which a table is folded away
 
 
 def write_reports(comparison: Comparison, folder: Path) -> None:
@@ -309,4 +309,4 @@ def _html_table(table: Table) -> str:
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     found = f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
-    return found if len(rows) <= 4 * HIDDEN else f"<details><summary>{len(rows)} rows</summary>{found}</details>"
+    return found if len(rows) <= FOLDED else f"<details><summary>{len(rows)} rows</summary>{found}</details>"

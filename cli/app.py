@@ -12,6 +12,7 @@ from unilayers.errors import UnilayersError
 
 from .backends import backends
 from .check import check
+from .compare import compare
 from .diff import diff
 from .evaluate import evaluate
 from .plot import plot
@@ -50,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
+for command in (train, compare, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
     app.command()(command)
 app.add_typer(runs)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
@@ -17,12 +18,23 @@ from unilayers.graph import OPS
 from unilayers.graph.node import LEAVES
 from unilayers.recipe import Recipe, check_fit
 
+if TYPE_CHECKING:
+    from unilayers.compare import Record
+
 WIDE = 160  # columns for tables that do not go to a terminal
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Print a table; ``right`` are the columns set to the right."""
     from rich.console import Console
+
+    console = Console(soft_wrap=False, highlight=False)
+    if not console.is_terminal:
+        console = Console(width=WIDE, highlight=False)
+    console.print(_table(head, rows, right))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> Any:
     from rich.table import Table
 
     found = Table(box=None, pad_edge=False, header_style="bold")
@@ -30,10 +42,23 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
         found.add_column(name, justify="right" if i in right else "left", overflow="fold")
     for row in rows:
         found.add_row(*(_plain(cell) for cell in row))
-    console = Console(soft_wrap=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(width=WIDE, highlight=False)
-    console.print(found)
+    return found
+
+
+@contextmanager
+def live_table(wanted: bool) -> Iterator[Callable[[Sequence[Record]], None] | None]:
+    """Inside its block a function that shows how far trainings are, on a terminal; None elsewhere, or if not wanted."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from unilayers.compare.report import progress
+
+    console = Console(highlight=False)
+    if not (wanted and console.is_terminal):
+        yield None
+        return
+    with Live(console=console, transient=True, refresh_per_second=5) as live:
+        yield lambda records: live.update(_table(*progress(records), right=(1, 2, 3)))
 
 
 def _plain(cell: str) -> Any:

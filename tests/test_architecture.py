@@ -51,6 +51,7 @@ ORDER = [
     "preprocessing",
     "recipe",
     "runs",
+    "compare",
     "cli",
 ]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}

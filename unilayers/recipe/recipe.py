@@ -133,6 +133,11 @@ class Recipe:
         return self._text if isinstance(self._text, str) else self._text.decode()
 
     @property
+    def folder(self) -> Path | None:
+        """Where modules of the user's own are looked for, after the current folder."""
+        return self._folder
+
+    @property
     def name(self) -> str:
         return self.settings["name"]
 

@@ -72,7 +72,7 @@ def train(
     """Train by a recipe; see ``Recipe.train``."""
     if recipe.backend != AUTO:
         get_backend(recipe.backend).device(recipe.device)  # errors before anything is read
-    folder = _existing(out) if resume else _unused(out, recipe.name)
+    folder = _existing(out) if resume else unused_folder(out, recipe.name)
     data = recipe.data()
     parts, model = recipe.parts(data), recipe.build()
     check_fit(recipe, model, data, parts)
@@ -225,7 +225,7 @@ class Recorder(Callback):
         backend, device = self.params["backend"], self.params["device"]
         recipe = self.recipe.changed(f"backend={backend}") if self.recipe.backend == AUTO else self.recipe
         self._write(RECIPE, HEAD + recipe.to_yaml())
-        environment = _after(self.folder / ENVIRONMENT, _environment(backend, device))
+        environment = _after(self.folder / ENVIRONMENT, environment_of(backend, device))
         self._write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
         done = [line for line in _lines(self.folder) if line["epoch"] <= self.model.position.epoch]
         self._write(HISTORY, "".join(json.dumps(line) + "\n" for line in done))
@@ -257,8 +257,12 @@ class Recorder(Callback):
         write_atomically(self.folder / name, text.encode())
 
 
-def _unused(out: str | PathLike[str] | None, name: str) -> Path:
-    """The folder for a new run."""
+def unused_folder(out: str | PathLike[str] | None, name: str) -> Path:
+    """The folder for something new: ``out``, or ``runs/<name>-<time>`` if None.
+
+    Raises:
+        UnilayersError: if there is something in it already.
+    """
     if out is None:
         stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
         names = (Path("runs", stem + end) for end in ("", *(f"-{i}" for i in range(2, 1000))))
@@ -327,7 +331,7 @@ def _last(history: Mapping[str, list[float]]) -> dict[str, float]:
 # ---- environment ----------------------------------------------------------------------------------------------------
 
 
-def _environment(backend: str, device: str) -> dict[str, Any]:
+def environment_of(backend: str, device: str) -> dict[str, Any]:
     """What the numbers may depend on besides the recipe."""
     packages = ("unilayers", "numpy", *get_backend(backend).packages)
     return {

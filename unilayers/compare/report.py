@@ -1,0 +1,312 @@
+"""A comparison as a table, as Markdown, and as one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unilayers.compare import chart
+from unilayers.compare.comparison import LOSS, Comparison
+from unilayers.compare.differences import difference
+from unilayers.compare.record import Record
+from unilayers.saving import write_atomically
+
+Table = tuple[list[str], list[list[str]]]
+COLOURS = 8
+FOLDED = 48  # rows above which a table is folded away
+
+
+def write_reports(comparison: Comparison, folder: Path) -> None:
+    """Write ``report.json``, ``report.md`` and ``report.html``.
+
+    Args:
+        comparison: The comparison.
+        folder: Where to.
+    """
+    texts = {
+        "report.json": json.dumps(comparison.to_plain(), indent=1, allow_nan=False) + "\n",
+        "report.md": markdown(comparison),
+        "report.html": html(comparison),
+    }
+    for name, text in texts.items():
+        write_atomically(folder / name, text.encode())
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def overview(comparison: Comparison) -> Table:
+    """A row for each engine: how it ended, its loss, its largest difference, times and memory."""
+    head = ["Engine", "Device", "Steps", "Last loss", "Largest difference", f"First over {comparison.limit:g}"]
+    head += ["Step (ms)", "Quartiles (ms)", "Samples/s", "First step (s)", "Import (s)", "Peak memory (MB)", "State"]
+    rows = []
+    for record in comparison.records:
+        place = record.begin.get("environment", {}).get("device") or record.device or ""
+        loss = _number(record.curve(LOSS)[-1], 6) if record.steps else ""
+        times = [_number(1000 * s, 3) for s in record.step_seconds]
+        quartiles = f"{times[0]} to {times[2]}" if times else ""
+        rate = record.samples_per_second
+        figures = ["" if rate is None else chart.amount(rate), _seconds(record.first_step)]
+        figures += [_seconds(record.begin.get("import_seconds")), _memory(record)]
+        row = [record.name, place, str(len(record.steps)), loss, *_departure(comparison, record)]
+        rows.append([*row, times[1] if times else "", quartiles, *figures, state(record)])
+    return head, rows
+
+
+def progress(records: Sequence[Record]) -> Table:
+    """A row for each engine while they train.
+
+    Args:
+        records: As far as they are.
+    """
+    rows = []
+    for record in records:
+        loss = _number(record.curve(LOSS)[-1], 4) if record.steps else ""
+        times = [_number(1000 * s, 3) for s in record.step_seconds[1:2]]
+        rows.append([record.name, str(len(record.steps)), loss, *(times or [""]), state(record)])
+    return ["Engine", "Steps", "Loss", "Step (ms)", "State"], rows
+
+
+def state(record: Record) -> str:
+    """How far a training is, in words."""
+    if record.problem:
+        return record.problem
+    if record.end.get("ended"):
+        return "done"
+    return "trains" if record.begin else "waits"
+
+
+def _departure(comparison: Comparison, record: Record) -> tuple[str, str]:
+    """The largest difference of the loss, and the first step that exceeds the tolerance."""
+    if record is comparison.reference:
+        return "reference", ""
+    found = comparison.differences[record.name].get(LOSS)
+    if found is None or not found.curve:
+        return "", ""
+    return f"{found.largest:.3g} (step {found.at})", "never" if found.first is None else f"step {found.first}"
+
+
+def _memory(record: Record) -> str:
+    sizes = {"": record.end.get("peak_memory"), " on the device": record.end.get("peak_device_memory")}
+    return ", ".join(f"{size / 1e6:,.0f}{where}" for where, size in sizes.items() if size is not None)
+
+
+def every_value(comparison: Comparison) -> Table:
+    """A row for each engine and value: how far it is from the reference over all steps."""
+    head = ["Engine", "Value", "Largest difference", "At step", f"First over {comparison.limit:g}"]
+    return head, [
+        [name, value, f"{d.largest:.3g}", str(d.at), "never" if d.first is None else f"step {d.first}"]
+        for name, values in comparison.differences.items()
+        for value, d in values.items()
+        if d.curve
+    ]
+
+
+def epochs(comparison: Comparison) -> Table:
+    """A row for each epoch and value, a column for each engine."""
+    trained = [r for r in comparison.records if r.epochs]
+    found: dict[tuple[int, str], dict[str, Any]] = {}
+    reference = comparison.reference.name
+    for record in trained:
+        for epoch in record.epochs:
+            for name, value in epoch["values"].items():
+                found.setdefault((epoch["epoch"], name), {})[record.name] = value
+    rows = []
+    for (number, name), values in sorted(found.items(), key=lambda item: item[0][0]):
+        apart = [difference(v, values[reference]) for v in values.values()] if reference in values else []
+        largest = f"{max(apart):.3g}" if len(apart) > 1 else ""
+        rows.append([str(number), name, *(_number(values.get(r.name), 7) for r in trained), largest])
+    return ["Epoch", "Value", *(r.name for r in trained), "Largest difference"], rows
+
+
+def places(comparison: Comparison) -> Table:
+    """A row for each layer's output, the loss and each gradient, a column for each engine that was looked into."""
+    traced = comparison.traced
+    if traced is None:
+        return ["Place"], []
+    columns = {name: (traced.places[name], traced.compiled[name]) for name in traced.places}
+    head = [f"{name}, {how}" for name in columns for how in ("op by op", "compiled")]
+    names = next(iter(traced.places.values()), {})
+    rows = [[place, *(f"{found[place]:.3g}" for both in columns.values() for found in both)] for place in names]
+    return ["Place", *head], rows
+
+
+def environments(comparison: Comparison) -> Table:
+    """What the numbers may depend on besides the recipe, a column for each engine."""
+    about = {r.name: dict(r.begin["environment"]) for r in comparison.records if "environment" in r.begin}
+    flat = {name: {**found.pop("packages", {}), **found} for name, found in about.items()}
+    keys = dict.fromkeys(key for found in flat.values() for key in found)
+    return ["", *flat], [[key, *(str(found.get(key) or "") for found in flat.values())] for key in keys]
+
+
+def _number(value: Any, digits: int) -> str:
+    """A number with so many digits; of several the mean; nothing for none."""
+    return "" if value is None else f"{float(np.mean(value)):.{digits}g}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _explained(comparison: Comparison) -> Iterator[str]:
+    """What the tables mean, in sentences."""
+    yield (
+        f"All engines began with the same weights and took the same batches and masks; {comparison.reference.name} is "
+        "the reference. A difference is that of the loss of a step, relative to the reference's."
+    )
+    if comparison.problems:
+        yield from (problem + "." for problem in comparison.problems)
+    else:
+        yield f"No engine departs from it by more than {comparison.limit:g} at any step."
+
+
+def _about_trace(comparison: Comparison) -> list[str]:
+    traced = comparison.traced
+    if traced is None:
+        return []
+    text = f"Step {traced.step} once more, from the state that {comparison.reference.name} had before it"
+    found = [f"{text}: op by op, and compiled. A difference is max |a - b| / max |b|."]
+    for name in traced.places:
+        first = traced.first(name, comparison.limit)
+        where = f"first in the {first[0]} ({first[1]:.3g})" if first else f"nowhere more than {comparison.limit:g}"
+        found.append(f"{name}: {where}.")
+    return found + [f"{name} could not be looked into: {problem}." for name, problem in traced.problems.items()]
+
+
+def _parts(comparison: Comparison) -> Iterator[tuple[str, list[str], Table]]:
+    """The sections both reports have: title, sentences, table."""
+    yield "Where it comes from", _about_trace(comparison), places(comparison)
+    yield "Every value of the steps", [], every_value(comparison)
+    yield "Epochs", [], epochs(comparison)
+    yield "Environment", [], environments(comparison)
+
+
+# ---- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def markdown(comparison: Comparison) -> str:
+    """The report as Markdown.
+
+    Args:
+        comparison: The comparison.
+    """
+    names = ", ".join(r.name for r in comparison.records)
+    found = [f"# {comparison.name} on {names}", *_explained(comparison), _markdown_table(overview(comparison))]
+    for title, sentences, table in _parts(comparison):
+        if sentences or table[1]:
+            found += [f"## {title}", *sentences, *([_markdown_table(table)] if table[1] else [])]
+    return "\n\n".join([*found, "## Recipe", f"```yaml\n{comparison.recipe}```"]) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    head, rows = table
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+
+
+# ---- HTML -----------------------------------------------------------------------------------------------------------
+
+LIGHT = ("#2563c9", "#d9541e", "#1a8a5a", "#8a3fc0", "#b8860b", "#c2255c", "#0b8793", "#6b7280")
+DARK = ("#7aa8ff", "#ff9466", "#56cf98", "#c896f5", "#e6c04d", "#ff85ab", "#56ced9", "#a7b0bd")
+
+
+def _colours(found: Sequence[str]) -> str:
+    return " ".join(f"--c{i}: {colour};" for i, colour in enumerate(found))
+
+
+STYLE = f"""
+:root {{ color-scheme: light dark; --ink: #1c2128; --soft: #5b6572; --line: #dde2e8; --paper: #fff; {_colours(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --ink: #e4e8ee; --soft: #9aa5b3; --line: #343b45; --paper: #15181d; {_colours(DARK)} }}
+}}
+body {{ margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
+  background: var(--paper); }}
+h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }} h3 {{ font-size: 0.95rem; margin: 0; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }}
+th, td {{ text-align: left; padding: 0.25rem 0.7rem 0.25rem 0; border-bottom: 1px solid var(--line); }}
+th {{ color: var(--soft); font-weight: 600; vertical-align: bottom; }}
+.scroll {{ overflow-x: auto; }}
+.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem; }}
+svg {{ width: 100%; height: auto; }} svg text {{ font-size: 12px; fill: var(--soft); }}
+.grid {{ stroke: var(--line); }} .level {{ stroke: var(--soft); stroke-dasharray: 5 4; }}
+.line {{ fill: none; }} .bad {{ font-weight: 600; }}
+.key {{ margin-right: 1rem; white-space: nowrap; }} .key svg {{ width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }}
+pre {{ overflow-x: auto; padding: 0.8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; }}
+""" + "".join(
+    f".line.c{i} {{ stroke: var(--c{i}); }} .bar.c{i}, .dot.c{i} {{ fill: var(--c{i}); }}\n" for i in range(COLOURS)
+)
+
+
+def html(comparison: Comparison) -> str:
+    """The report as one page: nothing is loaded from anywhere.
+
+    Args:
+        comparison: The comparison.
+    """
+    names = [r.name for r in comparison.records]
+    colours = {name: i % COLOURS for i, name in enumerate(names)}
+    title = escape(f"{comparison.name} on {', '.join(names)}")
+    first, *others = [escape(text) for text in _explained(comparison)]
+    said = "".join(f'<p class="{"bad" if comparison.problems else ""}">{text}</p>' for text in others)
+    keys = "".join(
+        f'<span class="key"><svg viewBox="0 0 10 10"><rect class="bar c{colours[n]}" width="10" height="10"/></svg>'
+        f"{escape(n)}</span>"
+        for n in names
+    )
+    body = [f"<h1>{title}</h1><p>{first}</p>{said}", _html_table(overview(comparison)), f"<p>{keys}</p>"]
+    body.append(f'<div class="charts">{"".join(_charts(comparison, colours))}</div>')
+    for heading, sentences, table in _parts(comparison):
+        if sentences or table[1]:
+            text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+            body.append(f"<h2>{heading}</h2>{text}{_html_table(table) if table[1] else ''}")
+    body.append(f"<h2>Recipe</h2><pre>{escape(comparison.recipe)}</pre>")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    page = "\n".join(body)
+    head += f"<style>{STYLE}</style>"
+    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{page}\n</body>\n</html>\n'
+
+
+def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]:
+    trained = [r for r in comparison.records if r.steps]
+    yield _figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
+    apart = {name: d[LOSS].curve for name, d in comparison.differences.items() if LOSS in d and d[LOSS].curve}
+    if apart:
+        heading = f"Relative difference from {comparison.reference.name} (dashed: {comparison.limit:g})"
+        yield _figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
+    for name in trained[0].values if trained else ():
+        if name != LOSS and np.ndim(trained[0].curve(name)) == 1:
+            yield _figure(
+                f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours)
+            )
+    figures = {r.name: r.figures() for r in comparison.records}
+    wanted = [
+        ("Step, median", {n: 1000 * f["step_seconds"][1] for n, f in figures.items() if f["step_seconds"]}, "ms"),
+        ("Samples in a second", _known(figures, "samples_per_second"), ""),
+        ("First step, which compiles", _known(figures, "first_step_seconds"), "s"),
+        ("Import", _known(figures, "import_seconds"), "s"),
+        ("Peak memory of the process", _known(figures, "peak_memory", 1e-6), "MB"),
+        ("Peak memory of the device", _known(figures, "peak_device_memory", 1e-6), "MB"),
+    ]
+    yield from (_figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
+
+
+def _known(figures: Mapping[str, Mapping[str, Any]], key: str, factor: float = 1.0) -> dict[str, float]:
+    return {name: factor * f[key] for name, f in figures.items() if f[key] is not None and math.isfinite(f[key])}
+
+
+def _figure(heading: str, picture: str) -> str:
+    return f"<div><h3>{escape(heading)}</h3>{picture}</div>"
+
+
+def _html_table(table: Table) -> str:
+    head, rows = table
+    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    found = f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return found if len(rows) <= FOLDED else f"<details><summary>{len(rows)} rows</summary>{found}</details>"

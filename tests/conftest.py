@@ -40,6 +40,14 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return require_backend(request.param)
 
 
+# For tests of very many programs: on engines that take long to compile each they are among the slow ones.
+each_backend = pytest.mark.parametrize(
+    "backend",
+    [pytest.param(b, marks=[pytest.mark.slow] * (b in ("tensorflow", "jax"))) for b in BACKENDS],
+    indirect=True,
+)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     unknown = sorted(set(EXPECTED) - set(BACKENDS))
     if unknown:

@@ -17,7 +17,7 @@ import pytest
 import unilayers as ul
 from tests import test_attention, test_layers, test_preprocessing, test_recurrent
 from tests.compare import assert_close
-from tests.conftest import BACKENDS, require_backend
+from tests.conftest import BACKENDS, each_backend, require_backend
 from unilayers import config, dtype_policies, mixed_precision, ops
 from unilayers import layers as L
 from unilayers.autodiff import GradientTape, gradients
@@ -293,14 +293,6 @@ def test_every_layer_computes_in_the_dtype_that_keras_says(
     known = inspect.signature(theirs.call).parameters
     y = theirs(*map_structure(keras.ops.convert_to_tensor, inputs), **{k: v for k, v in call.items() if k in known})
     assert dtypes == [keras.backend.standardize_dtype(v.dtype) for v in leaves_of(y)]
-
-
-# On those that compile each case anew it takes minutes.
-each_backend = pytest.mark.parametrize(
-    "backend",
-    [pytest.param(b, marks=[pytest.mark.slow] * (b in ("tensorflow", "jax"))) for b in BACKENDS],
-    indirect=True,
-)
 
 
 @each_backend

@@ -16,6 +16,7 @@ from scipy import stats
 
 import unilayers as ul
 from tests.compare import assert_close
+from tests.conftest import each_backend
 from unilayers import layers as L
 from unilayers import ops
 from unilayers.autodiff import GradientTape
@@ -786,6 +787,7 @@ def test_formats_of_pictures(make: Callable[[], Any]) -> None:
         make()(BATCH[0, 0])
 
 
+@each_backend
 @each_random
 def test_small_batches_and_other_floats(backend: Backend, make: Callable[[], Any]) -> None:
     for dtype in ("float16", "float64"):

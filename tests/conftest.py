@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from unilayers import ops  # noqa: F401  (the records that a backend's table is checked against)
 from unilayers.backend import Backend, backend_names, get_backend
 from unilayers.errors import BackendError
+from unilayers.random import default_seed, set_random_seed
 
 collect_ignore_glob = ["scripts/*"]  # programs for Keras, which test_scripts runs
 BACKENDS = backend_names()
@@ -38,6 +40,15 @@ def require_backend(name: str) -> Backend:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every registered backend in turn."""
     return require_backend(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _same_default_seed() -> Iterator[None]:
+    """A test that sets the default seed does not set it for others."""
+    before = default_seed()
+    yield
+    if default_seed() != before:
+        set_random_seed(before)
 
 
 # For tests of very many programs: on engines that take long to compile each they are among the slow ones.

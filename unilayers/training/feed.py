@@ -19,7 +19,6 @@ from unilayers.training.steps import Batch
 BATCH_SIZE = 32  # where none is given
 # The arrays of a batch; a batch of its form, the same object as long as that is so; which samples they are, if known.
 Item = tuple[list[Any], Batch, Any]
-Arranged = Callable[[Any], Any]
 
 
 class Feed:
@@ -57,23 +56,22 @@ class ArrayFeed(Feed):
 
     def __init__(self, data: Batch, batch_size: int | None, seed: int = 0, shuffle: bool | str = False) -> None:
         self.like, self._arrays, self._count = data, data.leaves, length(data)
-        self.batch_size = batch_size or BATCH_SIZE
-        self.steps = math.ceil(self._count / self.batch_size)
+        self.batch_size = self._size = batch_size or BATCH_SIZE
+        self.steps = math.ceil(self._count / self._size)
         self._seed, self._shuffle = seed, shuffle
 
     def batches(self, number: int, start: int = 0) -> Iterator[Item]:
         """See `Feed`."""
         if self._shuffle is True:
-            rows: Iterator[Any] = batches(self._count, self.batch_size or BATCH_SIZE, self._seed, number)
+            rows: Iterator[Any] = batches(self._count, self._size, self._seed, number)
         else:
             rows = self._slices(number)
         for at in itertools.islice(rows, start, None):
             yield [a[at] for a in self._arrays], self.like, at
 
     def _slices(self, number: int) -> Iterator[slice]:
-        size = self.batch_size or BATCH_SIZE
-        assert self.steps is not None
-        order = random.permutation(self.steps, self._seed, number) if self._shuffle else range(self.steps)
+        steps, size = math.ceil(self._count / self._size), self._size
+        order = random.permutation(steps, self._seed, number) if self._shuffle else range(steps)
         return (slice(i * size, min((int(i) + 1) * size, self._count)) for i in order)
 
 

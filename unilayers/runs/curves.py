@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from unilayers.errors import UnilayersError, nearest
 from unilayers.runs.folder import Run, read_run
 from unilayers.saving import write_atomically
+from unilayers.utils.figures import encoded
 
 FORMATS = ("png", "svg", "html")
 METRICS = ("loss", "val_loss")
@@ -108,13 +108,12 @@ def draw(runs: Iterable[Run | str | PathLike[str]], out: str | PathLike[str], me
 
 def _picture(found: Sequence[Curve], metrics: Sequence[str], kind: str) -> bytes:
     try:
-        import matplotlib
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib import figure as figures
+        from matplotlib import ticker
     except ModuleNotFoundError:
         fix = "Install it with: pip install 'unilayers[plot]', or write a .html file"
         raise UnilayersError(f"a .{kind} file of curves needs the package 'matplotlib'", fix=fix) from None
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = figures.Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel=", ".join(metrics))
     for curve in found:
         strokes = tuple(map(float, curve.dash.split()))
@@ -122,14 +121,10 @@ def _picture(found: Sequence[Curve], metrics: Sequence[str], kind: str) -> bytes
         # A label that begins with _ would be left out; one with two dollars would be a formula.
         label = " " * curve.label.startswith("_") + curve.label.replace("$", r"\$")
         axes.plot(x, y, color=curve.colour, linestyle=(0, strokes) if strokes else "-", marker=".", label=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
-    sink = io.BytesIO()
-    # Letters stay letters in an SVG, and equal curves give equal files.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "unilayers"}):
-        figure.savefig(sink, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
-    return sink.getvalue()
+    return encoded(figure, kind, dpi=120)
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from unilayers.models.summary import in_range
 from unilayers.spec import public_shape
 from unilayers.structure import leaves_of
 
+from .figures import encoded
 from .layout import Point, layered
 
 if TYPE_CHECKING:
@@ -236,15 +236,8 @@ class Dot:
         if format in ("dot", "gv"):
             return self.to_string().encode()
         figure = _figure(self.drawing, self.rankdir)
-        sink = io.BytesIO()
         dpi = min(self.dpi, LONGEST / max(figure.get_size_inches()))
-        import matplotlib
-
-        # Letters stay letters in an SVG, and equal models give equal files.
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "unilayers"}):
-            told = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format)
-            figure.savefig(sink, format=format, dpi=dpi, facecolor="white", metadata=told)
-        return sink.getvalue()
+        return encoded(figure, format, dpi=dpi, facecolor="white")
 
     def write(self, path: str | PathLike[str], prog: str = "dot", format: str | None = None) -> None:
         """Write the picture; the suffix of the file decides the format.

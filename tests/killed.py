@@ -1,8 +1,9 @@
 """A program that trains a recipe in processes that are killed again and again.
 
 Arguments: the recipe, the folder of a run, where to write the count, and how often to kill. A killed process dies at a
-call of some Python function, drawn among all those of a whole run: a fast machine kills as often as a slow one. When
-a run has come to its end it is renamed to ``FOLDER-1``, ``FOLDER-2``..., and the next one begins.
+call of some Python function, drawn among all those of a whole run, or among those with which files are written: a fast
+machine kills as often as a slow one. When a run has come to its end it is renamed to ``FOLDER-1``, ``FOLDER-2``..., and
+the next one begins.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import numpy as np
 from unilayers.backend import get_backend
 from unilayers.callbacks import LambdaCallback
 from unilayers.recipe import load_recipe
+from unilayers.saving import write_atomically
 
 
-def in_a_process(recipe: str, folder: Path, last: int | None, count: Path | None = None) -> bool:
+def in_a_process(recipe: str, folder: Path, writing: bool, last: int | None, count: Path | None = None) -> bool:
     """Begin the run or go on with it; whether it came to its end.
 
     Args:
         recipe, folder: What to train, and where.
+        writing: Whether calls count only where a file is written.
         last: The call at which it dies, counted from the end of its first step; None to live.
         count: Where to write how many calls there were.
     """
@@ -35,7 +38,7 @@ def in_a_process(recipe: str, folder: Path, last: int | None, count: Path | None
 
         def look(frame: FrameType, event: str, argument: object) -> None:
             nonlocal calls
-            calls += 1
+            calls += not writing or frame.f_code is write_atomically.__code__
             if calls == last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -43,10 +46,8 @@ def in_a_process(recipe: str, folder: Path, last: int | None, count: Path | None
             if sys.getprofile() is None:
                 sys.setprofile(look)
 
-        resume = (folder / "recipe.yaml").is_file()
-        load_recipe(recipe).train(
-            folder, resume=resume, callbacks=[LambdaCallback(on_train_batch_end=begin)], verbose=0
-        )
+        callbacks = [LambdaCallback(on_train_batch_end=begin)]
+        load_recipe(recipe).train(folder, resume=(folder / "recipe.yaml").is_file(), callbacks=callbacks, verbose=0)
         sys.setprofile(None)
         if count is not None:
             count.write_text(str(calls))
@@ -59,11 +60,12 @@ def in_a_process(recipe: str, folder: Path, last: int | None, count: Path | None
 
 def main(recipe: str, name: str, count: str, wanted: str) -> None:
     get_backend(load_recipe(recipe).backend)
-    folder, rng, kills, runs = Path(name), np.random.default_rng(0), 0, 0
-    in_a_process(recipe, Path(f"{name}-0"), None, Path(count))
-    calls = int(Path(count).read_text())
+    folder, rng, kills, runs, calls = Path(name), np.random.default_rng(0), 0, 0, []
+    for writing in (False, True):
+        in_a_process(recipe, Path(f"{name}-{'whole' if writing else 0}"), writing, None, Path(count))
+        calls.append(int(Path(count).read_text()))
     while kills < int(wanted):
-        while not in_a_process(recipe, folder, int(rng.integers(1, calls))):
+        while not in_a_process(recipe, folder, bool(kills % 2), int(rng.integers(1, calls[kills % 2]))):
             kills += 1
         runs += 1
         folder.rename(f"{name}-{runs}")

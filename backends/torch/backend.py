@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from unilayers.backend import Backend, Executable
-from unilayers.graph import Graph
+from unilayers.backend import Backend, Executable, node_runner
+from unilayers.graph import OPS, Graph, Node, Value, tracing
 from unilayers.graph.emit import own_results, straight_line
+from unilayers.graph.passes import as_values, optimise, rewrite
 
+from .fuse import JOINED, VIEWS, fuse
 from .layout import kernels_of, laying
-from .table import AT_ONCE, OVERWRITING, TABLE, VIEWS, tensor
+from .neural import fits
+from .table import OVERWRITING, TABLE, tensor
 
 
 def devices() -> list[str]:
@@ -38,10 +41,22 @@ def device_of(array: object) -> str | None:
     return str(array.device) if isinstance(array, torch.Tensor) else None
 
 
+def _where_kernels_fit(graph: Graph, device: str) -> Graph:
+    """The graph with ops expanded that the table lists, but has no kernel for in their form, or on this device."""
+
+    def replace(node: Node, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Sequence[Value] | None:
+        expand = OPS[node.op].expand
+        return None if expand is None or fits(node, device) else as_values(expand(*inputs, **attrs))
+
+    with tracing():
+        expanded = rewrite(graph, replace)
+    return graph if expanded is graph else optimise(expanded, TABLE, node_runner(BACKEND, device))
+
+
 def compile(graph: Graph, device: str) -> Executable:
-    graph = own_results(graph, VIEWS)
-    step = straight_line(graph, TABLE, lambda a: put([a], device)[0], OVERWRITING, VIEWS)
+    graph = own_results(_where_kernels_fit(graph, device), VIEWS)
     kernels = kernels_of(graph, {name: written for name, (_, written) in OVERWRITING.items()})
+    step = straight_line(fuse(graph), {**TABLE, **JOINED}, lambda a: put([a], device)[0], OVERWRITING, VIEWS)
     return torch.inference_mode()(laying(step, kernels))
 
 
@@ -78,5 +93,5 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent
 
 
 BACKEND = Backend(
-    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad, AT_ONCE
+    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad
 )  # fmt: skip

@@ -49,11 +49,14 @@ def _settings(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> tup
     return strides, [low for low, _ in padding], dilation, False, [0] * len(padding), groups
 
 
-def conv(x: Tensor, kernel: Tensor, strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> Tensor:
+def conv(
+    x: Tensor, kernel: Tensor, bias: Tensor | None = None, *, strides: Ints, padding: Pairs, dilation: Ints, groups: int
+) -> Tensor:
     if not _symmetric(padding):
-        return conv(_pad(x, padding), kernel, strides, [(0, 0)] * len(padding), dilation, groups)
+        none = [(0, 0)] * len(padding)
+        return conv(_pad(x, padding), kernel, bias, strides=strides, padding=none, dilation=dilation, groups=groups)
     weight = kernel.permute(_OUT_IN[kernel.ndim])
-    return _last(aten.convolution(_first(x), weight, None, *_settings(strides, padding, dilation, groups)))
+    return _last(torch.convolution(_first(x), weight, bias, *_settings(strides, padding, dilation, groups)))
 
 
 def conv_input_grad(
@@ -103,9 +106,19 @@ def max_pool(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
 
 @planar(1, 1, 1, 1)
 def max_pool_grad(g: Tensor, x: Tensor, y: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
-    """The places of the maxima are found again rather than kept from the forward pass."""
+    """The places of the maxima are found again."""
+    return max_pool_from(g, x, max_pool_kept(x, window, strides, padding)[1], window, strides, padding)
+
+
+def max_pool_kept(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> tuple[Tensor, Tensor]:
+    """The maxima, and their places for the gradient; over two or three axes."""
+    x, padding = _unbeaten(x, window, padding)
+    y, places = _max_pool(x, window, strides, padding)
+    return _last(y), places
+
+
+def max_pool_from(g: Tensor, x: Tensor, places: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
     wide, left = _unbeaten(x, window, padding)
-    places = _max_pool(wide, window, strides, left)[1]
     kernel = aten.max_pool2d_with_indices_backward if len(window) == 2 else aten.max_pool3d_with_indices_backward
     pads = [low for low, _ in left]
     grad = _last(kernel(_first(g), _first(wide), window, strides, pads, [1] * len(window), False, places))

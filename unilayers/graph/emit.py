@@ -122,7 +122,7 @@ def _memory(graph: Graph, views: Container[str]) -> dict[Value, frozenset[Value]
     """
     memory: dict[Value, frozenset[Value]] = {}
     for node in graph.nodes:
-        bodies = [body for _, body in bodies_of(node)]
+        bodies = [body for _, body in bodies_of(node)] if node.op in views and node.op in OPS else []
         operands = frozenset[Value]().union(*(memory[v] for v in (node.inputs if bodies else node.inputs[:1])))
         for v in node.outputs:
             own = node.op not in views or (bodies and _made_anew(node, v.index, bodies, views))

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from unilayers.graph import Graph, Node, Value
+from unilayers.graph.emit import Made
 from unilayers.graph.node import LEAVES
-from unilayers.spec import Spec
+from unilayers.spec import Spec, is_float
 
 from . import neural, windows
 
@@ -178,7 +179,7 @@ def add_bias(scene: Scene, node: Node) -> Values | None:
         if made.shape[1] != math.prod(shape):  # type: ignore[arg-type]
             continue
         vector = _reshaped(scene.new[bias], made.shape[1:])
-        affine = _joined("linear", (*scene.now(product.inputs), vector), made)[0]
+        affine = _joined("linear", (vector, *scene.now(product.inputs)), made)[0]
         return (_reshaped(affine, out.shape),)
     return None
 
@@ -226,15 +227,21 @@ def mask(scene: Scene, node: Node) -> Values | None:
 # ---- fewer calls, and less memory ------------------------------------------------------------
 
 
-def sum_without_axes(scene: Scene, node: Node) -> Values | None:
-    """A sum that keeps its axes, only to be reshaped to what it is without them."""
-    made = scene.made_by(node.inputs[0], "sum", node) if node.op == "reshape" else None
-    if made is None or not made.attrs["keepdims"]:
+def sum_of_floats(scene: Scene, node: Node) -> Values | None:
+    """A sum that need not be told its dtype; also one that keeps its axes, only to be reshaped to what it is without.
+
+    No axes are all of them to PyTorch, so that a sum over none stays what it is.
+    """
+    made = scene.made_by(node.inputs[0], "sum", node) if node.op == "reshape" else node if node.op == "sum" else None
+    if made is None or not made.attrs["axis"] or not is_float(made.inputs[0].dtype):
         return None
-    shape = tuple(d for a, d in enumerate(made.inputs[0].shape) if a not in made.attrs["axis"])
-    if shape != tuple(node.outputs[0].shape):
-        return None
-    return _joined("sum", scene.now(made.inputs), node.outputs[0].spec, axis=made.attrs["axis"], keepdims=False)
+    attrs, out = dict(made.attrs), node.outputs[0].spec
+    if made is not node:
+        shape = tuple(d for a, d in enumerate(made.inputs[0].shape) if a not in attrs["axis"])
+        if shape != tuple(out.shape):
+            return None
+        attrs["keepdims"] = False
+    return _joined("float_sum", scene.now(made.inputs), out, **attrs)
 
 
 def transpose(scene: Scene, node: Node) -> Values | None:
@@ -266,7 +273,7 @@ def _dead(scene: Scene, value: Value, reader: Node) -> bool:
 
 
 RULES: list[Rule] = [
-    relu_after_pooling, keep_for_gradient, add_bias, add_relu, mask, sum_without_axes, transpose, in_place,
+    relu_after_pooling, keep_for_gradient, add_bias, add_relu, mask, sum_of_floats, transpose, in_place,
 ]  # fmt: skip
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
@@ -285,9 +292,10 @@ JOINED: dict[str, Callable[..., Any]] = {
     "sparse_softmax_cross_entropy_from": neural.losses_from,
     "max_pool_kept": windows.max_pool_kept,
     "max_pool_from": windows.max_pool_from,
-    "conv_bias": windows.conv,
-    "linear": lambda x, kernel, bias: torch.addmm(bias, x, kernel),
-    "linear_relu": lambda x, kernel, bias: torch._addmm_activation(bias, x, kernel),
+    "conv_bias": Made(windows.conv_with),
+    "linear": torch.addmm,
+    "linear_relu": torch._addmm_activation,
+    "float_sum": Made(lambda axis, keepdims: lambda x: torch.sum(x, axis, keepdims)),
     "dropout_mask": neural.dropout_mask,
     "transpose": Tensor.t,
     "add_into": Tensor.add_,

@@ -187,10 +187,12 @@ NO_LABEL = -(1 << 63)  # aten skips this label; others outside of the classes it
 
 def losses_kept(logits: Tensor, labels: Tensor) -> Any:
     """The losses; and the logarithms of softmax and the labels, or None for these if some label is no class."""
-    logs, places = torch.log_softmax(logits, -1), labels.reshape(-1).long()
-    rows = logs.reshape(-1, logs.shape[-1])
+    rows, places = torch.log_softmax(logits, -1), labels.long()
+    if labels.ndim != 1:
+        rows, places = rows.reshape(-1, rows.shape[-1]), places.reshape(-1)
     try:
-        return torch._C._nn.nll_loss(rows, places, None, 0, NO_LABEL).reshape(labels.shape), rows, places
+        losses = torch._C._nn.nll_loss(rows, places, None, 0, NO_LABEL)
+        return losses if labels.ndim == 1 else losses.reshape(labels.shape), rows, places
     except IndexError:
         expand: Any = OPS["sparse_softmax_cross_entropy"].expand
         return expand(logits, labels), rows, None
@@ -200,9 +202,11 @@ def losses_from(g: Tensor, logits: Tensor, labels: Tensor, rows: Tensor, places:
     if places is None:
         expand: Any = OPS["sparse_softmax_cross_entropy_grad"].expand
         return expand(g, logits, labels)
-    total = rows.new_zeros(())  # of which nothing is read
-    to_logs = aten.nll_loss_backward(g.reshape(-1), rows, places, None, 0, NO_LABEL, total)
-    return torch._log_softmax_backward_data(to_logs, rows, 1, rows.dtype).reshape(logits.shape)
+    total = rows.new_empty(())  # of which nothing is read
+    flat = g if g.ndim == 1 else g.reshape(-1)
+    to_logs = aten.nll_loss_backward.default(flat, rows, places, None, 0, NO_LABEL, total)
+    found = torch._log_softmax_backward_data(to_logs, rows, 1, rows.dtype)
+    return found if g.ndim == 1 else found.reshape(logits.shape)
 
 
 def losses_grad(g: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unilayers.graph.emit import Overwriting
+from unilayers.graph.emit import Made, Overwriting
 from unilayers.graph.loops import python_loops
 from unilayers.ops.sorting import empty_segment
 from unilayers.spec import dtype_name
@@ -165,10 +165,10 @@ TABLE: dict[str, Callable[..., Any]] = {
     "take_along_axis": lambda x, indices, axis: torch.gather(x, axis, indices.long()),
     "argsort": lambda x, axis: torch.argsort(x, dim=axis, stable=True).int(),
     "segment_reduce": segment_reduce,
-    "conv": windows.conv,
+    "conv": Made(windows.conv_with),
     "conv_input_grad": windows.conv_input_grad,
     "conv_kernel_grad": windows.conv_kernel_grad,
-    "max_pool": windows.max_pool,
+    "max_pool": Made(windows.max_pooling),
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
@@ -187,13 +187,13 @@ TABLE: dict[str, Callable[..., Any]] = {
     "softmax": lambda x, axis: torch.softmax(x, axis),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
     "sgd_update": updates.keeping(updates.sgd_update, scalars=1),
-    "adam_update": updates.keeping(updates.adam_update, scalars=2),
+    "adam_update": updates.keeping(Made(updates.adam_updating), scalars=2),
 }
 
 # Some of TABLE's functions, written into the operands, with the numbers of those.
 OVERWRITING: Overwriting = {
     "sgd_update": (updates.sgd_update, updates.overwritten(scalars=1)),
-    "adam_update": (updates.adam_update, updates.overwritten(scalars=2)),
+    "adam_update": (Made(updates.adam_updating), updates.overwritten(scalars=2)),
 }
 
 TABLE |= {

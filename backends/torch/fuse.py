@@ -157,6 +157,40 @@ def relu_after_pooling(scene: Scene, node: Node) -> Values | None:
     return None
 
 
+# ---- convolutions of what was padded -----------------------------------------------------
+
+
+def pad_inside(scene: Scene, node: Node) -> Values | None:
+    """Zeros around data are put there by the convolution, and cut off by its gradient, where aten can do so."""
+    if node.op in ("conv", "conv_kernel_grad") and node.inputs[0].node.op == "pad":
+        pad = node.inputs[0].node
+        x, attrs = pad.inputs[0], pad.attrs
+        edges = list(zip(attrs["low"], attrs["high"], strict=True))
+        padding = _wider(node.attrs["padding"], edges[1:-1])
+        outer = (edges[0], edges[-1]) == ((0, 0), (0, 0)) and not any(attrs["interior"]) and attrs["value"] == 0
+        if outer and padding is not None:
+            inputs = (scene.new[x], *scene.now(node.inputs[1:]))
+            return _joined(node.op, inputs, node.outputs[0].spec, **{**node.attrs, "padding": padding})
+    if node.op == "slice":
+        grad, out = scene.made_by(node.inputs[0], "conv_input_grad", node), node.outputs[0].spec
+        if grad is None or set(node.attrs["step"]) != {1}:
+            return None
+        ends = zip(node.attrs["start"], node.attrs["stop"], node.inputs[0].shape, strict=True)
+        edges = [(start, size - stop) for start, stop, size in ends]  # type: ignore[operator]
+        padding = _wider(grad.attrs["padding"], edges[1:-1])
+        if (edges[0], edges[-1]) == ((0, 0), (0, 0)) and padding is not None:
+            attrs = {**grad.attrs, "shape": tuple(out.shape), "padding": padding}
+            return _joined("conv_input_grad", scene.now(grad.inputs), out, **attrs)
+    return None
+
+
+def _wider(padding: Sequence[Any], edges: Sequence[Any]) -> Any:
+    """The padding with edges around it; None if that is not the same on both sides, or takes something away."""
+    wide = tuple((low + a, high + b) for (low, high), (a, b) in zip(padding, edges, strict=True))
+    fits = all(low == high for low, high in wide) and all(n >= 0 for pair in edges for n in pair)
+    return wide if fits else None
+
+
 # ---- a product and what is done with it ------------------------------------------------
 
 
@@ -273,7 +307,7 @@ def _dead(scene: Scene, value: Value, reader: Node) -> bool:
 
 
 RULES: list[Rule] = [
-    relu_after_pooling, keep_for_gradient, add_bias, add_relu, mask, sum_of_floats, transpose, in_place,
+    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, add_relu, mask, sum_of_floats, transpose, in_place,
 ]  # fmt: skip
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).

@@ -89,21 +89,21 @@ def _joined(op: str, inputs: Values, *specs: Spec, multiple: bool = False, **att
 # ---- an op and its gradient ---------------------------------------------------------
 
 # The gradient's op; how many values the op keeps for it; whether the gradient reads the result, too.
-_PAIRS: dict[str, tuple[str, int, bool]] = {
+PAIRS: dict[str, tuple[str, int, bool]] = {
     "batch_norm": ("batch_norm_grad", 1, False),
     "layer_norm": ("layer_norm_grad", 2, False),
     "attention": ("attention_grad", 1, True),
     "sparse_softmax_cross_entropy": ("sparse_softmax_cross_entropy_grad", 2, False),
     "max_pool": ("max_pool_grad", 1, False),
 }
-_OF = {grad: op for op, (grad, _, _) in _PAIRS.items()}
+_OF = {grad: op for op, (grad, _, _) in PAIRS.items()}
 _UNKNOWN = Spec((), "float32")  # of what is kept; nobody asks
 
 
 def keep_for_gradient(scene: Scene, node: Node) -> Values | None:
     """The gradient of an op takes what the op has found out: statistics, places of maxima, probabilities."""
-    if node.op in _PAIRS:
-        grad, count, with_result = _PAIRS[node.op]
+    if node.op in PAIRS:
+        grad, count, with_result = PAIRS[node.op]
         matching = [n for n in scene.readers(node.inputs[0], grad) if _matches(node, n)]
         if not matching or (node.op == "max_pool" and len(node.attrs["window"]) == 1):
             return None
@@ -176,7 +176,7 @@ def pad_inside(scene: Scene, node: Node) -> Values | None:
         if grad is None or set(node.attrs["step"]) != {1}:
             return None
         ends = zip(node.attrs["start"], node.attrs["stop"], node.inputs[0].shape, strict=True)
-        edges = [(start, size - stop) for start, stop, size in ends]  # type: ignore[operator]
+        edges = [(start, size - stop) for start, stop, size in ends]
         padding = _wider(grad.attrs["padding"], edges[1:-1])
         if (edges[0], edges[-1]) == ((0, 0), (0, 0)) and padding is not None:
             attrs = {**grad.attrs, "shape": tuple(out.shape), "padding": padding}
@@ -210,7 +210,7 @@ def add_bias(scene: Scene, node: Node) -> Values | None:
         if product is None or any(v.ndim != 2 for v in product.inputs):
             continue
         made = product.outputs[0].spec
-        if made.shape[1] != math.prod(shape):  # type: ignore[arg-type]
+        if made.shape[1] != math.prod(shape):
             continue
         vector = _reshaped(scene.new[bias], made.shape[1:])
         affine = _joined("linear", (vector, *scene.now(product.inputs)), made)[0]
@@ -253,9 +253,8 @@ def mask(scene: Scene, node: Node) -> Values | None:
     least, factor = (v.node.attrs["value"].array for v in (compared.inputs[1], scale))
     if least.size != 1 or factor.size != 1:
         return None
-    out = node.outputs[0].spec
-    attrs = {"least": int(least), "scale": float(factor), "dtype": out.dtype}
-    return _joined("dropout_mask", scene.now(bits.inputs), out, **bits.attrs, **attrs)
+    attrs = {**bits.attrs, "least": int(least), "scale": float(factor), "dtype": node.outputs[0].dtype}
+    return _joined("dropout_mask", scene.now(bits.inputs), node.outputs[0].spec, **attrs)
 
 
 # ---- fewer calls, and less memory ------------------------------------------------------------
@@ -311,7 +310,9 @@ RULES: list[Rule] = [
 ]  # fmt: skip
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
-VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype", "barrier", "transpose"})
+VIEWS = frozenset(
+    {"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype", "barrier", "transpose"}
+)
 
 _gate_into = torch.ops.aten.threshold_backward.grad_input
 

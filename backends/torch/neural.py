@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unilayers.backends.numpy.backend import TABLE as HOST
 from unilayers.graph import OPS, Node
 from unilayers.ops.define import name_of
-
-from ..numpy.backend import TABLE as HOST
 
 aten = torch.ops.aten
 Axes = Sequence[int]
@@ -28,6 +27,7 @@ Axes = Sequence[int]
 
 
 def _known(x: Any) -> bool:
+    """Whether it has a dtype that all kernels take."""
     return name_of(x.dtype) in ("float32", "float64")
 
 
@@ -175,9 +175,8 @@ def attention_from(
 
 
 def attention_grad(g: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float | None, causal: bool) -> Any:
-    return attention_from(
-        g, query, key, value, *attention_kept(query, key, value, scale, causal), scale=scale, causal=causal
-    )
+    y, sums = attention_kept(query, key, value, scale, causal)
+    return attention_from(g, query, key, value, y, sums, scale, causal)
 
 
 # ---- cross-entropy ------------------------------------------------------------------------

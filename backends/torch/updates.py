@@ -103,12 +103,12 @@ def adam_updating(
                 return expand(learning_rate, iteration, *tensors, **attrs)
             known, strides = written, [p.stride() for p in params]
             steps = [torch.full((), 1e9, dtype=torch.float32, device=params[0].device)] * count
-        grads = [g if g.stride() == s else like(g, p) for g, p, s in zip(grads, params, strides, strict=True)]
+        laid = [g if g.stride() == s else like(g, p) for g, p, s in zip(grads, params, strides, strict=True)]
         rate, t = _number(learning_rate), _number(iteration) + 1
         if weight_decay:
             _shrink(list(params), rate, weight_decay)
         torch._fused_adam_(
-            params, grads, rest[:count], rest[count : 2 * count], rest[2 * count :], steps,
+            params, laid, rest[:count], rest[count : 2 * count], rest[2 * count :], steps,
             weight_decay=0.0, eps=epsilon, lr=rate * _correction(t, first, second), beta1=beta_1, beta2=beta_2,
             amsgrad=amsgrad, maximize=False,
         )  # fmt: skip

@@ -78,7 +78,9 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
 
 
 def _grad_samples(rng: np.random.Generator) -> list[Sample]:
-    return [Sample((rng.normal(size=_reference(*s.inputs, **s.attrs).shape), *s.inputs), s.attrs) for s in _samples(rng)]
+    return [
+        Sample((rng.normal(size=_reference(*s.inputs, **s.attrs).shape), *s.inputs), s.attrs) for s in _samples(rng)
+    ]
 
 
 def _parts(

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unilayers.graph import OPS, Graph, Node, Value, make_node
+from unilayers.graph import OPS, Const, Graph, Node, Value, make_node
 from unilayers.graph.passes import rewrite
 
 from .action import Action
 from .kernels import KERNELS
 from .kernels.elementwise import UFUNCS
-from .kernels.softmax import LARGEST_TABLE
+from .kernels.softmax import LARGEST_TABLE, MOST_IN_ONE_SUM
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -30,17 +30,22 @@ Values = Sequence[Value]
 
 
 def unstretch(graph: Graph) -> Graph:
-    """Compute with numbers before they are stretched to arrays: ``f(broadcast_to(a))`` is ``broadcast_to(f(a))``."""
+    """Compute with numbers, not with arrays that repeat one: ``f(broadcast_to(a))`` is ``broadcast_to(f(a))``, and a
+    number among the operands of an array is stretched by the ufunc itself."""
 
     def replace(node: Node, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Values | None:
-        if node.op not in UFUNCS or node.outputs[0].spec.size == 1:
+        out = node.outputs[0]
+        if node.op not in UFUNCS or out.spec.size == 1:
             return None
-        numbers = [n for v in inputs if (n := _number(v)) is not None]
-        if len(numbers) < len(inputs):
-            return None
-        return make_node(
-            OPS["broadcast_to"], make_node(OPS[node.op], numbers, node.attrs), {"shape": node.outputs[0].shape}
-        )
+        numbers = [_number(v) for v in inputs]
+        if all(n is not None for n in numbers):
+            found = make_node(OPS[node.op], [n for n in numbers if n is not None], node.attrs)
+            return make_node(OPS["broadcast_to"], found, {"shape": out.shape})
+        if any(v.shape == out.shape for v, n in zip(inputs, numbers, strict=True) if n is None):
+            operands = [v if n is None else n for v, n in zip(inputs, numbers, strict=True)]
+            if any(a is not b for a, b in zip(operands, inputs, strict=True)):
+                return make_node(OPS[node.op], operands, node.attrs)
+        return None
 
     return rewrite(graph, replace)
 
@@ -49,9 +54,13 @@ def _number(value: Value) -> Value | None:
     """The scalar that a value is everywhere, if it is known to be one."""
     while value.node.op in ("broadcast_to", "reshape") and value.spec.size != 1:
         value = value.node.inputs[0]
-    if value.spec.size != 1:
-        return None
-    return value if value.ndim == 0 else make_node(OPS["reshape"], (value,), {"shape": ()})[0]
+    if value.ndim == 0:
+        return value
+    if value.node.op == "constant":
+        array = value.node.attrs["value"].array
+        if array.size and array.tobytes() == array.reshape(-1)[:1].tobytes() * array.size:
+            return make_node(OPS["constant"], (), {"value": Const(array.reshape(-1)[0], value.dtype)})[0]
+    return make_node(OPS["reshape"], (value,), {"shape": ()})[0] if value.spec.size == 1 else None
 
 
 # ---- actions ------------------------------------------------------------------------
@@ -169,7 +178,49 @@ def _losses_and_gradient(scene: Scene, action: Action) -> None:
         return
     if scene.private(softmax, action) and scene.private(hot, action) and labels.attrs["axis"] in (-1, hot.ndim - 1):
         losses = both.outputs[0]
-        scene.replace([labels, action, both], "losses_and_gradient", both.inputs, (losses, *action.outputs))
+        scene.replace([labels, action, both], "losses_and_gradient", both.inputs, (losses, *action.outputs), scale=1.0)
+
+
+def _scaled_gradient(scene: Scene, action: Action) -> None:
+    """... times a number: that of a mean over the batch."""
+    if action.op != "multiply":
+        return
+    for gradient, factor in (action.inputs, action.inputs[::-1]):
+        both, number = scene.maker(gradient, "losses_and_gradient"), scene.constant(factor)
+        if both is None or number is None or gradient is not both.outputs[1] or not scene.private(gradient, action):
+            continue
+        if both.attrs["scale"] == 1.0 and action.outputs[0].shape == gradient.shape and 1e-6 <= float(number) <= 1.0:
+            outputs = (both.outputs[0], *action.outputs)
+            scene.replace([action, both], "losses_and_gradient", both.inputs, outputs, scale=float(number))
+        return
+
+
+def _summed_losses(scene: Scene, action: Action) -> None:
+    """... with the sum of the losses alone, where nobody wants each."""
+    if action.op != "sum" or action.outputs[0].spec.size != 1:
+        return
+    losses = action.inputs[0]
+    both = scene.maker(losses, "losses_and_gradient")
+    few = both is not None and both.inputs[0].spec.size <= MOST_IN_ONE_SUM
+    if both is not None and few and losses.dtype in ("float32", "float64") and scene.private(losses, action):
+        outputs = (*action.outputs, both.outputs[1])
+        scene.replace([action, both], "loss_and_gradient", both.inputs, outputs, **both.attrs)
+
+
+def _relu_gate(scene: Scene, action: Action) -> None:
+    """A gate that is open where a relu's result is above 0: that is read off its bits."""
+    if action.op != "gate":
+        return
+    above = scene.maker(action.inputs[0], "greater")
+    if above is None or not scene.private(action.inputs[0], action):
+        return
+    kept, zero = above.inputs
+    number, dtype = scene.constant(zero), kept.dtype
+    relu = scene.maker(kept, "relu") or scene.maker(kept, "conv_bias")
+    if relu is None or not relu.attrs.get("relu", True) or number is None or number.any() or dtype != action.inputs[1].dtype:
+        return
+    if kept.shape == action.outputs[0].shape:
+        scene.replace([above, action], "relu_gate", (kept, action.inputs[1]), action.outputs)
 
 
 def _bias(scene: Scene, action: Action) -> None:
@@ -197,5 +248,8 @@ def _bias_relu(scene: Scene, action: Action) -> None:
         scene.replace([conv, action], "conv_bias", conv.inputs, action.outputs, **{**conv.attrs, "relu": True})
 
 
-RULES: list[Rule] = [_gate, _losses_and_softmax, _losses_and_gradient, _bias, _bias_relu]
-assert {"gate", "losses_and_softmax", "losses_and_gradient", "conv_bias"} <= KERNELS.keys()
+RULES: list[Rule] = [
+    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _bias, _bias_relu, _relu_gate
+]  # fmt: skip
+JOINED = ("gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "conv_bias", "relu_gate")
+assert set(JOINED) <= KERNELS.keys()

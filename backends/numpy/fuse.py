@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import math
+
 import numpy as np
 
 from unilayers.graph import OPS, Const, Graph, Node, Value, make_node
 from unilayers.graph.passes import rewrite
+from unilayers.spec import Spec
 
 from .action import Action
 from .kernels import KERNELS
@@ -248,8 +251,71 @@ def _bias_relu(scene: Scene, action: Action) -> None:
         scene.replace([conv, action], "conv_bias", conv.inputs, action.outputs, **{**conv.attrs, "relu": True})
 
 
+def _pooled(scene: Scene, action: Action) -> None:
+    """Convolution, bias, relu and the largest in pools that touch: windows in the order of their places in the pools,
+    so that all that follows the product runs along memory, and what no pool sees is not computed; and back."""
+    if action.op != "max_pool" or action.attrs["window"] != action.attrs["strides"]:
+        return
+    full, (largest,), every = action.inputs[0], action.outputs, action.attrs["window"]
+    conv = scene.maker(full, "conv_bias")
+    if conv is None or not conv.attrs["relu"] or conv.attrs["groups"] != 1 or math.prod(every) == 1:
+        return
+    if any(low or high for low, high in action.attrs["padding"]) or full.dtype not in ("float32", "float64", "float16"):
+        return
+    attrs = {k: conv.attrs[k] for k in ("strides", "padding", "dilation")}
+    if scene.private(full, action):
+        scene.replace([conv, action], "conv_pool", conv.inputs, (largest,), **attrs, every=every)
+        return
+    back = _way_back(scene, action, conv)
+    if back is None:
+        return
+    g, gated, readers = back
+    shape = (full.shape[0], math.prod(every), *largest.shape[1:])
+    masks, routed = (scene.plan.new_value(Spec(shape, full.dtype)) for _ in range(2))
+    sums = [a for a in readers if a.op == "sum"]
+    route = [a for a in scene.readers(full) if a is not action]
+    scene.replace([conv, action], "conv_pool", conv.inputs, (masks, largest), **attrs, every=every)
+    scene.replace(
+        [*route, *sums], "conv_pool_grad", (g, masks), (routed, *(v for a in sums for v in a.outputs))
+    )
+    for a in readers:
+        if a.op != "sum":
+            inputs = [routed if v is gated else v for v in a.inputs]
+            scene.replace([a], a.op, inputs, a.outputs, **a.attrs, every=every)
+
+
+def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, Value, list[Action]] | None:
+    """The gradient of a pool's result, that of the convolution's, and who reads the latter; None if anything else than
+    the usual way back reads what lies between."""
+    full = pool.inputs[0]
+    others = [a for a in scene.readers(full) if a is not pool]
+    if sorted(a.op for a in others) != ["max_pool_grad", "relu_gate"]:
+        return None
+    spread, gate = sorted(others, key=lambda a: a.op)
+    through = spread.inputs[1] is full and spread.inputs[2] is pool.outputs[0] and spread.attrs == pool.attrs
+    if not through or gate.inputs != (full, spread.outputs[0]) or not scene.private(spread.outputs[0], gate):
+        return None
+    gated = gate.outputs[0]
+    readers = scene.readers(gated)
+    back = {"conv_kernel_grad": (conv.inputs[0], gated), "conv_input_grad": (gated, conv.inputs[1])}
+    for a in readers:
+        if a.op == "sum":
+            fits = a.inputs[0] is gated and a.attrs["axis"] == tuple(range(gated.ndim - 1))
+        else:
+            fits = a.inputs == back.get(a.op) and all(a.attrs[k] == conv.attrs[k] for k in CONVOLUTION)
+        if not fits:
+            return None
+    return (spread.inputs[0], gated, list(readers)) if [a.op for a in readers].count("sum") <= 1 else None
+
+
+CONVOLUTION = ("strides", "padding", "dilation", "groups")
+
 RULES: list[Rule] = [
-    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _bias, _bias_relu, _relu_gate
+    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _bias, _bias_relu, _relu_gate,
+    _pooled,
 ]  # fmt: skip
-JOINED = ("gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "conv_bias", "relu_gate")
+JOINED = (
+    "gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "conv_bias", "relu_gate", "conv_pool",
+    "conv_pool_grad",
+)  # fmt: skip
 assert set(JOINED) <= KERNELS.keys()

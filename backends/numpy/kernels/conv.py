@@ -17,8 +17,10 @@ from .contract import Array, Batch, Calls, blocks, dense, kernel, ones, scalar
 from .elementwise import BLOCK, ROW, bits, by_rows, row_of, zeros
 
 COLUMN_BYTES = 1 << 20  # of a block's columns: what a core's second-level cache holds
+RESULT_BYTES = 3 << 17  # of what is computed from them
+TURNED = 1.15  # elements for each window up to which the gradient is a convolution itself
 SHORT = 16  # elements: a copy of shorter runs is slow
-BLOCK_ROWS = 1 << 14  # windows in a block that a product needs at most to run at full speed
+BLOCK_ROWS = 192  # windows in a block that a product needs at least to run at full speed
 
 Sizes = tuple[int, ...]
 
@@ -85,9 +87,13 @@ class Geometry:
     @cached_property
     def images(self) -> int:
         """How many images a block has."""
-        a_window, windows = math.prod(self.window) * self.kernel[-2] * 4, math.prod(self.lead)
-        a_window += 4 * self.kernel[-1] if self.every else 0  # of which more is done while it is in cache
-        return max(1, min(self.x[0], COLUMN_BYTES // max(1, a_window * windows), BLOCK_ROWS // max(1, windows)))
+        windows, columns = math.prod(self.lead), math.prod(self.window) * self.kernel[-2]
+        fitting = min(COLUMN_BYTES // max(4, 4 * windows * columns), RESULT_BYTES // max(4, 4 * windows * self.kernel[-1]))
+        return max(1, min(self.x[0], max(fitting, -(-BLOCK_ROWS // max(1, windows)))))
+
+    def reach(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
+        """For each axis: the window's size, its dilation, the padding."""
+        return zip(self.window, self.dilation, self.padding, strict=True)
 
     def blocks(self) -> Iterator[slice]:
         for start in range(0, self.x[0], self.images):
@@ -267,9 +273,20 @@ def conv_kernel_grad(do: Calls, x: Array, g: Array, y: Array, *, shape: Sizes, g
 
 @kernel("conv_input_grad")
 def conv_input_grad(do: Calls, g: Array, kernel: Array, y: Array, *, shape: Sizes, groups: int, **attrs: Any) -> None:
-    """The columns' gradients, added up where the windows lie."""
+    """The columns' gradients, added up where the windows lie. Where the windows lie close and there are hardly less of
+    them than elements, a convolution of the gradient with the kernel turned round is faster."""
     g, kernel = dense(do, g), dense(do, kernel)
     geometry, each = Geometry(shape, kernel.shape, groups=groups, **attrs), Batch(do)
+    turned = tuple(((k - 1) * d - low, (k - 1) * d - high) for k, d, (low, high) in geometry.reach())
+    close = set(geometry.strides) == {1} and groups == 1 and not geometry.every and not geometry.is_product
+    close = close and kernel.size <= 2 * g.size  # else turning it round takes too long
+    if close and min(map(min, turned)) >= 0 and math.prod(shape[1:-1]) <= TURNED * math.prod(geometry.counts):
+        axes = len(geometry.window)
+        flipped = do.workspace((*kernel.shape[:-2], *kernel.shape[:-3:-1]), kernel.dtype)
+        there = kernel[(slice(None, None, -1),) * axes].transpose(*range(axes), axes + 1, axes)
+        do(do.xp.copyto, flipped, there)
+        conv(do, g, flipped, y, **{**attrs, "padding": turned}, groups=1)
+        return
     if geometry.is_product:
         product = Product(each, math.prod(g.shape[:-1]), kernel.shape[-2], g.dtype, groups)
         for group in range(groups):

@@ -192,9 +192,9 @@ def _scaled_gradient(scene: Scene, action: Action) -> None:
         both, number = scene.maker(gradient, "losses_and_gradient"), scene.constant(factor)
         if both is None or number is None or gradient is not both.outputs[1] or not scene.private(gradient, action):
             continue
-        if both.attrs["scale"] == 1.0 and action.outputs[0].shape == gradient.shape and 1e-6 <= float(number) <= 1.0:
+        if both.attrs["scale"] == 1.0 and action.outputs[0].shape == gradient.shape and 1e-6 <= number.item() <= 1.0:
             outputs = (both.outputs[0], *action.outputs)
-            scene.replace([action, both], "losses_and_gradient", both.inputs, outputs, scale=float(number))
+            scene.replace([action, both], "losses_and_gradient", both.inputs, outputs, scale=number.item())
         return
 
 

@@ -197,14 +197,25 @@ def markdown(comparison: Comparison) -> str:
         comparison: The comparison.
     """
     names = ", ".join(r.name for r in comparison.records)
-    found = [f"# {comparison.name} on {names}", *_explained(comparison), _markdown_table(overview(comparison))]
+    found = [f"# {comparison.name} on {names}", *_explained(comparison), markdown_table(overview(comparison))]
     for title, sentences, table in _parts(comparison):
         if sentences or table[1]:
-            found += [f"## {title}", *sentences, *([_markdown_table(table)] if table[1] else [])]
+            found += [f"## {title}", *sentences, *([markdown_table(table)] if table[1] else [])]
     return "\n\n".join([*found, "## Recipe", f"```yaml\n{comparison.recipe}```"]) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table as Markdown.
+
+    Args:
+        table: Its head and its rows.
+
+    Example:
+        >>> print(markdown_table((["Engine", "ms"], [["numpy", "2"]])))
+        | Engine | ms |
+        | --- | --- |
+        | numpy | 2 |
+    """
     head, rows = table
     cells = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
@@ -259,31 +270,38 @@ def html(comparison: Comparison) -> str:
         f"{escape(n)}</span>"
         for n in names
     )
-    body = [f"<h1>{title}</h1><p>{first}</p>{said}", _html_table(overview(comparison)), f"<p>{keys}</p>"]
+    body = [f"<h1>{title}</h1><p>{first}</p>{said}", html_table(overview(comparison)), f"<p>{keys}</p>"]
     body.append(f'<div class="charts">{"".join(_charts(comparison, colours))}</div>')
     for heading, sentences, table in _parts(comparison):
         if sentences or table[1]:
             text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-            body.append(f"<h2>{heading}</h2>{text}{_html_table(table) if table[1] else ''}")
+            body.append(f"<h2>{heading}</h2>{text}{html_table(table) if table[1] else ''}")
     body.append(f"<h2>Recipe</h2><pre>{escape(comparison.recipe)}</pre>")
+    return page(title, body)
+
+
+def page(title: str, body: Sequence[str]) -> str:
+    """A page that needs nothing but itself, with the style that charts need.
+
+    Args:
+        title: As HTML.
+        body: Pieces of HTML.
+    """
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    page = "\n".join(body)
-    head += f"<style>{STYLE}</style>"
-    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{page}\n</body>\n</html>\n'
+    head, text = f"{head}<style>{STYLE}</style>", "\n".join(body)
+    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{text}\n</body>\n</html>\n'
 
 
 def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]:
     trained = [r for r in comparison.records if r.steps]
-    yield _figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
+    yield figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
     apart = {name: d[LOSS].curve for name, d in comparison.differences.items() if LOSS in d and d[LOSS].curve}
     if apart:
         heading = f"Relative difference from {comparison.reference.name} (dashed: {comparison.limit:g})"
-        yield _figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
+        yield figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
     for name in trained[0].values if trained else ():
         if name != LOSS and np.ndim(trained[0].curve(name)) == 1:
-            yield _figure(
-                f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours)
-            )
+            yield figure(f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours))
     figures = {r.name: r.figures() for r in comparison.records}
     wanted = [
         ("Step, median", {n: 1000 * f["step_seconds"][1] for n, f in figures.items() if f["step_seconds"]}, "ms"),
@@ -293,18 +311,29 @@ def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]
         ("Peak memory of the process", _known(figures, "peak_memory", 1e-6), "MB"),
         ("Peak memory of the device", _known(figures, "peak_device_memory", 1e-6), "MB"),
     ]
-    yield from (_figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
+    yield from (figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
 
 
 def _known(figures: Mapping[str, Mapping[str, Any]], key: str, factor: float = 1.0) -> dict[str, float]:
     return {name: factor * f[key] for name, f in figures.items() if f[key] is not None and math.isfinite(f[key])}
 
 
-def _figure(heading: str, picture: str) -> str:
+def figure(heading: str, picture: str) -> str:
+    """A chart with its heading.
+
+    Args:
+        heading: As text.
+        picture: As HTML.
+    """
     return f"<div><h3>{escape(heading)}</h3>{picture}</div>"
 
 
-def _html_table(table: Table) -> str:
+def html_table(table: Table) -> str:
+    """A table as HTML, folded away if it is long.
+
+    Args:
+        table: Its head and its rows, as text.
+    """
     head, rows = table
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

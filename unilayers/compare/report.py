@@ -42,9 +42,13 @@ def write_reports(comparison: Comparison, folder: Path) -> None:
 
 
 def overview(comparison: Comparison) -> Table:
-    """A row for each engine: how it ended, its loss, its largest difference, times and memory."""
+    """A row for each engine: how it ended, its loss, its largest difference, times, rates and memory.
+
+    The peak is that of a large matrix product on the same engine, see `Machine`.
+    """
     head = ["Engine", "Device", "Steps", "Last loss", "Largest difference", f"First over {comparison.limit:g}"]
-    head += ["Step (ms)", "Quartiles (ms)", "Samples/s", "First step (s)", "Import (s)", "Peak memory (MB)", "State"]
+    head += ["Step (ms)", "Quartiles (ms)", "Samples/s", "GFLOP/s", "Of the peak", "First step (s)", "Import (s)"]
+    head += ["Peak memory (MB)", "State"]
     rows = []
     for record in comparison.records:
         place = record.begin.get("environment", {}).get("device") or record.device or ""
@@ -52,7 +56,9 @@ def overview(comparison: Comparison) -> Table:
         times = [_number(1000 * s, 3) for s in record.step_seconds]
         quartiles = f"{times[0]} to {times[2]}" if times else ""
         rate = record.samples_per_second
-        figures = ["" if rate is None else chart.amount(rate), _seconds(record.first_step)]
+        reached, share = record.flops_per_second, record.share_of_peak
+        figures = ["" if rate is None else chart.amount(rate), "" if reached is None else chart.amount(reached / 1e9)]
+        figures += ["" if share is None else f"{share:.1%}", _seconds(record.first_step)]
         figures += [_seconds(record.begin.get("import_seconds")), _memory(record)]
         row = [record.name, place, str(len(record.steps)), loss, *_departure(comparison, record)]
         rows.append([*row, times[1] if times else "", quartiles, *figures, state(record)])
@@ -173,8 +179,7 @@ def _about_trace(comparison: Comparison) -> list[str]:
     text = f"Step {traced.step} once more, from the state that {comparison.reference.name} had before it"
     found = [f"{text}: op by op, and compiled. A difference is max |a - b| / max |b|."]
     for name in traced.places:
-        first = traced.first(name, comparison.limit)
-        where = f"first in the {first[0]} ({first[1]:.3g})" if first else f"nowhere more than {comparison.limit:g}"
+        where = traced.where(name, comparison.limit) or f"nowhere more than {comparison.limit:g}"
         found.append(f"{name}: {where}.")
     return found + [f"{name} could not be looked into: {problem}." for name, problem in traced.problems.items()]
 
@@ -306,6 +311,8 @@ def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]
     wanted = [
         ("Step, median", {n: 1000 * f["step_seconds"][1] for n, f in figures.items() if f["step_seconds"]}, "ms"),
         ("Samples in a second", _known(figures, "samples_per_second"), ""),
+        ("GFLOP in a second", _known(figures, "flops_per_second", 1e-9), ""),
+        ("Of what a matrix product reaches", _known(figures, "share_of_peak", 100), "%"),
         ("First step, which compiles", _known(figures, "first_step_seconds"), "s"),
         ("Import", _known(figures, "import_seconds"), "s"),
         ("Peak memory of the process", _known(figures, "peak_memory", 1e-6), "MB"),

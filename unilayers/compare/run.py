@@ -300,5 +300,5 @@ def _trace(jobs: Sequence[Job], records: Sequence[Record], step: int) -> Traced:
     if reference is None:  # nothing to compare with
         return Traced(step, {}, {}, problems)
     found = {name: compared(reference, path) for name, path in files.items()}
-    by_op, compiled = ({name: both[i] for name, both in found.items()} for i in (0, 1))
-    return Traced(step, by_op, compiled, problems)
+    by_op, compiled, each = ({name: parts[i] for name, parts in found.items()} for i in range(3))
+    return Traced(step, by_op, compiled, problems, each)

@@ -15,7 +15,6 @@ from unilayers.backend import Backend, get_backend, node_runner
 from unilayers.compare.machine import Machine, machine
 from unilayers.compare.process import called
 from unilayers.compare.run import check_backends, named
-from unilayers.dtype_policies import DTypePolicy
 from unilayers.errors import UnilayersError
 from unilayers.graph import Graph, Value
 from unilayers.graph.passes import eliminate_common, optimise, simplify, specialise
@@ -212,7 +211,7 @@ def time_layers(
     runners = _runners(lowered, kinds, engine, place, arrays, hosts)
     times = in_turns(runners, seconds)
     calls = times[CALL]
-    best = machine(engine.name, place, DTypePolicy(model.data_dtype).compute_dtype)
+    best = machine(engine.name, place, model.compute_dtype)
 
     def part(key: Key) -> Part:
         if key not in counted:

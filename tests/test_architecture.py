@@ -45,6 +45,7 @@ ORDER = [
     "data",
     "training",
     "models",
+    "networks",
     "saving",
     "utils",
     "datasets",

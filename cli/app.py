@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from unilayers.errors import UnilayersError
 
 from .backends import backends
+from .bench import bench
 from .check import check
 from .compare import compare
 from .diff import diff
@@ -52,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, compare, time, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
+for command in (train, compare, time, bench, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
     app.command()(command)
 app.add_typer(runs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,13 @@ BLOCK = 2e-3  # seconds: what is shorter is run several times between two looks 
 ROUNDS = 3, 100  # of all in turn: at least, at most
 
 K = TypeVar("K", bound=Hashable)
+
+
+class Timed(Protocol):
+    """What can be timed."""
+
+    def run(self) -> float:
+        """Seconds of a run."""
 
 
 class Runner:
@@ -84,7 +91,7 @@ def empty(backend: Backend, device: str) -> Runner:
     return Runner(Graph((), (number,), {}, {"number": more}), backend, device)
 
 
-def in_turns(runners: Mapping[K, Runner], seconds: float) -> dict[K, list[float]]:
+def in_turns(runners: Mapping[K, Timed], seconds: float) -> dict[K, list[float]]:
     """Seconds of a run of each, round by round: other work on the machine disturbs all of them alike.
 
     Args:

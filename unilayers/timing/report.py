@@ -1,4 +1,4 @@
-"""Timings of layers as a table, and as one page that needs nothing but itself."""
+"""Timings as tables and as Markdown; those of layers also as one page that needs nothing but itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from unilayers.compare import chart
-from unilayers.compare.report import Table, figure, html_table, page
+from unilayers.compare.report import Table, figure, html_table, markdown_table, page
+from unilayers.timing.bench import NETWORKS, Bench
 from unilayers.timing.cut import BACKWARD, FORWARD
 from unilayers.timing.layers import Part, Timing
 
@@ -92,6 +93,56 @@ def _charts(timing: Timing) -> Iterator[str]:
         apart = {n: d for n, p in zip(names, parts, strict=True) if (d := p.distance) is not None}
         for heading, values, unit in ((f"{way}, time", times, "ms"), (f"{way}, time / floor", apart, "")):
             yield figure(heading.capitalize(), chart.bars(values, dict.fromkeys(values, number), unit))
+
+
+# ---- engines and devices --------------------------------------------------------------------------------------------
+
+
+def bench_table(bench: Bench) -> Table:
+    """A row for each case on each device of each engine.
+
+    Args:
+        bench: What was timed.
+    """
+    timed = list(dict.fromkeys(name for r in bench.results for name in r.seconds))
+    others = any(bench.over_cpu(r) for r in bench.results)
+    head = [{"networks": "Network", "matmul": "Size"}.get(bench.kind, "How"), "Engine", "Device"]
+    head += [f"{name.capitalize()} ms" for name in timed]
+    head += [*(["Samples/s"] if bench.kind == "networks" else []), *(["GFLOP/s"] if bench.kind != "feeding" else [])]
+    head += ["Times the first" if bench.kind == "feeding" else "Times the fastest", *(["CPU / this"] if others else [])]
+    rows = []
+    for r in bench.results:
+        seconds = r.median
+        cells = [_titled(r.case), r.backend, r.device]
+        cells += [chart.amount(1000 * r.seconds[name][1]) if name in r.seconds else "" for name in timed]
+        rates = {"networks": [float(r.samples), r.flops / 1e9], "matmul": [r.flops / 1e9]}.get(bench.kind, [])
+        cells += ["" if seconds is None else chart.amount(rate / seconds) for rate in rates]
+        cells += [_times(bench.ratio(r)), *([_times(bench.over_cpu(r))] if others else [])]
+        rows.append([*cells, r.problem] if any(r.problem for r in bench.results) else cells)
+    return [*head, *(["Problem"] if any(r.problem for r in bench.results) else [])], rows
+
+
+def bench_markdown(benches: Sequence[Bench]) -> str:
+    """The tables with date, processor and versions.
+
+    Args:
+        benches: What was timed.
+    """
+    found = []
+    for bench in benches:
+        about = ", ".join(f"{name} {value}" for name, value in bench.environment.items())
+        batch = {r.samples for r in bench.results if r.samples}
+        sizes = f" Batch of {batch.pop()}." if len(batch) == 1 else ""
+        found += [f"## {bench.kind.capitalize()}", f"{about}.{sizes} Medians.", markdown_table(bench_table(bench))]
+    return "\n\n".join(found) + "\n"
+
+
+def _titled(case: str) -> str:
+    return NETWORKS[case].title if case in NETWORKS else case
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
 
 
 def _ms(seconds: float) -> str:

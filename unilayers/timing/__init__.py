@@ -5,7 +5,7 @@
 ['dense', 'dropout', 'dense_1', 'dense_2', '[loss]', '[optimizer]', '[metrics]']
 """
 
-from unilayers.timing.bench import Bench, Result, bench
+from unilayers.timing.engines import Bench, Result, bench
 from unilayers.timing.layers import Part, Row, Timing, time_layers, time_recipe
 
 __all__ = ["Bench", "Part", "Result", "Row", "Timing", "bench", "time_layers", "time_recipe"]

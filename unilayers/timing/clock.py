@@ -52,7 +52,8 @@ class Runner:
         self._backend, self._device, self._inputs, self._count = backend, device, list(inputs), 1
         self._function = compile_graph(graph, backend, device)
         given, specs = state or {}, {v.node.attrs["name"]: v.spec for v in graph.state}
-        self._hosts = [given[n] if n in given else np.zeros(s.shape, host_dtype(s.dtype)) for n, s in specs.items()]
+        zeros = {n: np.zeros(s.shape, host_dtype(s.dtype)) for n, s in specs.items() if n not in given}  # type: ignore[arg-type]
+        self._hosts = [given[n] if n in given else zeros[n] for n in specs]
         self._dtypes, self._again = [s.dtype for s in specs.values()], False
         self._begin()
         self._count = max(1, math.ceil(BLOCK / max(self.run(), 1e-7)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from unilayers.graph import OPS, Graph, Node, Value, leaf
 from unilayers.graph.passes import subgraph
 from unilayers.models import Model
-from unilayers.spec import ITEMSIZE
 
 FORWARD, BACKWARD = "forward", "backward"
 LOSS, OPTIMIZER, METRICS = "[loss]", "[optimizer]", "[metrics]"  # what is in a step besides layers
@@ -146,4 +145,6 @@ def _placing(rows: Iterable[str]) -> Callable[[Node], Key]:
 
 
 def _bytes(value: Value) -> int:
-    return int(value.spec.size) * ITEMSIZE[value.dtype]
+    size = value.spec.nbytes
+    assert isinstance(size, int), "a step that is not specialised"
+    return size

@@ -34,6 +34,8 @@ from unilayers.recipe import Recipe
 from unilayers.recipe.cost import cost
 from unilayers.spec import Spec
 from unilayers.timing import Timing, report, time_layers, time_recipe
+from unilayers.timing import layers as timing
+from unilayers.timing.clock import Runner
 from unilayers.timing.cut import BACKWARD, FORWARD, LOSS, METRICS, OPTIMIZER, VIEWS, Piece, cut, layers_of
 from unilayers.training import steps
 
@@ -246,6 +248,32 @@ def test_what_is_slow_is_found(slow: Backend) -> None:
     late = {key for key, seconds in times.items() if seconds > 0.009}
     assert late == {("bent", FORWARD), ("conv", BACKWARD)}
     assert found.step[1] > 0.018
+
+
+def test_a_call_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(runners: Any, seconds: float) -> dict[Any, list[float]]:
+        return {key: [5.0, 7.0, 6.0] if key[1] else [2.0, 2.5, 8.0] for key in runners}
+
+    monkeypatch.setattr(timing, "in_turns", told)
+    model, batch = MODELS["deep"]()
+    found = time_layers(model, batch.x, batch.y, backend="numpy")
+    assert found.rows[0].forward.seconds == [1.5, 3.0, 3.75]  # of 3, 4.5 and none
+    assert found.step == [2.25, 2.5, 5.25] and found.call == 2.5
+    assert found.share(found.rows[0]) == 6.0 / found.total
+
+
+def test_a_step_begins_again(backend: Backend) -> None:
+    """Else it would train on one batch until its gradients vanish."""
+    number = leaf("state", "number", Spec((), "float32"))
+    with tracing():
+        graph = Graph((), (number,), {}, {"number": number + 1.0})
+    start = {"number": np.asarray(5.0, "float32")}
+    again, on = (Runner(graph, backend, backend.device(None), (), start, again=a) for a in (True, False))
+    values = {}
+    for name, runner in (("again", again), ("on", on)):
+        values[name] = [runner.run() and float(backend.get(runner._state[0])) for _ in range(3)]
+    assert len(set(values["again"])) == 1 and values["again"][0] == 5 + 1 + again._count
+    assert values["on"][2] - values["on"][1] == values["on"][1] - values["on"][0] == on._count
 
 
 def test_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:

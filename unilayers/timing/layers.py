@@ -224,8 +224,8 @@ def time_layers(
     ordered = sorted(names, key=lambda row: row.startswith("["))
     rows = [Row(row, kinds.get(row, ""), part((row, FORWARD)), part((row, BACKWARD))) for row in ordered]
     return Timing(
-        name or engine.name, model.name or "", len(batch.leaves[0]), rows, quartiles(times[STEP]), quartiles(calls)[1], best,
-        environment_of(engine.name, place),
+        name or engine.name, model.name or "", len(batch.leaves[0]), rows, quartiles(times[STEP]), quartiles(calls)[1],
+        best, environment_of(engine.name, place),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from unilayers.errors import UnilayersError
 
 from .backends import backends
+from .bench import bench
 from .check import check
 from .compare import compare
 from .diff import diff
@@ -21,6 +22,7 @@ from .recipes import recipes
 from .runs import runs
 from .schema import schema
 from .show import show
+from .time import time
 from .train import train
 
 INTERRUPTED = 130  # what shells return for Ctrl-C
@@ -51,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, compare, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
+for command in (train, compare, time, bench, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
     app.command()(command)
 app.add_typer(runs)
 

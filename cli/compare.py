@@ -28,9 +28,7 @@ def compare(
         float | None, typer.Option(help="Fail if the loss of a step differs by more, relative to the reference.")
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Look for the layer that a difference comes from.")] = False,
-    in_process: Annotated[
-        bool, typer.Option("--in-process", help="No process for each engine: quicker, but times and memory are shared.")
-    ] = False,
+    in_process: options.InProcess = False,
     dtype: options.Dtype = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
     batch_size: options.BatchSize = None,

@@ -42,9 +42,13 @@ def write_reports(comparison: Comparison, folder: Path) -> None:
 
 
 def overview(comparison: Comparison) -> Table:
-    """A row for each engine: how it ended, its loss, its largest difference, times and memory."""
+    """A row for each engine: how it ended, its loss, its largest difference, times, rates and memory.
+
+    The peak is that of a large matrix product on the same engine, see `Machine`.
+    """
     head = ["Engine", "Device", "Steps", "Last loss", "Largest difference", f"First over {comparison.limit:g}"]
-    head += ["Step (ms)", "Quartiles (ms)", "Samples/s", "First step (s)", "Import (s)", "Peak memory (MB)", "State"]
+    head += ["Step (ms)", "Quartiles (ms)", "Samples/s", "GFLOP/s", "Of the peak", "First step (s)", "Import (s)"]
+    head += ["Peak memory (MB)", "State"]
     rows = []
     for record in comparison.records:
         place = record.begin.get("environment", {}).get("device") or record.device or ""
@@ -52,7 +56,9 @@ def overview(comparison: Comparison) -> Table:
         times = [_number(1000 * s, 3) for s in record.step_seconds]
         quartiles = f"{times[0]} to {times[2]}" if times else ""
         rate = record.samples_per_second
-        figures = ["" if rate is None else chart.amount(rate), _seconds(record.first_step)]
+        reached, share = record.flops_per_second, record.share_of_peak
+        figures = ["" if rate is None else chart.amount(rate), "" if reached is None else chart.amount(reached / 1e9)]
+        figures += ["" if share is None else f"{share:.1%}", _seconds(record.first_step)]
         figures += [_seconds(record.begin.get("import_seconds")), _memory(record)]
         row = [record.name, place, str(len(record.steps)), loss, *_departure(comparison, record)]
         rows.append([*row, times[1] if times else "", quartiles, *figures, state(record)])
@@ -173,8 +179,7 @@ def _about_trace(comparison: Comparison) -> list[str]:
     text = f"Step {traced.step} once more, from the state that {comparison.reference.name} had before it"
     found = [f"{text}: op by op, and compiled. A difference is max |a - b| / max |b|."]
     for name in traced.places:
-        first = traced.first(name, comparison.limit)
-        where = f"first in the {first[0]} ({first[1]:.3g})" if first else f"nowhere more than {comparison.limit:g}"
+        where = traced.where(name, comparison.limit) or f"nowhere more than {comparison.limit:g}"
         found.append(f"{name}: {where}.")
     return found + [f"{name} could not be looked into: {problem}." for name, problem in traced.problems.items()]
 
@@ -197,14 +202,25 @@ def markdown(comparison: Comparison) -> str:
         comparison: The comparison.
     """
     names = ", ".join(r.name for r in comparison.records)
-    found = [f"# {comparison.name} on {names}", *_explained(comparison), _markdown_table(overview(comparison))]
+    found = [f"# {comparison.name} on {names}", *_explained(comparison), markdown_table(overview(comparison))]
     for title, sentences, table in _parts(comparison):
         if sentences or table[1]:
-            found += [f"## {title}", *sentences, *([_markdown_table(table)] if table[1] else [])]
+            found += [f"## {title}", *sentences, *([markdown_table(table)] if table[1] else [])]
     return "\n\n".join([*found, "## Recipe", f"```yaml\n{comparison.recipe}```"]) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table as Markdown.
+
+    Args:
+        table: Its head and its rows.
+
+    Example:
+        >>> print(markdown_table((["Engine", "ms"], [["numpy", "2"]])))
+        | Engine | ms |
+        | --- | --- |
+        | numpy | 2 |
+    """
     head, rows = table
     cells = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
@@ -259,52 +275,72 @@ def html(comparison: Comparison) -> str:
         f"{escape(n)}</span>"
         for n in names
     )
-    body = [f"<h1>{title}</h1><p>{first}</p>{said}", _html_table(overview(comparison)), f"<p>{keys}</p>"]
+    body = [f"<h1>{title}</h1><p>{first}</p>{said}", html_table(overview(comparison)), f"<p>{keys}</p>"]
     body.append(f'<div class="charts">{"".join(_charts(comparison, colours))}</div>')
     for heading, sentences, table in _parts(comparison):
         if sentences or table[1]:
             text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-            body.append(f"<h2>{heading}</h2>{text}{_html_table(table) if table[1] else ''}")
+            body.append(f"<h2>{heading}</h2>{text}{html_table(table) if table[1] else ''}")
     body.append(f"<h2>Recipe</h2><pre>{escape(comparison.recipe)}</pre>")
+    return page(title, body)
+
+
+def page(title: str, body: Sequence[str]) -> str:
+    """A page that needs nothing but itself, with the style that charts need.
+
+    Args:
+        title: As HTML.
+        body: Pieces of HTML.
+    """
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    page = "\n".join(body)
-    head += f"<style>{STYLE}</style>"
-    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{page}\n</body>\n</html>\n'
+    head, text = f"{head}<style>{STYLE}</style>", "\n".join(body)
+    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{text}\n</body>\n</html>\n'
 
 
 def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]:
     trained = [r for r in comparison.records if r.steps]
-    yield _figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
+    yield figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
     apart = {name: d[LOSS].curve for name, d in comparison.differences.items() if LOSS in d and d[LOSS].curve}
     if apart:
         heading = f"Relative difference from {comparison.reference.name} (dashed: {comparison.limit:g})"
-        yield _figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
+        yield figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
     for name in trained[0].values if trained else ():
         if name != LOSS and np.ndim(trained[0].curve(name)) == 1:
-            yield _figure(
-                f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours)
-            )
+            yield figure(f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours))
     figures = {r.name: r.figures() for r in comparison.records}
     wanted = [
         ("Step, median", {n: 1000 * f["step_seconds"][1] for n, f in figures.items() if f["step_seconds"]}, "ms"),
         ("Samples in a second", _known(figures, "samples_per_second"), ""),
+        ("GFLOP in a second", _known(figures, "flops_per_second", 1e-9), ""),
+        ("Of what a matrix product reaches", _known(figures, "share_of_peak", 100), "%"),
         ("First step, which compiles", _known(figures, "first_step_seconds"), "s"),
         ("Import", _known(figures, "import_seconds"), "s"),
         ("Peak memory of the process", _known(figures, "peak_memory", 1e-6), "MB"),
         ("Peak memory of the device", _known(figures, "peak_device_memory", 1e-6), "MB"),
     ]
-    yield from (_figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
+    yield from (figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
 
 
 def _known(figures: Mapping[str, Mapping[str, Any]], key: str, factor: float = 1.0) -> dict[str, float]:
     return {name: factor * f[key] for name, f in figures.items() if f[key] is not None and math.isfinite(f[key])}
 
 
-def _figure(heading: str, picture: str) -> str:
+def figure(heading: str, picture: str) -> str:
+    """A chart with its heading.
+
+    Args:
+        heading: As text.
+        picture: As HTML.
+    """
     return f"<div><h3>{escape(heading)}</h3>{picture}</div>"
 
 
-def _html_table(table: Table) -> str:
+def html_table(table: Table) -> str:
+    """A table as HTML, folded away if it is long.
+
+    Args:
+        table: Its head and its rows, as text.
+    """
     head, rows = table
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

@@ -193,6 +193,8 @@ class TensorBoard(Callback):
         UnilayersError: if something is asked for that is not supported, or the package is not installed.
     """
 
+    state_names = ("_batches", "_every.steps")
+
     def __init__(
         self,
         log_dir: Any = "logs",

@@ -374,7 +374,7 @@ def resume_fit(model: Model, path: Any, callbacks: Iterable[tuple[str, Callback]
         if name in states:
             try:
                 callback.set_state(_unpacked(states[name], tensors))
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 received = f"{type(error).__name__}: {error}"
                 raise CheckpointError(f"no state of {name} in it", where=str(path), received=received) from error
 

@@ -132,6 +132,16 @@ class Saver(Callback):
 
     others: Sequence[Callback] = ()
 
+    def get_state(self) -> dict[str, Any]:
+        rate = self.model.optimizer.learning_rate
+        return super().get_state() | ({"learning_rate": float(rate)} if isinstance(rate, float) else {})
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        exact, rounded = state.get("learning_rate"), self.model.optimizer.learning_rate
+        if exact is not None and isinstance(rounded, float) and np.float32(exact) == np.float32(rounded):
+            self.model.optimizer.learning_rate = exact  # the number whose float32 is among the tensors
+
     def save(self, path: Any) -> None:
         """Save the model with optimizer state and position, and the states of all callbacks."""
         from unilayers.saving import save_model  # it knows models, which are above callbacks

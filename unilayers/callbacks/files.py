@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class ModelCheckpoint(Monitor):
 
     def __init__(
         self,
-        filepath: Any,
+        filepath: str | PathLike[str],
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
@@ -189,8 +190,8 @@ class BackupAndRestore(Saver):
 
 
 class CSVLogger(Callback):
-    """Writes the values of each epoch into a table, line by line. Training that is cut and resumed goes on with the table
-    as it was when the checkpoint was saved.
+    """Writes the values of each epoch into a table, line by line. Training that is cut and resumed goes on with the
+    table as it was when the checkpoint was saved.
 
     Args:
         filename: The file.
@@ -200,7 +201,7 @@ class CSVLogger(Callback):
 
     state_names = ("_names", "_size")
 
-    def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
+    def __init__(self, filename: str | PathLike[str], separator: str = ",", append: bool = False) -> None:
         self.path, self.separator, self.append = Path(filename), separator, append
 
     def on_train_begin(self, logs: Any = None) -> None:

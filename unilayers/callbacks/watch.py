@@ -22,7 +22,7 @@ class LearningRateScheduler(Callback):
         verbose: 1 prints each learning rate.
     """
 
-    state_names = ("_epoch", "_before")
+    state_names = ("_epoch",)
     _epoch: int | None = None
 
     def __init__(self, schedule: Callable[..., Any], verbose: int = 0) -> None:
@@ -34,12 +34,13 @@ class LearningRateScheduler(Callback):
             self._takes_rate = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._epoch = self._before = None
+        self._epoch = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if epoch != self._epoch:  # else it had begun when training was cut, and the rate is that of the schedule
-            self._epoch, self._before = epoch, float(self.model.optimizer.learning_rate)
-        now = (self._before,) if self._takes_rate else ()
+        if epoch == self._epoch:  # it had begun when training was cut
+            return
+        self._epoch = epoch
+        now = (float(self.model.optimizer.learning_rate),) if self._takes_rate else ()
         given = self.schedule(epoch, *now)
         rate = np.asarray(ops.to_numpy(given)) if given is not None else np.asarray("nothing")
         if rate.size != 1 or rate.dtype.kind not in "fiu":

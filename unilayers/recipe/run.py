@@ -91,7 +91,7 @@ def train(
                 shuffle=recipe.settings["fit"]["shuffle"],
                 validation_data=parts.validation,
                 validation_freq=recipe.settings["fit"]["validation_freq"],
-                callbacks=[*recipe.callbacks(), *callbacks, recorder],
+                callbacks=[*recipe.callbacks(folder), *callbacks, recorder],
                 verbose=verbose,
                 retime=retime,
             )

@@ -52,6 +52,7 @@ ORDER = [
     "recipe",
     "runs",
     "compare",
+    "sweep",
     "cli",
 ]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, TextIO
 
 from unilayers.backend import backend_names, get_backend, is_loaded
 from unilayers.compare.comparison import Comparison
+from unilayers.compare.process import child, how_it_ended, in_words
 from unilayers.compare.record import Entry, Lines, Record, Recorder, plain
 from unilayers.compare.report import write_reports
 from unilayers.compare.trace import STATE, KeepState, Traced, compared, look_into
@@ -184,8 +183,7 @@ def perform(job: Job, tell: Callable[[], Any] = lambda: None) -> bool:
         try:
             _KINDS[job.kind](job, write)
         except Exception as error:
-            text = str(error) if isinstance(error, UnilayersError) else f"{type(error).__name__}: {error}"
-            write({"kind": "problem", "problem": " ".join(text.split())})
+            write({"kind": "problem", "problem": in_words(error)})
             return False
         write({"kind": "end", "ended": True})
         return True
@@ -251,7 +249,7 @@ def _do(job: Job, record: Record, tell: Callable[[], None]) -> None:
         perform(job, now_and_then)
         follow()
         return
-    with _child(job) as process:
+    with child(__name__, "main", asdict(job), job.path(".log")) as process:
         while True:
             try:
                 code = process.wait(INTERVAL)
@@ -261,30 +259,7 @@ def _do(job: Job, record: Record, tell: Callable[[], None]) -> None:
             if code is not None:
                 break
     if not record.problem and not record.end.get("ended"):
-        record.problem = _how_it_ended(code, job.path(".log"))
-
-
-@contextmanager
-def _child(job: Job) -> Iterator[subprocess.Popen[str]]:
-    """A fresh process that does a job; what it prints is in the log. It does not outlive the block."""
-    command = [sys.executable, "-c", "from unilayers.compare.run import main; main()"]
-    with job.path(".log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
-    try:
-        assert process.stdin is not None
-        with process.stdin as pipe:
-            json.dump(asdict(job), pipe)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _how_it_ended(code: int, log: Path) -> str:
-    """In words, with the last line that a process printed."""
-    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"the process was {how}" + (f"; its last words: {lines[-1].strip()}" if lines else "")
+        record.problem = how_it_ended(code, job.path(".log"))
 
 
 def _trace(jobs: Sequence[Job], records: Sequence[Record], step: int) -> Traced:

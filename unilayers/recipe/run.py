@@ -54,11 +54,11 @@ class Result:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted; ``folder`` holds what is needed to go on."""
+    """Training was interrupted; ``folder`` holds what is needed to go on, and ``fix`` says how."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fix: str = "") -> None:
         super().__init__(f"interrupted; the run is in {folder}")
-        self.folder = folder
+        self.folder, self.fix = folder, fix or f"Go on with: unilayers train --resume {folder}"
 
 
 def train(
@@ -216,7 +216,7 @@ class Recorder(Saver):
         self._write(RECIPE, HEAD + recipe.to_yaml())
         environment = _after(self.folder / ENVIRONMENT, environment_of(backend, device))
         self._write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-        done = [line for line in _lines(self.folder) if line["epoch"] <= self.model.position.epoch]
+        done = [line for line in read_lines(self.folder) if line["epoch"] <= self.model.position.epoch]
         self._write(HISTORY, "".join(json.dumps(line) + "\n" for line in done))
         self._saved = time.perf_counter()
         self.model.start_epoch = self.model.position.epoch
@@ -302,7 +302,8 @@ def _restore(model: Model, recipe: Recipe, folder: Path) -> None:
         model.optimizer.learning_rate = wanted
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the history in a run folder, as far as they are whole."""
     path = folder / HISTORY
     texts = path.read_text("utf-8").splitlines() if path.is_file() else []
     return [json.loads(text) for text in texts if text.endswith("}")]  # a line cut short by a crash is none
@@ -311,7 +312,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 def read_history(folder: str | PathLike[str]) -> dict[str, list[float]]:
     """The values of each epoch by name, as a run folder has them."""
     found: dict[str, list[float]] = {}
-    for line in _lines(Path(folder)):
+    for line in read_lines(Path(folder)):
         for name, value in line.items():
             found.setdefault(name, []).append(math.nan if value is None else value)
     return found

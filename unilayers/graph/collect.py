@@ -49,7 +49,7 @@ def _without_sums(inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Sequen
     body, carried, scanned = attrs["body"], attrs["carried"], attrs["scanned"]
     results, own = list(body.outputs.values()), body.inputs
     rows = dict(zip(own[carried : carried + scanned], inputs[carried : carried + scanned], strict=True))
-    sums = _sums(body, carried, scanned)
+    sums = _totals(body, carried, scanned)
     kept = dict.fromkeys(results[carried:])  # the values of the body that are stacked, with those there were before
     more = dict.fromkeys(v for s in sums.values() for v in s.reads if v not in rows and v not in kept)
     if not sums or _size(more) > _size((*rows, *kept)):
@@ -65,7 +65,7 @@ def _without_sums(inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Sequen
     arrays = {**rows, **dict(zip(stacked, made[len(stay) :], strict=True))}
     last = dict(zip(stay, made, strict=False))
     for i, s in sums.items():
-        last[i] = make_node(OPS["add"], (inputs[i], s.build(arrays.__getitem__)), {})[0]
+        last[i] = s.build(arrays.__getitem__, inputs[i])
     return [*(last[i] for i in range(carried)), *(arrays[v] for v in results[carried:])]
 
 
@@ -73,7 +73,28 @@ def _size(values: Iterable[Value]) -> Any:
     return sum(v.spec.size for v in values)
 
 
-def _sums(body: Graph, carried: int, scanned: int) -> dict[int, _Sum]:
+@dataclass(frozen=True)
+class _Total:
+    """A carried value that is a sum over the steps.
+
+    Args:
+        terms: What is added to it in a step, or taken from it, and how that is summed.
+    """
+
+    terms: tuple[tuple[str, _Sum], ...]
+
+    @property
+    def reads(self) -> tuple[Value, ...]:
+        return tuple(v for _, s in self.terms for v in s.reads)
+
+    def build(self, stack: Stack, total: Value) -> Value:
+        """The last value, from the first."""
+        for op, term in self.terms:
+            (total,) = make_node(OPS[op], (total, term.build(stack)), {})
+        return total
+
+
+def _totals(body: Graph, carried: int, scanned: int) -> dict[int, _Total]:
     """The carried values that are nothing but sums, by their numbers."""
     results, own = list(body.outputs.values()), body.inputs
     varying = {*own[: carried + scanned]}
@@ -87,13 +108,26 @@ def _sums(body: Graph, carried: int, scanned: int) -> dict[int, _Sum]:
         uses[v] = uses.get(v, 0) + 1
     found = {}
     for i, (total, new) in enumerate(zip(own[:carried], results, strict=False)):
-        alone = new.node.op == "add" and total in new.node.inputs and uses[total] == uses[new] == 1
-        if alone and is_float(total.dtype):
-            (added,) = (v for v in new.node.inputs if v is not total)
-            how = _sum_of(added, varying)
-            if how is not None and added.shape == total.shape:
-                found[i] = how
+        terms = _terms(new, total, uses) if is_float(total.dtype) and uses.get(total) == 1 else None
+        sums = [(op, _sum_of(v, varying)) for op, v in terms or ()]
+        known = tuple((op, s) for op, s in sums if s is not None)
+        if known and len(known) == len(sums):
+            found[i] = _Total(known)
     return found
+
+
+def _terms(new: Value, total: Value, uses: Mapping[Value, int]) -> list[tuple[str, Value]] | None:
+    """``add`` or ``subtract``, and what is added to or taken from a total to get its new value; None if it is more."""
+    if new is total:
+        return []
+    if new.node.op not in ("add", "subtract") or uses[new] > 1 or new.shape != total.shape:
+        return None
+    a, b = new.node.inputs
+    for before, term in ((a, b), (b, a))[: 2 if new.node.op == "add" else 1]:
+        terms = _terms(before, total, uses)
+        if terms is not None and term.shape == total.shape:
+            return [*terms, (new.node.op, term)]
+    return None
 
 
 def _sum_of(value: Value, varying: set[Value]) -> _Sum | None:
@@ -110,7 +144,7 @@ def _sum_of(value: Value, varying: set[Value]) -> _Sum | None:
         return None
     parts = [_sum_of(v, varying) for v in operands]
     known = [p for p in parts if p is not None]
-    if len(known) < len(parts) or any(v.shape != value.shape for v in operands if node.op == "add"):
+    if len(known) < len(parts) or (node.op == "add" and any(v.shape != value.shape for v in operands)):
         return None
     reads = tuple(v for p in known for v in p.reads)
     return _Sum(reads, lambda stack: make_node(OPS[node.op], [p.build(stack) for p in known], node.attrs)[0])
@@ -118,20 +152,31 @@ def _sum_of(value: Value, varying: set[Value]) -> _Sum | None:
 
 def _sum_of_products(a: Value, b: Value) -> _Sum:
     """``a @ b`` of all steps is one product, over the inner axes of all of them."""
-    turned = a.node.op == "permute_dims"
-    left = a.node.inputs[0] if turned else a
+    left, turned = _unturned(a)
+    right, twisted = _unturned(b)
 
     def build(stack: Stack) -> Value:
-        x, y = stack(left), stack(b)
-        inner = y.shape[0] * y.shape[1]
-        if turned:
-            rows = _reshape(x, (inner, x.shape[2]))
-            columns = make_node(OPS["permute_dims"], (rows,), {"axes": (1, 0)})[0]
-        else:
-            columns = _reshape(make_node(OPS["permute_dims"], (x,), {"axes": (1, 0, 2)})[0], (x.shape[1], inner))
-        return make_node(OPS["matmul"], (columns, _reshape(y, (inner, y.shape[2]))), {})[0]
+        x, y = stack(left), stack(right)
+        columns = _turn(_rows(x), (1, 0)) if turned else _turn(_rows(_turn(x, (0, 2, 1))), (1, 0))
+        return make_node(OPS["matmul"], (columns, _rows(_turn(y, (0, 2, 1)) if twisted else y)), {})[0]
 
-    return _Sum((left, b), build)
+    return _Sum((left, right), build)
+
+
+def _unturned(x: Value) -> tuple[Value, bool]:
+    """A matrix, without the transposition it may have had, and whether it had one."""
+    turned = x.node.op == "permute_dims" and x.node.attrs["axes"] == (1, 0)
+    return (x.node.inputs[0] if turned else x), turned
+
+
+def _turn(x: Value, axes: tuple[int, ...]) -> Value:
+    return make_node(OPS["permute_dims"], (x,), {"axes": axes})[0]
+
+
+def _rows(x: Value) -> Value:
+    """The rows of all matrices."""
+    count, rows, columns = x.shape
+    return _reshape(x, (count * rows, columns))
 
 
 def _sum_of_sums(node: Node, x: Value) -> Value:

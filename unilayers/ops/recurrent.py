@@ -200,7 +200,7 @@ def _lstm_grad_infer(*operands: Spec, flowing: tuple[int, ...], reverse: bool) -
 def _lstm_grad_reference(
     *operands: np.ndarray, flowing: tuple[int, ...], reverse: bool
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    x, h, c, kernel, recurrent_kernel, bias, ys = operands[:7]
+    x, h, _, kernel, recurrent_kernel, bias, ys = operands[:7]
     i, f, g, o, unit, before = operands[7:13]
     to_ys, to_h, to_c = _given(operands[13:], flowing, 3)
     to_h, to_c = (np.zeros_like(h) if a is None else a for a in (to_h, to_c))
@@ -291,7 +291,7 @@ def lstm(
         >>> ys.shape, bool((ys[-1] == h).all())
         ((5, 1, 1), True)
     """
-    return tuple(lstm_(x, h, c, kernel, recurrent_kernel, bias, reverse=reverse)[:3])  # type: ignore[return-value]
+    return tuple(lstm_(x, h, c, kernel, recurrent_kernel, bias, reverse=reverse)[:3])
 
 
 # ---- gated recurrent unit -----------------------------------------------------------
@@ -419,7 +419,8 @@ def gru(
     x: Any, h: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, reverse: bool = False
 ) -> tuple[Any, Any]:  # fmt: skip
     """Gated recurrent units over a sequence: ``a = x @ kernel + bias[0]``, ``b = h @ recurrent_kernel + bias[1]``;
-    ``z, r = sigmoid(a + b)`` of the first two gates; ``n = tanh(a + r * b)`` of the third; ``h' = z * h + (1 - z) * n``.
+    ``z, r = sigmoid(a + b)`` of the first two gates, ``n = tanh(a + r * b)`` of the third; ``h' = z * h + (1 - z) *
+    n``.
 
     Shapes: x ``(time, batch, features)``; h ``(batch, units)``; kernel ``(features, 3 * units)``, recurrent_kernel
     ``(units, 3 * units)`` and bias ``(2, 3 * units)`` with the gates z, r, n in this order -> the outputs of all steps
@@ -444,4 +445,4 @@ def gru(
         >>> ys.shape, bool((ys[-1] == h).all())
         ((5, 1, 1), True)
     """
-    return tuple(gru_(x, h, kernel, recurrent_kernel, bias, reverse=reverse)[:2])  # type: ignore[return-value]
+    return tuple(gru_(x, h, kernel, recurrent_kernel, bias, reverse=reverse)[:2])

@@ -6,6 +6,7 @@ What a forward op keeps for its gradient is in a form of its own here. Where nei
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -66,15 +67,16 @@ def _layer(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> list[Tenso
 def lstm(
     x: Tensor, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor, reverse: bool, keeps: bool
 ) -> Results:
-    """The outputs, the states, and NaNs that bear what oneDNN keeps: other tensors must not be taken for them."""
+    """The outputs, the states, and tensors that bear what oneDNN keeps: of a number that spoils what is computed with
+    copies of them, and which is no NaN, as somebody may look for the first NaN of a step."""
     operands = (x.contiguous(), *_layer(kernel, recurrent_kernel, bias), h.contiguous()[None], c.contiguous()[None])
-    with torch.set_grad_enabled(keeps):  # otherwise nothing is kept
+    with torch.enable_grad() if keeps else nullcontext():  # aten keeps something only where autograd could want it
         ys, last, cell, workspace = torch.ops.aten.mkldnn_rnn_layer(
             *operands, reverse, [], _LSTM, h.shape[-1], 1, True, False, False, keeps
         )
     if not keeps:
         return ys, last[0], cell[0]
-    mark = torch.full((), torch.nan).expand(ys.shape)
+    mark = torch.full((), torch.finfo(ys.dtype).max).expand(ys.shape)
     setattr(mark, _KEPT, (*operands, ys, last, cell, workspace))
     return ys, last[0], cell[0], *[mark] * OPS["lstm"].kept
 

@@ -723,9 +723,12 @@ def test_equal_results_in_a_pool_give_their_gradient_to_the_first() -> None:
 
 
 @pytest.mark.parametrize("limit", [0.0, 9.0])
-@pytest.mark.parametrize("attrs", [{"padding": "same"}, {"padding": "same", "dilation_rate": (1, 2)}, {}])
+@pytest.mark.parametrize(
+    "attrs",
+    [{}, {"padding": "same"}, {"padding": "same", "dilation_rate": (1, 2)}, {"strides": (2, 1), "padding": "same"}],
+)
 def test_both_ways_to_an_inputs_gradient(attrs: Any, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.conv, "TURNED", limit)
+    monkeypatch.setattr(kernels.conv, "WIDER", limit)
     x, w = leaf("input", "x", Spec((3, 7, 8, 2), "float64")), leaf("state", "w", Spec((3, 2, 2, 4), "float64"))
     with tracing():
         (gradient,) = gradients(ops.sum(ops.sin(ops.conv(x, w, **attrs))), [x])

@@ -7,10 +7,9 @@ exist between here and their kernels only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import math
 
 import numpy as np
 
@@ -251,7 +250,13 @@ def _relu_gate(scene: Scene, action: Action) -> None:
     kept, zero = above.inputs
     number, dtype = scene.constant(zero), kept.dtype
     relu = scene.maker(kept, "relu") or scene.maker(kept, "conv_bias")
-    if relu is None or not relu.attrs.get("relu", True) or number is None or number != 0 or dtype != action.inputs[1].dtype:
+    if (
+        relu is None
+        or not relu.attrs.get("relu", True)
+        or number is None
+        or number != 0
+        or dtype != action.inputs[1].dtype
+    ):
         return
     if kept.shape == action.outputs[0].shape:
         scene.replace([above, action], "relu_gate", (kept, action.inputs[1]), action.outputs)
@@ -305,10 +310,8 @@ def _pooled(scene: Scene, action: Action) -> None:
     route = [a for a in scene.readers(full) if a is not action]
     wanted = {_BACK[a.op]: v for a in readers for v in a.outputs}
     scene.replace([conv, action], "conv_pool", conv.inputs, (above, largest), **attrs, every=every)
-    scene.replace(
-        [*route, *readers], "conv_pool_grad", (g, above, *conv.inputs[:2]), tuple(wanted.values()), **attrs, every=every,
-        wanted=tuple(wanted),
-    )  # fmt: skip
+    inputs, outputs = (g, above, *conv.inputs[:2]), tuple(wanted.values())
+    scene.replace([*route, *readers], "conv_pool_grad", inputs, outputs, **attrs, every=every, wanted=tuple(wanted))
 
 
 _BACK = {"conv_kernel_grad": "kernel", "conv_input_grad": "input", "sum": "bias"}

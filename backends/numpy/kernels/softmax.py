@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -211,8 +212,16 @@ class _Labels:
 
     def hot(self, classes: int, dtype: Any, scale: float) -> Array:
         """One-hot rows times a number; of zeros for what is no class."""
-        xp, name = self.do.xp, dtype.name
-        return self._rows(("one_hot", classes, name, scale), lambda: xp.pad(xp.eye(classes) * scale, ((1, 1), (0, 0))), dtype)
+        do, xp, name = self.do, self.do.xp, dtype.name
+        if classes > LARGEST_TABLE:
+            hit, rows = (do.workspace((self.index.size, classes), d) for d in ("bool", dtype))
+            numbers = do.constant(("arange", 1, classes), lambda: xp.arange(1, classes + 1))
+            do(xp.equal, self.index.reshape(-1, 1), numbers, hit)
+            do(xp.multiply, hit, scalar(do, scale, dtype), rows)
+            return rows
+        return self._rows(
+            ("one_hot", classes, name, scale), lambda: xp.pad(xp.eye(classes) * scale, ((1, 1), (0, 0))), dtype
+        )
 
     def weight(self, classes: int, dtype: Any) -> Array:
         """1, and NaN for what is no class."""

@@ -31,7 +31,7 @@ from unilayers.backend import get_backend
 from unilayers.errors import BackendError, DataError, GraphError
 from unilayers.graph import OPS, Graph, Sample, Value, leaf, make_node, tracing
 from unilayers.graph.emit import straight_line
-from unilayers.graph.passes import lower
+from unilayers.graph.passes import eliminate_common, lower
 from unilayers.graph.verify import verify
 from unilayers.program import compile_graph
 from unilayers.spec import Spec
@@ -613,24 +613,29 @@ def joined(graph: Graph) -> list[str]:
     return [a.op for a in planned(graph).plan.actions if a.op not in ("load", "store", "return")]
 
 
-def mean_loss(rows: int, classes: int, dtype: str = "int32") -> Graph:
+def mean_loss(rows: int, classes: int, dtype: str = "int32", of: str = "logits") -> Graph:
     """The mean cross-entropy and its gradient."""
     x, y = leaf("input", "x", Spec((rows, classes), "float64")), leaf("input", "y", Spec((rows,), dtype))
     with tracing():
-        loss = ops.mean(ops.sparse_softmax_cross_entropy(x, y))
+        if of == "logits":
+            loss = ops.mean(ops.sparse_softmax_cross_entropy(x, y))
+        else:
+            loss = ops.mean(ops.sparse_cross_entropy(ops.softmax(x), y, epsilon=0.05))
         (gradient,) = gradients(loss, [x])
-    return Graph((x, y), (), {"loss": loss, "gradient": gradient})
+    return eliminate_common(lower(Graph((x, y), (), {"loss": loss, "gradient": gradient}), BACKEND.table))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
 @pytest.mark.parametrize(("rows", "classes"), [(5, 3), (40, 7), (3, 100), (1, 1)])
+@pytest.mark.parametrize("of", ["logits", "probabilities"])
 def test_a_mean_loss_and_its_gradient_are_one_piece(
-    rows: int, classes: int, dtype: str, device: str, monkeypatch: pytest.MonkeyPatch
+    of: str, rows: int, classes: int, dtype: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", OtherModule("cupy"))
-    graph, rng = mean_loss(rows, classes, dtype), np.random.default_rng(0)
-    assert rows < 2 or joined(graph) == ["loss_and_gradient", "divide"]
+    graph, rng = mean_loss(rows, classes, dtype, of), np.random.default_rng(0)
+    pieces = ["loss_and_gradient", "divide"] if of == "logits" else ["softmax", "sparse_loss_and_gradient", "divide"]
+    assert rows < 2 or joined(graph) == pieces
     ours = BACKEND.compile(lower(graph, BACKEND.table), device)
     known = rng.integers(0, classes, rows).astype(dtype)
     outside = np.where(np.arange(rows) % 2 == 1, 127 if dtype == "uint8" else -3, known).astype(dtype)
@@ -640,6 +645,23 @@ def test_a_mean_loss_and_its_gradient_are_one_piece(
         (_, found), (_, wanted) = ours([], inputs), naive(graph)([], inputs)
         assert_same(found["loss"], wanted["loss"])
         assert_same(found["gradient"], wanted["gradient"])
+
+
+@pytest.mark.parametrize("kept", ["losses", "gradient", "nothing"])
+def test_a_loss_of_probabilities_that_is_read_elsewhere_stays(kept: str) -> None:
+    x, y = leaf("input", "x", Spec((6, 4), "float64")), leaf("input", "y", Spec((6,), "int32"))
+    with tracing():
+        p = ops.softmax(x)
+        losses = ops.sparse_cross_entropy(p, y, epsilon=0.05)
+        loss = ops.mean(losses)
+        (to_p,), (to_x,) = gradients(loss, [p]), gradients(loss, [x])
+    more = {"losses": {"losses": losses}, "gradient": {"to_p": to_p}}.get(kept, {})
+    graph = eliminate_common(lower(Graph((x, y), (), {"p": p, "loss": loss, "to_x": to_x, **more}), BACKEND.table))
+    assert ("sparse_loss_and_gradient" in joined(graph)) == (kept == "nothing")
+    inputs = [np.random.default_rng(0).normal(size=(6, 4)) * 3, np.array([0, 1, 2, 3, 4, -1], "int32")]
+    (_, found), (_, wanted) = planned(graph)([], inputs), naive(graph)([], inputs)
+    for name, value in wanted.items():
+        assert_same(found[name], value, what=name)
 
 
 @pytest.mark.parametrize("change", ["each loss", "softmax", "no mean", "in large"])
@@ -655,7 +677,9 @@ def test_losses_that_something_else_reads_stay(change: str, monkeypatch: pytest.
         monkeypatch.setattr(fusing, "MOST_IN_ONE_SUM", 23)
     kept = {change: more[change]} if change in more else {}
     graph = Graph((x, y), (), {"loss": loss, "gradient": gradient, **kept})
-    assert ("loss_and_gradient" in joined(graph)) == (change in ("softmax", "no mean"))
+    graph = eliminate_common(lower(graph, BACKEND.table))
+    expected = {"softmax": "losses_and_softmax", "no mean": "loss_and_gradient"}.get(change, "losses_and_gradient")
+    assert expected in joined(graph)
     inputs = [np.random.default_rng(0).normal(size=(6, 4)), np.array([0, 1, 2, 3, 4, -1], "int32")]
     (_, found), (_, wanted) = planned(graph)([], inputs), naive(graph)([], inputs)
     for name, value in wanted.items():
@@ -723,9 +747,12 @@ def test_equal_results_in_a_pool_give_their_gradient_to_the_first() -> None:
 
 
 @pytest.mark.parametrize("limit", [0.0, 9.0])
-@pytest.mark.parametrize("attrs", [{"padding": "same"}, {"padding": "same", "dilation_rate": (1, 2)}, {}])
+@pytest.mark.parametrize(
+    "attrs",
+    [{}, {"padding": "same"}, {"padding": "same", "dilation_rate": (1, 2)}, {"strides": (2, 1), "padding": "same"}],
+)
 def test_both_ways_to_an_inputs_gradient(attrs: Any, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.conv, "TURNED", limit)
+    monkeypatch.setattr(kernels.conv, "WIDER", limit)
     x, w = leaf("input", "x", Spec((3, 7, 8, 2), "float64")), leaf("state", "w", Spec((3, 2, 2, 4), "float64"))
     with tracing():
         (gradient,) = gradients(ops.sum(ops.sin(ops.conv(x, w, **attrs))), [x])

@@ -72,7 +72,7 @@ def machine(backend: str, device: str, dtype: str = "float32", clock: str = "wal
     while size <= LARGEST and 8 * seconds < LONGEST:
         seconds = least(product(engine, device, size, dtype), now)
         best, size = max(best, 2 * size**3 / seconds), 2 * size
-    copies = {n: runner(engine, device, lambda x: ops.multiply(x, 2.0), [(n,)], "float32") for n in COPIED}
+    copies = {n: _runner(engine, device, lambda x: ops.multiply(x, 2.0), [(n,)], "float32") for n in COPIED}
     return Machine(best, max(2 * 4 * n / least(copy, now) for n, copy in copies.items()), dtype)
 
 
@@ -85,10 +85,10 @@ def product(backend: Backend, device: str, size: int, dtype: str) -> Callable[[]
         size: Rows of a matrix.
         dtype: Of the numbers.
     """
-    return runner(backend, device, ops.matmul, [(size, size)] * 2, dtype)
+    return _runner(backend, device, ops.matmul, [(size, size)] * 2, dtype)
 
 
-def runner(
+def _runner(
     backend: Backend, device: str, function: Callable[..., Value], shapes: list[tuple[int, ...]], dtype: str
 ) -> Callable[[], None]:
     """A compiled function of arrays of ones that keeps its result where the last one was, as a training step does."""

@@ -54,8 +54,7 @@ class Runner:
         self._backend, self._device, self._inputs, self._count = backend, device, list(inputs), 1
         self._function = compile_graph(graph, backend, device)
         given, specs = state or {}, {v.node.attrs["name"]: v.spec for v in graph.state}
-        zeros = {n: np.zeros(s.shape, host_dtype(s.dtype)) for n, s in specs.items() if n not in given}  # type: ignore[arg-type]
-        self._hosts = [given[n] if n in given else zeros[n] for n in specs]
+        self._hosts = [given[n] if n in given else _zeros(s) for n, s in specs.items()]
         self._dtypes, self._again = [s.dtype for s in specs.values()], False
         self._begin()
         self._count = max(1, math.ceil(BLOCK / max(self.run(), 1e-7)))
@@ -79,6 +78,11 @@ class Runner:
         seconds = now() - start
         del outputs  # an engine may wait only for arrays that somebody holds
         return seconds / self._count
+
+
+def _zeros(spec: Spec) -> np.ndarray:
+    shape: Any = spec.shape
+    return np.zeros(shape, host_dtype(spec.dtype))
 
 
 def empty(backend: Backend, device: str) -> Runner:

@@ -207,7 +207,7 @@ def bench(
         for case in cases:
             for backend, place in places:
                 watch(f"{case} on {backend}{f' ({place})' if place else ''}")
-                told = {"case": case, "backend": backend, "device": place, "batch_size": size}
+                told: dict[str, Any] = {"case": case, "backend": backend, "device": place, "batch_size": size}
                 told |= {"seconds": seconds, "clock": clock}
                 made, problem = called(__name__, "measured", told, own=not in_process)
                 missing = backends is None and "needs the package" in problem

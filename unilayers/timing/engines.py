@@ -225,16 +225,17 @@ def _of(case: str, backend: str, device: str) -> dict[str, Any]:
 
 
 def _environment(backends: Sequence[str], clock: str) -> dict[str, Any]:
-    """Date, processor and versions. Engines are not imported."""
+    """Date, processor, versions, and variables that decide on threads and kernels. Engines are not imported."""
     packages = {name: version_of(name) for name in dict.fromkeys(("unilayers", "numpy", *backends))}
-    threads = {k: v for k, v in sorted(os.environ.items()) if k.endswith("_THREADS")}
+    told = {k: v for k, v in sorted(os.environ.items()) if k.endswith("_THREADS") or k.startswith("OPENBLAS_")}
     return {
-        "date": date.today().isoformat(), "processor": _processor(), "cpu_count": os.cpu_count(),
-        "clock": clock, "python": platform.python_version(), **{k: v for k, v in packages.items() if v}, **threads,
+        "date": date.today().isoformat(), "processor": processor(), "cpu_count": os.cpu_count(),
+        "clock": clock, "python": platform.python_version(), **{k: v for k, v in packages.items() if v}, **told,
     }  # fmt: skip
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The model of the processor."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

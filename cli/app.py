@@ -22,6 +22,7 @@ from .recipes import recipes
 from .runs import runs
 from .schema import schema
 from .show import show
+from .sweep import sweep
 from .time import time
 from .train import train
 
@@ -35,8 +36,7 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            folder = getattr(error, "folder", None)
-            typer.echo("Interrupted." + (f" Go on with: unilayers train --resume {folder}" if folder else ""), err=True)
+            typer.echo(f"Interrupted. {getattr(error, 'fix', '')}".rstrip(), err=True)
             raise typer.Exit(INTERRUPTED) from None
         except (UnilayersError, OSError) as error:
             if ctx.params.get("traceback") or (isinstance(error, OSError) and error.errno == errno.EPIPE):
@@ -53,7 +53,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, compare, time, bench, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
+COMMANDS = (
+    train, sweep, compare, time, bench, evaluate, predict, check, show, recipes, backends, schema, plot, diff
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(runs)
 

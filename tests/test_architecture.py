@@ -54,6 +54,7 @@ ORDER = [
     "runs",
     "compare",
     "timing",
+    "sweep",
     "cli",
 ]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}

@@ -12,8 +12,8 @@ from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
 from unilayers.graph import OPS, Graph, Node, Value
 from unilayers.graph.passes import lower, optimise, specialise
-from unilayers.ops.define import bind
-from unilayers.spec import Dim, dtype_name, host_dtype, public_shape
+from unilayers.ops.define import bind, name_of
+from unilayers.spec import Dim, host_dtype, public_shape
 from unilayers.variable import Store, Variable, place_together
 
 
@@ -150,8 +150,9 @@ class Program:
         backend = store.backend
         if store.foreign:
             store.own()
-        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self._dtypes[i]]
-        inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
+        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and name_of(x.dtype) != self._dtypes[i]]
+        if host:
+            inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
         function = self.executable(backend, store.device, [x.shape for x in inputs])
         inputs = moved(inputs, backend, store.device, self._dtypes)
         state, whole = self._state(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from unilayers.errors import UnilayersError
 
 
 @contextmanager
-def child(module: str, function: str, told: Any, log: Path) -> Iterator[subprocess.Popen[str]]:
+def child(
+    module: str, function: str, told: Any, log: Path, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A fresh process that calls a function without arguments; it does not outlive the block.
 
     Args:
@@ -25,10 +28,12 @@ def child(module: str, function: str, told: Any, log: Path) -> Iterator[subproce
         function: Its name.
         told: What it finds on its standard input, as JSON.
         log: Takes what the process prints.
+        variables: Of its environment, beside those of this one.
     """
     command = [sys.executable, "-c", f"from {module} import {function}; {function}()"]
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, text=True)
+        environment = {**os.environ, **(variables or {})}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, text=True, env=environment)
     try:
         assert process.stdin is not None
         with process.stdin as pipe:

@@ -16,10 +16,8 @@ from unilayers.compare.comparison import LOSS, Comparison
 from unilayers.compare.differences import difference
 from unilayers.compare.record import Record
 from unilayers.saving import write_atomically
-
-Table = tuple[list[str], list[list[str]]]
-COLOURS = 8
-FOLDED = 48  # rows above which a table is folded away
+from unilayers.utils.charts import LIGHT
+from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
 
 
 def write_reports(comparison: Comparison, folder: Path) -> None:
@@ -209,54 +207,7 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join([*found, "## Recipe", f"```yaml\n{comparison.recipe}```"]) + "\n"
 
 
-def markdown_table(table: Table) -> str:
-    """A table as Markdown.
-
-    Args:
-        table: Its head and its rows.
-
-    Example:
-        >>> print(markdown_table((["Engine", "ms"], [["numpy", "2"]])))
-        | Engine | ms |
-        | --- | --- |
-        | numpy | 2 |
-    """
-    head, rows = table
-    cells = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
-
-
 # ---- HTML -----------------------------------------------------------------------------------------------------------
-
-LIGHT = ("#2563c9", "#d9541e", "#1a8a5a", "#8a3fc0", "#b8860b", "#c2255c", "#0b8793", "#6b7280")
-DARK = ("#7aa8ff", "#ff9466", "#56cf98", "#c896f5", "#e6c04d", "#ff85ab", "#56ced9", "#a7b0bd")
-
-
-def _colours(found: Sequence[str]) -> str:
-    return " ".join(f"--c{i}: {colour};" for i, colour in enumerate(found))
-
-
-STYLE = f"""
-:root {{ color-scheme: light dark; --ink: #1c2128; --soft: #5b6572; --line: #dde2e8; --paper: #fff; {_colours(LIGHT)} }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e4e8ee; --soft: #9aa5b3; --line: #343b45; --paper: #15181d; {_colours(DARK)} }}
-}}
-body {{ margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
-  background: var(--paper); }}
-h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }} h3 {{ font-size: 0.95rem; margin: 0; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }}
-th, td {{ text-align: left; padding: 0.25rem 0.7rem 0.25rem 0; border-bottom: 1px solid var(--line); }}
-th {{ color: var(--soft); font-weight: 600; vertical-align: bottom; }}
-.scroll {{ overflow-x: auto; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem; }}
-svg {{ width: 100%; height: auto; }} svg text {{ font-size: 12px; fill: var(--soft); }}
-.grid {{ stroke: var(--line); }} .level {{ stroke: var(--soft); stroke-dasharray: 5 4; }}
-.line {{ fill: none; }} .bad {{ font-weight: 600; }}
-.key {{ margin-right: 1rem; white-space: nowrap; }} .key svg {{ width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }}
-pre {{ overflow-x: auto; padding: 0.8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; }}
-""" + "".join(
-    f".line.c{i} {{ stroke: var(--c{i}); }} .bar.c{i}, .dot.c{i} {{ fill: var(--c{i}); }}\n" for i in range(COLOURS)
-)
 
 
 def html(comparison: Comparison) -> str:
@@ -266,16 +217,11 @@ def html(comparison: Comparison) -> str:
         comparison: The comparison.
     """
     names = [r.name for r in comparison.records]
-    colours = {name: i % COLOURS for i, name in enumerate(names)}
+    colours = {name: i % len(LIGHT) for i, name in enumerate(names)}
     title = escape(f"{comparison.name} on {', '.join(names)}")
     first, *others = [escape(text) for text in _explained(comparison)]
     said = "".join(f'<p class="{"bad" if comparison.problems else ""}">{text}</p>' for text in others)
-    keys = "".join(
-        f'<span class="key"><svg viewBox="0 0 10 10"><rect class="bar c{colours[n]}" width="10" height="10"/></svg>'
-        f"{escape(n)}</span>"
-        for n in names
-    )
-    body = [f"<h1>{title}</h1><p>{first}</p>{said}", html_table(overview(comparison)), f"<p>{keys}</p>"]
+    body = [f"<h1>{title}</h1><p>{first}</p>{said}", html_table(overview(comparison)), chart.keys(colours)]
     body.append(f'<div class="charts">{"".join(_charts(comparison, colours))}</div>')
     for heading, sentences, table in _parts(comparison):
         if sentences or table[1]:
@@ -283,18 +229,6 @@ def html(comparison: Comparison) -> str:
             body.append(f"<h2>{heading}</h2>{text}{html_table(table) if table[1] else ''}")
     body.append(f"<h2>Recipe</h2><pre>{escape(comparison.recipe)}</pre>")
     return page(title, body)
-
-
-def page(title: str, body: Sequence[str]) -> str:
-    """A page that needs nothing but itself, with the style that charts need.
-
-    Args:
-        title: As HTML.
-        body: Pieces of HTML.
-    """
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    head, text = f"{head}<style>{STYLE}</style>", "\n".join(body)
-    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{text}\n</body>\n</html>\n'
 
 
 def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]:
@@ -323,26 +257,3 @@ def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]
 
 def _known(figures: Mapping[str, Mapping[str, Any]], key: str, factor: float = 1.0) -> dict[str, float]:
     return {name: factor * f[key] for name, f in figures.items() if f[key] is not None and math.isfinite(f[key])}
-
-
-def figure(heading: str, picture: str) -> str:
-    """A chart with its heading.
-
-    Args:
-        heading: As text.
-        picture: As HTML.
-    """
-    return f"<div><h3>{escape(heading)}</h3>{picture}</div>"
-
-
-def html_table(table: Table) -> str:
-    """A table as HTML, folded away if it is long.
-
-    Args:
-        table: Its head and its rows, as text.
-    """
-    head, rows = table
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    found = f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
-    return found if len(rows) <= FOLDED else f"<details><summary>{len(rows)} rows</summary>{found}</details>"

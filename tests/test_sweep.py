@@ -523,7 +523,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     text = call(*arguments)
     head, *rows, end = text.splitlines()
-    assert head.split()[:5] == ["Trial", "optimizer.Adam.learning_rate", "seed", "val_loss", "Epoch"]
+    assert head.split()[:5] == ["Trial", "learning_rate", "seed", "val_loss", "Epoch"]
     values = [float(row.split()[3]) for row in rows]
     assert len(rows) == 3 and values == sorted(values) and all(row.split()[-1] == "done" for row in rows)
     [folder] = Path("runs").iterdir()

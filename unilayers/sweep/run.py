@@ -111,12 +111,12 @@ def sweep(
     if backends:
         wanted.append(Axis(BACKEND, tuple(backends)))
     space, how, count = _checked(Space(wanted), random, search, jobs)
-    loaded = loaded.changed(*overrides({axis.path: axis.values[0] for axis in wanted if not axis.varies}))
+    loaded = loaded.changed(*overrides({axis.path: axis.listed[0] for axis in wanted if not axis.varies}))
     counts, direction = _counted(loaded, monitor, mode)
-    about = {"recipe": loaded.to_yaml(), "axes": {a.path: a.plain() for a in wanted}, "how": how, "monitor": counts}
-    about |= {"direction": direction}
+    text, axes_told = loaded.to_yaml(), {axis.path: axis.plain() for axis in wanted}
+    about = {"recipe": text, "axes": axes_told, "how": how, "monitor": counts, "direction": direction}
     folder = _folder(out, loaded.name, about)
-    found = Sweep(loaded.name, about["recipe"], wanted, how, counts, direction, folder)
+    found = Sweep(loaded.name, text, wanted, how, counts, direction, folder)
     points = [] if how == "search" else _points(space, how, count, loaded.seed)
     jobs_of = _Jobs(loaded, found, space, points)
     for part in ("records", "runs"):

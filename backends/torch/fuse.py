@@ -218,6 +218,17 @@ def add_bias(scene: Scene, node: Node) -> Values | None:
     return None
 
 
+def normalise(scene: Scene, node: Node) -> Values | None:
+    """A convolution whose filters are normalised with given statistics."""
+    if node.op != "batch_norm_inference":
+        return None
+    conv = scene.made_by(node.inputs[0], "conv", node)
+    if conv is None or tuple(node.attrs["axes"]) != tuple(range(node.inputs[0].ndim - 1)):
+        return None
+    attrs = {**conv.attrs, "epsilon": node.attrs["epsilon"]}
+    return _joined("conv_norm", scene.now([*conv.inputs, *node.inputs[1:]]), node.outputs[0].spec, **attrs)
+
+
 def _reshaped(value: Value, shape: Sequence[Any]) -> Value:
     if tuple(value.shape) == tuple(shape):
         return value
@@ -306,7 +317,7 @@ def _dead(scene: Scene, value: Value, reader: Node) -> bool:
 
 
 RULES: list[Rule] = [
-    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, add_relu, mask, sum_of_floats, transpose, in_place,
+    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, normalise, add_relu, mask, sum_of_floats, transpose, in_place,
 ]  # fmt: skip
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
@@ -317,6 +328,7 @@ VIEWS = frozenset(
 _gate_into = torch.ops.aten.threshold_backward.grad_input
 
 JOINED: dict[str, Callable[..., Any]] = {
+    **neural.KERNELS,  # which fit, where graphs come from ``compile``
     "batch_norm_kept": neural.batch_norm_kept,
     "batch_norm_from": neural.batch_norm_from,
     "layer_norm_kept": neural.layer_norm_kept,
@@ -328,6 +340,7 @@ JOINED: dict[str, Callable[..., Any]] = {
     "max_pool_kept": windows.max_pool_kept,
     "max_pool_from": windows.max_pool_from,
     "conv_bias": Made(windows.conv_with),
+    "conv_norm": Made(windows.conv_with),
     "linear": torch.addmm,
     "linear_relu": torch._addmm_activation,
     "float_sum": Made(lambda axis, keepdims: lambda x: torch.sum(x, axis, keepdims)),

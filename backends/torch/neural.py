@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,12 +80,8 @@ def fits(node: Node, device: str) -> bool:
     return condition(*node.inputs, **node.attrs) and (device == "cpu" or not on_cpu)
 
 
-def guarded(kernels: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Kernels of ops that run as their expansion where they do not fit, and where autograd is to follow them."""
-    return {name: _guarded(name, kernel) for name, kernel in kernels.items()}
-
-
 def _guarded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel of an op, which runs as its expansion where it does not fit, and where autograd is to follow it."""
     condition, on_cpu = FITS.get(name, (_anything, False))
     expand: Any = OPS[name].expand
 
@@ -136,7 +132,14 @@ def batch_norm_inference(
     x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, axes: Axes, epsilon: float
 ) -> Tensor:
     first, place = _features_second(x, axes)
-    return torch.batch_norm(first, gamma, beta, mean, variance, False, 0.0, epsilon, False).movedim(1, place)
+    return with_statistics(first, gamma, beta, mean, variance, epsilon).movedim(1, place)
+
+
+def with_statistics(
+    x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, epsilon: float
+) -> Tensor:
+    """Batch normalization of the second axis with given statistics."""
+    return torch.batch_norm(x, gamma, beta, mean, variance, False, 0.0, epsilon, False)
 
 
 # ---- layer normalization ------------------------------------------------------------
@@ -234,23 +237,22 @@ def dropout_mask(
 
 # ---- all of them ----------------------------------------------------------------------------
 
-TABLE: dict[str, Callable[..., Any]] = guarded(
-    {
-        "batch_norm": lambda *x, **attrs: batch_norm_kept(*x, **attrs)[:3],
-        "batch_norm_grad": batch_norm_grad,
-        "batch_norm_inference": batch_norm_inference,
-        "layer_norm": lambda *x, **attrs: layer_norm_kept(*x, **attrs)[0],
-        "layer_norm_grad": layer_norm_grad,
-        "attention": lambda *x, **attrs: attention_kept(*x, **attrs)[0],
-        "attention_grad": attention_grad,
-        "sparse_softmax_cross_entropy": lambda *x: losses_kept(*x)[0],
-        "sparse_softmax_cross_entropy_grad": losses_grad,
-        **({"random_bits": random_bits} if sys.byteorder == "little" else {}),  # as NumPy's, whose it is
-        "relu_grad": lambda g, y: aten.threshold_backward.default(g, y, 0.0),
-        "sigmoid_grad": aten.sigmoid_backward.default,
-        "silu_grad": aten.silu_backward.default,
-        "gelu_grad": lambda g, x, approximate: aten.gelu_backward(g, x, approximate="tanh" if approximate else "none"),
-        "softmax_grad": lambda g, y, axis: torch._softmax_backward_data(g, y, axis, y.dtype),
-        "log_softmax_grad": lambda g, y, axis: torch._log_softmax_backward_data(g, y, axis, y.dtype),
-    }
-)
+KERNELS: dict[str, Callable[..., Any]] = {
+    "batch_norm": lambda *x, **attrs: batch_norm_kept(*x, **attrs)[:3],
+    "batch_norm_grad": batch_norm_grad,
+    "batch_norm_inference": batch_norm_inference,
+    "layer_norm": lambda *x, **attrs: layer_norm_kept(*x, **attrs)[0],
+    "layer_norm_grad": layer_norm_grad,
+    "attention": lambda *x, **attrs: attention_kept(*x, **attrs)[0],
+    "attention_grad": attention_grad,
+    "sparse_softmax_cross_entropy": lambda *x: losses_kept(*x)[0],
+    "sparse_softmax_cross_entropy_grad": losses_grad,
+    **({"random_bits": random_bits} if sys.byteorder == "little" else {}),  # as NumPy's, whose it is
+    "relu_grad": lambda g, y: aten.threshold_backward.default(g, y, 0.0),
+    "sigmoid_grad": aten.sigmoid_backward.default,
+    "silu_grad": aten.silu_backward.default,
+    "gelu_grad": lambda g, x, approximate: aten.gelu_backward(g, x, approximate="tanh" if approximate else "none"),
+    "softmax_grad": lambda g, y, axis: torch._softmax_backward_data(g, y, axis, y.dtype),
+    "log_softmax_grad": lambda g, y, axis: torch._log_softmax_backward_data(g, y, axis, y.dtype),
+}
+TABLE = {name: _guarded(name, kernel) for name, kernel in KERNELS.items()}

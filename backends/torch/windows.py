@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from unilayers.backends.spatial import Ints, Pairs, inside, padded_shape, planar
 
+from .neural import with_statistics
+
 aten = torch.ops.aten
 
 # Orders of axes by their number: data to channels-first and back, kernels (*spatial, in, out) to (out, in, *spatial)
@@ -50,8 +52,11 @@ def _settings(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> tup
     return strides, [low for low, _ in padding], dilation, False, [0] * len(padding), groups
 
 
-def conv_with(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> Callable[..., Tensor]:
-    """The convolution with these attributes, as a function of x, kernel and perhaps bias."""
+def conv_with(
+    strides: Ints, padding: Pairs, dilation: Ints, groups: int, epsilon: float | None = None
+) -> Callable[..., Tensor]:
+    """The convolution with these attributes, as a function of x, kernel and perhaps bias; or, with ``epsilon``, of x,
+    kernel and what its result is normalised by: gamma, beta, mean and variance."""
     ndim, symmetric = len(strides) + 2, _symmetric(padding)
     settings = _settings(strides, padding if symmetric else [(0, 0)] * len(padding), dilation, groups)
     first, last, out_in, convolution = _FIRST[ndim], _LAST[ndim], _OUT_IN[ndim], torch.convolution
@@ -60,7 +65,12 @@ def conv_with(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> Cal
         x = x if symmetric else _pad(x, padding)
         return convolution(x.permute(first), kernel.permute(out_in), bias, *settings).permute(last)
 
-    return conv
+    def conv_norm(x: Tensor, kernel: Tensor, *statistics: Tensor) -> Tensor:
+        x = x if symmetric else _pad(x, padding)
+        y = convolution(x.permute(first), kernel.permute(out_in), None, *settings)
+        return with_statistics(y, *statistics, epsilon).permute(last)
+
+    return conv if epsilon is None else conv_norm
 
 
 def conv_input_grad(

@@ -60,14 +60,21 @@ def conv_with(
     ndim, symmetric = len(strides) + 2, _symmetric(padding)
     settings = _settings(strides, padding if symmetric else [(0, 0)] * len(padding), dilation, groups)
     first, last, out_in, convolution = _FIRST[ndim], _LAST[ndim], _OUT_IN[ndim], torch.convolution
+    met: tuple[Any, Any] = None, None  # the kernel, as a rule the same at every step, and aten's view of it
+
+    def plain(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        nonlocal met
+        known = met
+        if known[0] is not kernel:
+            known = met = kernel, kernel.permute(out_in)
+        x = x if symmetric else _pad(x, padding)
+        return convolution(x.permute(first), known[1], bias, *settings)
 
     def conv(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = x if symmetric else _pad(x, padding)
-        return convolution(x.permute(first), kernel.permute(out_in), bias, *settings).permute(last)
+        return plain(x, kernel, bias).permute(last)
 
     def conv_norm(x: Tensor, kernel: Tensor, *statistics: Tensor) -> Tensor:
-        x = x if symmetric else _pad(x, padding)
-        y = convolution(x.permute(first), kernel.permute(out_in), None, *settings)
+        y = plain(x, kernel, None)
         return with_statistics(y, *statistics, epsilon).permute(last)
 
     return conv if epsilon is None else conv_norm

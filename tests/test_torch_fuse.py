@@ -209,6 +209,15 @@ JOINS: dict[str, tuple[Build, list[np.ndarray], str, str]] = {
         lambda x, c: (*dropped(x, c), ops.random_bits(c, key=(1, 2), shape=(5, 7))), [array(5, 7), COUNTER],
         "random_bits", "dropout_mask",
     ),
+    "moving average": (lambda x, y: x * 0.9 + y * 0.1, [X, array(5, 4, seed=1)], "blend", "add multiply"),
+    "average of what is computed": (
+        lambda x, y: ops.exp(x) * 0.9 + y * 0.1, [X, array(5, 4, seed=1)], "add_into", "blend",
+    ),
+    "no average of integers": (
+        lambda x, y: x * 3 + y * -2, [np.arange(4, dtype="int32"), np.arange(4, dtype="int32")], "add_into", "blend",
+    ),
+    "no average": (lambda x, y: x * 0.9 + y * 0.2, [X, array(5, 4, seed=1)], "add_into multiply", "blend"),
+    "average of a row": (lambda x, y: x * 0.9 + y * 0.1, [X, array(4)], "add_into multiply", "blend"),
     "sum reshaped": (lambda x: ops.reshape(ops.sum(x, 1, keepdims=True), (5,)), [X], "float_sum", "reshape sum"),
     "sum reshaped otherwise": (
         lambda x: ops.reshape(ops.sum(x, 1, keepdims=True), (1, 5)), [X], "float_sum reshape", "",
@@ -252,7 +261,9 @@ def test_joined_ops_compute_what_the_parts_do(name: str, monkeypatch: pytest.Mon
 
 def test_every_joined_op_has_a_case() -> None:
     pairs = {f"{name}_{part}" for name in fuse.PAIRS for part in ("kept", "from")}
-    assert {op for _, _, wanted, _ in JOINS.values() for op in wanted.split()} | pairs | neural.KERNELS.keys() >= fuse.JOINED.keys()
+    assert {
+        op for _, _, wanted, _ in JOINS.values() for op in wanted.split()
+    } | pairs | neural.KERNELS.keys() >= fuse.JOINED.keys()
 
 
 @pytest.mark.parametrize("seed", range(40))

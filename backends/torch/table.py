@@ -166,8 +166,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "argsort": lambda x, axis: torch.argsort(x, dim=axis, stable=True).int(),
     "segment_reduce": segment_reduce,
     "conv": Made(windows.conv_with),
-    "conv_input_grad": windows.conv_input_grad,
-    "conv_kernel_grad": windows.conv_kernel_grad,
+    "conv_input_grad": Made(windows.conv_input_grad_with),
+    "conv_kernel_grad": Made(windows.conv_kernel_grad_with),
     "max_pool": Made(windows.max_pooling),
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
@@ -186,13 +186,13 @@ TABLE: dict[str, Callable[..., Any]] = {
     "silu": F.silu,
     "softmax": lambda x, axis: torch.softmax(x, axis),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
-    "sgd_update": updates.keeping(updates.sgd_update, scalars=1),
+    "sgd_update": updates.keeping(Made(updates.sgd_updating), scalars=1),
     "adam_update": updates.keeping(Made(updates.adam_updating), scalars=2),
 }
 
 # Some of TABLE's functions, written into the operands, with the numbers of those.
 OVERWRITING: Overwriting = {
-    "sgd_update": (updates.sgd_update, updates.overwritten(scalars=1)),
+    "sgd_update": (Made(updates.sgd_updating), updates.overwritten(scalars=1)),
     "adam_update": (Made(updates.adam_updating), updates.overwritten(scalars=2)),
 }
 

@@ -332,7 +332,8 @@ def _dead(scene: Scene, value: Value, reader: Node) -> bool:
 
 
 RULES: list[Rule] = [
-    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, normalise, add_relu, mask, blend, sum_of_floats, transpose, in_place,
+    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, normalise, add_relu, mask, blend, sum_of_floats,
+    transpose, in_place,
 ]  # fmt: skip
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).

@@ -124,7 +124,7 @@ def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
 def tensor(a: np.ndarray) -> Tensor:
     """A copy on the CPU."""
     own = np.array(a, order="C")  # a private copy: from_numpy shares memory
-    if own.dtype.name == "bfloat16":  # not a dtype of NumPy's own, so torch does not know it from there
+    if own.dtype.kind == "V" and own.dtype.name == "bfloat16":  # not a dtype of NumPy's own, so torch knows it not
         return torch.from_numpy(own.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(own)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,10 @@ class CallbackList(Callback):
         self.params = dict(params)
         for callback in self.callbacks:
             callback.set_params(self.params)
+
+    def of(self, hook: str) -> Sequence[Hook]:
+        """One hook of every callback that has it; later ones join it."""
+        return self._hooks[hook]
 
     def call(self, hook: str, *args: Any, **kwargs: Any) -> None:
         """Call one hook of every callback that has it."""

@@ -52,9 +52,9 @@ class Backend:
         packages: Distributions whose versions belong into a report.
         native_grad: ``native_grad(f, arrays, cotangent)`` by the framework's own autograd; a witness for tests.
         at_once: Functions that ops run by eagerly, in place of those in the table or of an expansion.
-        feed: ``feed(arrays, device, owned)`` gives NumPy arrays in a form that a compiled function takes for one call,
-            where that is cheaper than ``put``. It may alias them if the call has read them when it returns, or if they
-            are ``owned``: nobody else writes to them, ever.
+        feed: ``feed(arrays, device, owned)`` gives NumPy arrays as a compiled function takes them in one call, where that
+            needs less than ``put``. If they are ``owned``, nobody else ever writes to them and their memory may be
+            shared; else neither a call that still computes nor its results may share it.
     """
 
     name: str

@@ -256,7 +256,8 @@ def test_one_program_for_inputs_of_many_forms(backend: Backend) -> None:
         store = place_together(((w,), (other, w), (w, other))[turn // 8], backend, "cpu")
         given = data if turn % 4 else backend.put([data.astype("float32")], "cpu")[0]
         found = program.run(store, [given], owned=turn % 5 == 0)
-        assert_close(backend.get(found["y"]), (2 * data).astype("float32"), rtol=1e-6, atol=1e-6, what=f"outputs of turn {turn}")
+        doubled = (2 * data).astype("float32")
+        assert_close(backend.get(found["y"]), doubled, rtol=1e-6, atol=1e-6, what=f"outputs of turn {turn}")
         assert_close(w.numpy(), total, rtol=1e-5, atol=1e-5, what=f"state after turn {turn}")
         if turn % 6 == 0:
             w.assign(total)

@@ -52,8 +52,8 @@ class Backend:
         packages: Distributions whose versions belong into a report.
         native_grad: ``native_grad(f, arrays, cotangent)`` by the framework's own autograd; a witness for tests.
         at_once: Functions that ops run by eagerly, in place of those in the table or of an expansion.
-        feed: ``feed(arrays, device, owned)`` gives NumPy arrays as a compiled function takes them in one call, where that
-            needs less than ``put``. If they are ``owned``, nobody else ever writes to them and their memory may be
+        feed: ``feed(arrays, device, owned)`` gives NumPy arrays as a compiled function takes them in one call, where
+            that needs less than ``put``. If they are ``owned``, nobody else ever writes to them and their memory may be
             shared; else neither a call that still computes nor its results may share it.
     """
 

@@ -61,19 +61,18 @@ def max_pool_grad(g: Any, x: Any, y: Any, window: Ints, strides: Ints, padding: 
     long as one pass for each place in the window; on large windows these would be too many."""
     if math.prod(window) > PLACES:
         return jax.vjp(lambda x: max_pool(x, window, strides, padding), x)[1](g)[0]
-    edges = [(0, 0), *padding, (0, 0)]
-    wide = jnp.pad(x, edges, constant_values=-jnp.inf)
-    real = jnp.pad(jnp.ones((1, *x.shape[1:-1], 1), bool), edges)
+    around = [(0, 0), *padding, (0, 0)]
+    wide = jnp.pad(x, around, constant_values=-jnp.inf)
+    real = jnp.pad(jnp.ones((1, *x.shape[1:-1], 1), bool), around)
     left, total = jnp.ones(g.shape, bool), jnp.zeros_like(x)
+    axes = [*zip(x.shape[1:-1], g.shape[1:-1], strides, (low for low, _ in padding), strict=True)]
     for place in itertools.product(*map(range, window)):
-        seen = (slice(None), *(slice(p, p + (n - 1) * s + 1, s) for p, n, s in zip(place, g.shape[1:], strides)))
+        starts = [*zip(place, axes, strict=True)]
+        seen = (slice(None), *(slice(p, p + (n - 1) * step + 1, step) for p, (_, n, step, _) in starts))
         hit = left & real[seen] & ((wide[seen] == y) | jnp.isnan(wide[seen]))
         left &= ~hit
-        around = [
-            (p - low, d + low - p - (n - 1) * s - 1, s - 1)
-            for p, n, s, d, (low, _) in zip(place, g.shape[1:], strides, x.shape[1:], padding)
-        ]
-        total += lax.pad(jnp.where(hit, g, 0), g.dtype.type(0), [(0, 0, 0), *around, (0, 0, 0)])
+        edges = [(p - low, size + low - p - (n - 1) * step - 1, step - 1) for p, (size, n, step, low) in starts]
+        total += lax.pad(jnp.where(hit, g, 0), g.dtype.type(0), [(0, 0, 0), *edges, (0, 0, 0)])
     return total
 
 

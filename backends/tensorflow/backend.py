@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
 from tensorflow.python.eager import context, execute  # what the public ways call in the end, at half their price
 from tensorflow.python.framework.ops import EagerTensor
 
@@ -123,5 +122,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
 
 
 BACKEND = Backend(
-    "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad, feed=feed
+    "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad,
+    feed=feed,
 )  # fmt: skip

@@ -100,6 +100,11 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[Array]:
     return [found[i] for i in range(len(hosts))]
 
 
+def feed(arrays: Sequence[np.ndarray], device: str, owned: bool) -> Sequence[Array]:
+    """What is on the CPU has been read when a call returns."""
+    return arrays if device == "cpu" else put(arrays, device)
+
+
 def get(array: Array) -> np.ndarray:
     return np.array(array) if isinstance(array, (np.ndarray, np.generic)) else array.get()
 
@@ -194,5 +199,5 @@ AT_ONCE = {
     "log_softmax": _when_small("log_softmax", _log_softmax),
 }
 BACKEND = Backend(
-    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE
+    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE, feed=feed
 )

@@ -35,6 +35,13 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[torch.Tensor]:
     return [tensor(a).to(device, non_blocking=queued) for a in arrays]
 
 
+def feed(arrays: Sequence[np.ndarray], device: str, owned: bool) -> list[torch.Tensor]:
+    """What is on the CPU has been read when a call returns."""
+    if device != "cpu":
+        return put(arrays, device)
+    return [torch.from_numpy(a if a.flags.carray else np.array(a, order="C")) for a in arrays]
+
+
 def get(array: torch.Tensor) -> np.ndarray:
     """bfloat16 comes as float32, which holds every value of it: NumPy has no such dtype."""
     array = array.detach() if array.requires_grad else array
@@ -104,5 +111,5 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent
 
 
 BACKEND = Backend(
-    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad
+    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad, feed=feed
 )  # fmt: skip

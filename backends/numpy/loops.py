@@ -17,6 +17,7 @@ from unilayers.graph import OPS, Graph, leaf, make_node
 from .kernels import FUSED, eager
 from .kernels.contract import Array, Calls, Pairs, dense, kernel
 from .link import Linker
+from .onednn import library
 from .plan import Plan
 from .table import numpy_like
 
@@ -64,9 +65,11 @@ def planned(xp: Any, body: Graph, inputs: Collection[int] = (), carried: int = 0
         carried: So many of the results are the new values of the first operands.
         results: Whether the results have memory of their own instead: further state, before the operands.
     """
-    known, key = _plans.setdefault(body, {}), (xp, tuple(inputs), carried, results)
+    onednn = library(xp)
+    known, key = _plans.setdefault(body, {}), (xp, tuple(inputs), carried, results, onednn)
     if key not in known:
-        known[key] = Plan(_with_state(body, inputs, carried, results), functions(xp), direct=True, apart=True)
+        graph = _with_state(body, inputs, carried, results)
+        known[key] = Plan(graph, functions(xp), direct=True, apart=True, library=onednn)
     return known[key]
 
 

@@ -14,11 +14,13 @@ from unilayers.graph import Graph, Node, Value
 from unilayers.graph.node import LEAVES
 from unilayers.spec import Spec
 
+from . import accelerated
 from .action import MOVES, Action
 from .arena import Storage, lower_bound, place, together
 from .direct import direct_inputs
 from .fuse import fuse
 from .kernels import Kernel, Rehearsal, from_function
+from .onednn import Library
 from .order import ordered
 from .state import snapshot_exchanged_state, write_state_in_place
 from .table import known
@@ -36,6 +38,7 @@ class Plan:
         table: Functions for ops without a kernel.
         direct: Whether inputs may be read where the caller has them.
         apart: Whether these are known to lie apart from the state.
+        library: oneDNN, where it is to be used.
 
     Attributes:
         actions: In running order.
@@ -45,8 +48,10 @@ class Plan:
         arena_bytes, lower_bound: The arena's size, and the bytes that are alive at the fullest moment.
     """
 
-    def __init__(self, graph: Graph, table: Table, direct: bool = False, apart: bool = False) -> None:
-        self.graph, self.table = graph, table
+    def __init__(
+        self, graph: Graph, table: Table, direct: bool = False, apart: bool = False, library: Library | None = None
+    ) -> None:
+        self.graph, self.table, self.library = graph, table, library
         self.base: dict[Value, Value] = {}
         self.views: dict[Value, list[Value]] = {}
         self.storage: dict[Value, Storage] = {}
@@ -148,7 +153,8 @@ class Plan:
 
     def kernel(self, action: Action) -> Kernel:
         """The kernel of an action, or one made from the table's function."""
-        return action.kernel or from_function(action.op, self.table[action.op], len(action.outputs))
+        faster = accelerated.kernel(self.library, action.op) if self.library else None
+        return faster or action.kernel or from_function(action.op, self.table[action.op], len(action.outputs))
 
     def arrays(self, make: Callable[[Storage, Spec], Array], xp: Any) -> dict[Value, Array]:
         """An array for every value in use. ``make(storage, spec)`` gives those with memory of their own."""

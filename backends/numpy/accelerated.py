@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from .kernels.contract import KERNELS, Array, Calls, Kernel, dense
-from .onednn import After, Call, Layout, Library, Primitive
+import numpy as np
+
+from unilayers.graph import Node, Value
+from unilayers.spec import Spec
+
+from .action import Action
+from .kernels.contract import KERNELS, Array, Calls, Immediate, Kernel, dense
+from .kernels.elementwise import relu as plain_relu
+from .onednn import After, Call, Layout, Library, Primitive, Unsupported
+
+if TYPE_CHECKING:
+    from .fuse import Rule, Scene
 
 Sizes = tuple[int, ...]
 Build = Callable[..., bool]
 
 # Numbers of arguments, DNNL_ARG_...
-SRC, DST, WEIGHTS, BIAS, SCRATCHPAD = 1, 17, 33, 41, 80
+SRC, DST, WEIGHTS, BIAS, WORKSPACE, SCRATCHPAD = 1, 17, 33, 41, 64, 80
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS = 129, 145, 161
 
-FORWARD, FORWARD_INFERENCE, DIRECT = 64, 96, 1
+FORWARD, INFERENCE = 64, 96  # dnnl_forward_training, dnnl_forward_inference
+DIRECT, LARGEST, MEAN = 1, 511, 1023  # dnnl_convolution_direct, dnnl_pooling_max, dnnl_pooling_avg_exclude_padding
+
+FEW = 1 << 17  # multiplications: for fewer, a call costs more than it saves
+SHORT = 4  # rows or columns: products with fewer are bound by memory, and BLAS is as fast
+FEW_ROWS = 64  # windows: for fewer, it takes the longest to bring the filters into the layout that is wanted
+THRESHOLDS = ("FEW", "SHORT", "FEW_ROWS")
 
 BUILDS: dict[str, Build] = {}  # by op name
+OWN: dict[str, Callable[..., None]] = {}  # by names that only the rules below bring in
 
 
 def accelerated(name: str) -> Callable[[Build], Build]:
@@ -32,15 +50,29 @@ def accelerated(name: str) -> Callable[[Build], Build]:
 
 def kernel(library: Library, op: str) -> Kernel | None:
     """The kernel of an op that uses the library, where it can; or None."""
+    if op in OWN:
+        return Kernel(partial(OWN[op], library))
     if op not in BUILDS:
         return None
     plain = KERNELS[op]
 
     def build(do: Calls, *arrays: Array, **attrs: Any) -> None:
-        if not all(a.dtype == "float32" and a.size for a in arrays) or not BUILDS[op](library, do, *arrays, **attrs):
+        if not (all(map(_is_real, arrays)) and _tried(BUILDS[op], library, do, *arrays, **attrs)):
             plain.build(do, *arrays, **attrs)
 
     return Kernel(build, plain.overwrites, plain.adjacent)
+
+
+def _is_real(x: Array) -> bool:
+    return bool(x.dtype == "float32" and x.size)
+
+
+def _tried(build: Build, *args: Any, **attrs: Any) -> bool:
+    """Whether a kernel was said: not where the library has nothing, or only a reference implementation."""
+    try:
+        return build(*args, **attrs)
+    except Unsupported:
+        return False
 
 
 # ---- saying calls -------------------------------------------------------------------
@@ -79,10 +111,6 @@ class Fitted:
 
 
 # ---- matrix products ------------------------------------------------------------------
-
-FEW = 1 << 17  # multiplications: for fewer, a call costs more than it saves
-FEW_ROWS = 64  # of columns: for fewer windows, to bring the filters into the layout wanted takes the longest
-SHORT = 4  # rows or columns: products with fewer are bound by memory, and BLAS is as fast
 
 
 @accelerated("matmul")
@@ -135,11 +163,11 @@ class _Convolution:
     """The primitives of one convolution; they share its geometry."""
 
     def __init__(
-        self, library: Library, x: Array, kernel: Array, y: Array, bias: Array = None, relu: bool = False, *,
+        self, library: Library, x: Array, kernel: Array, y: Array, bias: Array = None, *,
         strides: Sizes, padding: Any, dilation: Sizes, groups: int,
     ) -> None:  # fmt: skip
         self._library, self._x, self.kernel, self._y = library, _images(x), _filters(kernel, groups), _images(y)
-        self._bias, self._after = None if bias is None else Layout.of(bias), After(relu=relu)
+        self._bias = None if bias is None else Layout.of(bias)
         low, high = zip(*padding, strict=True)
         self._geometry = strides, tuple(d - 1 for d in dilation), low, high
 
@@ -150,7 +178,7 @@ class _Convolution:
     def forward(self) -> Primitive:
         return self._library.primitive(
             "convolution_forward", FORWARD, DIRECT, self._x, self._any, self._bias, self._y,
-            *self._geometry, self._after,
+            *self._geometry, After(),
         )  # fmt: skip
 
     def to_input(self) -> Primitive:
@@ -173,23 +201,25 @@ def _pays(x: Array, y: Array) -> bool:
 
 @accelerated("conv")
 def conv(library: Library, do: Calls, x: Array, kernel: Array, y: Array, **attrs: Any) -> bool:
-    return _forward(library, do, x, kernel, None, y, False, attrs)
+    return _forward(library, do, x, kernel, None, y, attrs)
 
 
 @accelerated("conv_bias")
 def conv_bias(
     library: Library, do: Calls, x: Array, kernel: Array, bias: Array, y: Array, *, relu: bool, **attrs: Any
 ) -> bool:
-    return _forward(library, do, x, kernel, bias.reshape(-1), y, relu, attrs)
+    if not _forward(library, do, x, kernel, bias.reshape(-1), y, attrs):
+        return False
+    if relu:
+        plain_relu(do, y, y)  # the library's own turns NaN into 0
+    return True
 
 
-def _forward(
-    library: Library, do: Calls, x: Array, kernel: Array, bias: Array, y: Array, relu: bool, attrs: Any
-) -> bool:
+def _forward(library: Library, do: Calls, x: Array, kernel: Array, bias: Array, y: Array, attrs: Any) -> bool:
     if not _pays(x, y):
         return False
     x, kernel = dense(do, x), dense(do, kernel)
-    how = _Convolution(library, x, kernel, y, bias, relu, **attrs)
+    how = _Convolution(library, x, kernel, y, bias, **attrs)
     primitive = how.forward()
     filters = Fitted(do, primitive, WEIGHTS, kernel, how.kernel).fill()
     run(do, primitive, {SRC: x, WEIGHTS: filters, DST: y} | ({} if bias is None else {BIAS: bias}))
@@ -221,3 +251,162 @@ def conv_kernel_grad(library: Library, do: Calls, x: Array, g: Array, y: Array, 
     run(do, primitive, {SRC: x, DIFF_DST: g, DIFF_WEIGHTS: grad.array})
     grad.read()
     return True
+
+
+# ---- pooling ------------------------------------------------------------------------------
+
+
+class _Pooling:
+    """The primitives of one pooling.
+
+    Args:
+        kind: Which, DNNL_POOLING_...
+        trained: Whether the places of maxima are noted for the gradient.
+    """
+
+    def __init__(
+        self, library: Library, x: Array, y: Array, window: Sizes, strides: Sizes, padding: Any, kind: int = LARGEST,
+        trained: bool = False,
+    ) -> None:  # fmt: skip
+        layouts = _images(x), _images(y)
+        geometry = strides, window, (0,) * len(window), *zip(*padding, strict=True)
+        prop = FORWARD if trained or kind != LARGEST else INFERENCE
+        self.forward = library.primitive("pooling_forward", prop, kind, *layouts, *geometry, After())
+        self._how = library, kind, *layouts, *geometry
+
+    @property
+    def backward(self) -> Primitive:
+        library, *how = self._how
+        return library.primitive("pooling_backward", *how, self.forward, After())
+
+    @property
+    def places(self) -> int:
+        """Bytes that say where in each window the largest element was."""
+        return self.forward.wanted(WORKSPACE).nbytes
+
+
+def _max_pool_places(
+    library: Library, do: Calls, x: Array, y: Array, places: Array, *, relu: bool, **attrs: Any
+) -> None:
+    """Maximum pooling that notes where in each window the largest element is; then perhaps a relu."""
+    x = dense(do, x)
+    run(do, _Pooling(library, x, y, **attrs, trained=True).forward, {SRC: x, DST: y, WORKSPACE: places})
+    do(_spread_nan, x, y, attrs)
+    if relu:
+        plain_relu(do, y, y)
+
+
+def _spread_nan(x: Array, y: Array, attrs: Any) -> None:
+    """The library passes NaNs over, and infinities below: where there are any, NumPy takes the maximum again."""
+    flat = x.reshape(-1)
+    if not np.isfinite(np.dot(flat, flat)):
+        KERNELS["max_pool"].build(Immediate(np), x, y, **attrs)
+
+
+def _max_pool_grad_places(library: Library, do: Calls, g: Array, places: Array, result: Array, **attrs: Any) -> None:
+    g = dense(do, g)
+    run(
+        do,
+        _Pooling(library, result, g, **attrs, trained=True).backward,
+        {DIFF_DST: g, WORKSPACE: places, DIFF_SRC: result},
+    )
+
+
+@accelerated("max_pool")
+def max_pool(library: Library, do: Calls, x: Array, y: Array, **attrs: Any) -> bool:
+    x = dense(do, x)
+    if not _pool(library, do, LARGEST, x, y, **attrs):
+        return False
+    do(_spread_nan, x, y, attrs)
+    return True
+
+
+@accelerated("avg_pool")
+def avg_pool(library: Library, do: Calls, x: Array, y: Array, **attrs: Any) -> bool:
+    return _pool(library, do, MEAN, x, y, **attrs)
+
+
+def _pool(library: Library, do: Calls, kind: int, x: Array, y: Array, **attrs: Any) -> bool:
+    """Pooling whose gradient is not asked for, or needs nothing of it."""
+    if not 3 <= x.ndim <= 5:
+        return False
+    x = dense(do, x)
+    run(do, _Pooling(library, x, y, kind=kind, **attrs).forward, {SRC: x, DST: y})
+    return True
+
+
+@accelerated("avg_pool_grad")
+def avg_pool_grad(library: Library, do: Calls, g: Array, y: Array, *, shape: Sizes, **attrs: Any) -> bool:
+    if not 3 <= g.ndim <= 5:
+        return False
+    g = dense(do, g)
+    run(do, _Pooling(library, y, g, kind=MEAN, **attrs).backward, {DIFF_DST: g, DIFF_SRC: y})
+    return True
+
+
+OWN |= {"max_pool_places": _max_pool_places, "max_pool_grad_places": _max_pool_grad_places}
+
+
+# ---- rules: see ``fuse`` --------------------------------------------------------------------
+
+
+def _gate_pooled(scene: Scene, action: Action) -> None:
+    """The gate of a relu before a maximum pooling: what is passed on goes to where the maximum was, so it can be cut
+    off where that was not positive, before it is spread."""
+    if action.op != "gate":
+        return
+    condition, spread = action.inputs
+    greater, pool = scene.maker(condition, "greater"), scene.maker(spread, "max_pool_grad")
+    if greater is None or pool is None or not scene.private(spread, action):
+        return
+    (x, bound), (g, seen, y) = greater.inputs, pool.inputs
+    if x is seen and _is_zero(scene.constant(bound)):
+        open_, gated = _value(scene, Spec(y.shape, "bool")), _value(scene, Spec(g.shape, g.dtype))
+        old = [pool, action] + ([greater] if scene.private(condition, action) else [])
+        scene.replace(old, "max_pool_grad", (gated, x, y), action.outputs, **pool.attrs)
+        scene.replace([], "greater", (y, bound), (open_,))
+        scene.replace([], "gate", (open_, g), (gated,))
+
+
+def _note_places(scene: Scene, action: Action) -> None:
+    """Maximum pooling and its gradient: the one notes the places for the other."""
+    if action.op != "max_pool_grad":
+        return
+    g, x, y = action.inputs
+    pool, library = scene.maker(y, "max_pool"), scene.plan.library
+    if pool is None or pool.inputs[0] is not x or pool.attrs != action.attrs or not 3 <= x.ndim <= 5:
+        return
+    sketches = [scene.plan.sketch[v] for v in (g, x, y)]
+    if not all(map(_is_real, sketches)) or scene.depends(x, action):
+        return
+    try:
+        size = _Pooling(library, np.empty(x.shape, "float32"), sketches[2], **pool.attrs, trained=True).places
+    except Unsupported:
+        return
+    places = _value(scene, Spec((size,), "uint8"))
+    scene.replace([pool, action], "max_pool_places", (x,), (y, places), **pool.attrs, relu=False)
+    scene.replace([], "max_pool_grad_places", (g, places), action.outputs, **pool.attrs)
+
+
+def _relu_behind_pool(scene: Scene, action: Action) -> None:
+    """A relu between a convolution and a maximum pooling: done behind that, where there is less of it."""
+    if action.op != "max_pool_places" or action.attrs["relu"]:
+        return
+    conv = scene.maker(action.inputs[0], "conv_bias")
+    if conv is not None and conv.attrs["relu"] and scene.private(action.inputs[0], action):
+        scene.replace([conv], "conv_bias", conv.inputs, conv.outputs, **{**conv.attrs, "relu": False})
+        scene.replace([action], action.op, action.inputs, action.outputs, **{**action.attrs, "relu": True})
+
+
+def _value(scene: Scene, spec: Spec) -> Value:
+    """A value that no graph has."""
+    (made,) = Node("made", (), {}, spec).outputs
+    scene.plan.give_memory(made)
+    return made
+
+
+def _is_zero(number: Array | None) -> bool:
+    return number is not None and not number.any()
+
+
+RULES: list[Rule] = [_gate_pooled, _note_places, _relu_behind_pool]

@@ -15,6 +15,7 @@ import numpy as np
 from unilayers.graph import OPS, Graph, Node, Value, make_node
 from unilayers.graph.passes import rewrite
 
+from . import accelerated
 from .action import Action
 from .kernels import KERNELS
 from .kernels.elementwise import UFUNCS
@@ -125,7 +126,7 @@ Rule = Callable[[Scene, Action], None]
 def fuse(plan: Plan, actions: list[Action]) -> list[Action]:
     """The actions with the rules applied, without those whose results nobody reads any more."""
     scene = Scene(plan, actions)
-    for rule in RULES:
+    for rule in (*RULES, *(accelerated.RULES if plan.library else ())):
         for action in list(scene.actions):
             if action in scene.actions:
                 rule(scene, action)

@@ -22,7 +22,7 @@ import numpy as np
 
 from unilayers.errors import BackendError
 
-VARIABLE = "UNILAYERS_ONEDNN"  # "off", a path, or nothing: where it is found, it is used
+VARIABLE = "UNILAYERS_ONEDNN"  # "off"; "on": it must be there; a path; nothing: it is used where it is found
 FILE = "libdnnl.so.3"
 F32 = 3  # dnnl_f32
 
@@ -99,9 +99,12 @@ class Library:
         self.desc, self._after = cache(self._make_desc), cache(self._make_after)
 
     def check(self, status: int) -> None:
+        """Raise if a function of the library did not succeed."""
         if status:
-            raise BackendError(f"oneDNN {self.version} failed with status {status}", where="backend 'numpy'",
-                               fix=f"Set {VARIABLE}=off to go on without it")  # fmt: skip
+            raise BackendError(
+                f"oneDNN {self.version} failed with status {status}", where="backend 'numpy'",
+                fix=f"Set {VARIABLE}=off to go on without it",
+            )  # fmt: skip
 
     def _make_desc(self, layout: Layout) -> Desc:
         found, (shape, dtype) = Pointer(), (layout.shape, layout.dtype)
@@ -194,6 +197,10 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 
 
+class Unsupported(Exception):
+    """The library has no fast kernel for this."""
+
+
 class Primitive:
     """A kernel made for given layouts.
 
@@ -201,15 +208,21 @@ class Primitive:
         library: Where it comes from.
         kind: What its descriptor's constructor is called after ``dnnl_``.
         given: What that takes, in forms that ``Library.plain`` knows.
+
+    Raises:
+        Unsupported: if there is none, or only a slow one.
     """
 
     def __init__(self, library: Library, kind: str, *given: Any) -> None:
-        self.library, self.desc, self._pointer = library, Pointer(), Pointer()
+        self.library, self.kind, self.desc, self._pointer = library, kind, Pointer(), Pointer()
         make = getattr(library.file, f"dnnl_{kind}_primitive_desc_create")
         self.wanted = cache(self._wanted)
         self.given = given  # a descriptor may refer to others
         engine = () if kind == "reorder" else (library.engine,)
-        library.check(make(ctypes.byref(self.desc), *engine, *map(library.plain, given)))
+        status = make(ctypes.byref(self.desc), *engine, *map(library.plain, given))
+        if status == 3 or (not status and self.name.startswith("ref")):  # dnnl_unimplemented
+            raise Unsupported(kind)
+        library.check(status)
 
     @property
     def pointer(self) -> Pointer:
@@ -234,7 +247,8 @@ class Primitive:
     def __del__(self) -> None:
         if self._pointer:
             self.library.file.dnnl_primitive_destroy(self._pointer)
-        self.library.file.dnnl_primitive_desc_destroy(self.desc)
+        if self.desc:
+            self.library.file.dnnl_primitive_desc_destroy(self.desc)
 
 
 class Call:
@@ -288,39 +302,36 @@ def library(xp: Any = np) -> Library | None:
     """The library, where it is installed and not switched off; None for CuPy. Loaded at the first call.
 
     Raises:
-        BackendError: if ``UNILAYERS_ONEDNN`` names a file that cannot be loaded.
+        BackendError: if ``UNILAYERS_ONEDNN`` demands it and it cannot be loaded.
     """
     found = _found(os.environ.get(VARIABLE, "")) if xp is np else None
     return found if isinstance(found, Library) else None
 
 
-def state() -> str:
-    """In words: which version is in use, or why none is."""
+def in_use() -> str:
+    """Which version compiled graphs use, or why none."""
     found = _found(os.environ.get(VARIABLE, ""))
-    return f"oneDNN {found.version}" if isinstance(found, Library) else found
+    return found.version if isinstance(found, Library) else found
 
 
 @cache
 def _found(setting: str) -> Library | str:
-    """The library for a value of the variable, or why there is none."""
-    if setting.lower() in ("off", "0"):
-        return f"oneDNN off ({VARIABLE}={setting})"
-    if setting:
-        try:
-            return _load(setting)
-        except OSError as error:
-            raise BackendError(
-                f"{VARIABLE} names a library that cannot be loaded", expected="a path of libdnnl.so.3, or 'off'",
-                received=str(error), where="backend 'numpy'",
-            ) from None  # fmt: skip
-    failure = "without oneDNN: pip install 'unilayers[cpu]'"
-    for path in _places():
+    """The library for a value of the variable; or why there is none."""
+    if setting == "off":
+        return f"off ({VARIABLE})"
+    failures = []
+    for path in _places() if setting in ("", "on") else [setting]:
         try:
             return _load(path)
         except OSError as error:
-            if Path(path).exists():
-                failure = f"without oneDNN: {error}"
-    return failure
+            failures += [str(error)] if Path(path).exists() else []
+    if setting:
+        raise BackendError(
+            f"{VARIABLE}={setting}, but oneDNN cannot be loaded", where="backend 'numpy'",
+            expected=f"'off', 'on' or the path of {FILE}", received=failures[0] if failures else "no such file",
+            fix="Install it with: pip install 'unilayers[cpu]'",
+        )  # fmt: skip
+    return failures[0] if failures else "none (pip install 'unilayers[cpu]')"
 
 
 _load = cache(Library)

@@ -264,5 +264,5 @@ def test_a_library_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) 
     other = tmp_path / "libdnnl.so.3"
     other.write_bytes(b"no library")
     monkeypatch.setenv(VARIABLE, str(other))
-    with pytest.raises(BackendError, match="too short|invalid ELF"):
+    with pytest.raises(BackendError, match="too short"):
         library()

@@ -107,12 +107,13 @@ class Library:
             )  # fmt: skip
 
     def _make_desc(self, layout: Layout) -> Desc:
-        found, (shape, dtype) = Pointer(), (layout.shape, layout.dtype)
+        found, sizes = Pointer(), (len(layout.shape), Dims(*layout.shape), layout.dtype)
         if layout.strides is None:
-            make, how = self.file.dnnl_memory_desc_create_with_tag, 1  # dnnl_format_tag_any
+            status = self.file.dnnl_memory_desc_create_with_tag(ctypes.byref(found), *sizes, 1)  # dnnl_format_tag_any
         else:
-            make, how = self.file.dnnl_memory_desc_create_with_strides, Dims(*layout.strides)
-        self.check(make(ctypes.byref(found), len(shape), Dims(*shape), dtype, how))
+            strides = Dims(*layout.strides)
+            status = self.file.dnnl_memory_desc_create_with_strides(ctypes.byref(found), *sizes, strides)
+        self.check(status)
         return Desc(self, found)
 
     def _make_after(self, after: After) -> Pointer:
@@ -150,7 +151,7 @@ _PP = ctypes.POINTER(Pointer)
 
 
 class Argument(ctypes.Structure):
-    _fields_ = [("number", _I), ("memory", _P)]  # noqa: RUF012  (as ctypes wants it)
+    _fields_ = [("number", _I), ("memory", _P)]
 
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {

@@ -12,8 +12,9 @@ from unilayers.graph import Node, Value
 from unilayers.spec import Spec
 
 from .action import Action
-from .kernels.contract import KERNELS, Array, Calls, Immediate, Kernel, dense
+from .kernels.contract import KERNELS, Array, Calls, Immediate, Kernel, address, dense
 from .kernels.elementwise import relu as plain_relu
+from .kernels.optimizer import UPDATES, runs
 from .onednn import After, Call, Layout, Library, Primitive, Unsupported
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Sizes = tuple[int, ...]
 Build = Callable[..., bool]
 
 # Numbers of arguments, DNNL_ARG_...
-SRC, DST, WEIGHTS, BIAS, WORKSPACE, SCRATCHPAD = 1, 17, 33, 41, 64, 80
+SRC, OTHER, DST, WEIGHTS, BIAS, WORKSPACE, SCRATCHPAD = 1, 2, 17, 33, 41, 64, 80
 DIFF_SRC, DIFF_DST, DIFF_WEIGHTS = 129, 145, 161
 
 FORWARD, INFERENCE = 64, 96  # dnnl_forward_training, dnnl_forward_inference
@@ -57,7 +58,8 @@ def kernel(library: Library, op: str) -> Kernel | None:
     plain = KERNELS[op]
 
     def build(do: Calls, *arrays: Array, **attrs: Any) -> None:
-        if not (all(map(_is_real, arrays)) and _tried(BUILDS[op], library, do, *arrays, **attrs)):
+        checked = arrays[UPDATES[op].scalars :] if op in UPDATES else arrays
+        if not (all(map(_is_real, checked)) and _tried(BUILDS[op], library, do, *arrays, **attrs)):
             plain.build(do, *arrays, **attrs)
 
     return Kernel(build, plain.overwrites, plain.adjacent)
@@ -345,6 +347,97 @@ def avg_pool_grad(library: Library, do: Calls, g: Array, y: Array, *, shape: Siz
 
 
 OWN |= {"max_pool_places": _max_pool_places, "max_pool_grad_places": _max_pool_grad_places}
+
+
+# ---- update rules ---------------------------------------------------------------------------
+
+ADD, MULTIPLY = 131056, 131057  # dnnl_binary_add, ...
+ROOT, LINEAR, POWER = 37, 38, 48  # dnnl_eltwise_sqrt, ...
+NUMBER = Layout((1,), (1,))
+
+
+class _Vectors:
+    """Calls on whole vectors: ``x * y`` or ``x + y``, then further steps.
+
+    A pass over all weights costs less than NumPy's many short ones in cache.
+    """
+
+    def __init__(self, library: Library, do: Calls) -> None:
+        self._library, self._do = library, do
+
+    def say(
+        self, kind: int, x: Array, y: Array, result: Array, *steps: Any, beside: dict[int, Array] | None = None
+    ) -> None:
+        """One pass; ``beside`` has the further arrays by the numbers of the steps that take them."""
+        of = {1: NUMBER}
+        layouts = [of.get(a.size) or Layout((a.size,), (1,)) for a in (x, y, result)]
+        arrays = {SRC: x, OTHER: y, DST: result} | {After.beside(i): a for i, a in (beside or {}).items()}
+        run(self._do, self._library.primitive("binary", kind, *layouts, After(steps)), arrays)
+
+    def number(self, value: float) -> Array:
+        """A constant as a vector of one element."""
+        return self._do.constant(("vector", value), lambda: np.full(1, value, "float32"))
+
+
+def _update(
+    library: Library, do: Calls, name: str, arrays: Any, count: int, attrs: Any, say: Callable[..., None]
+) -> bool:
+    """All weights, in as few vectors as they lie in: ``say(vectors, p, g, slots, minus_rate)`` updates one in place."""
+    how = UPDATES[name]
+    scalars, tensors = arrays[: how.scalars], [dense(do, a) for a in arrays[how.scalars :]]
+    groups = list(zip(*(tensors[i : i + count] for i in range(0, len(tensors), count)), strict=True))
+    minus_rate, kept = (do.workspace((1,), "float32") for _ in range(2))
+    rate_of, decay, vectors = how.rate(attrs), attrs["weight_decay"], _Vectors(library, do)
+
+    def rates(minus_rate: Array, kept: Array, *given: Array) -> None:
+        numbers = [float(x) for x in given]
+        minus_rate[0], kept[0] = -rate_of(*numbers), 1 - numbers[0] * (decay or 0)
+
+    do(rates, minus_rate, kept, *scalars)
+    for p, g, *rest in runs(do.xp, groups):
+        old, new = (p, *rest[: len(rest) // 2]), rest[len(rest) // 2 :]
+        for a, b in zip(old, new, strict=True):
+            if address(a) != address(b):
+                do(np.copyto, b, a)
+        if decay:
+            vectors.say(MULTIPLY, new[0], kept, new[0])
+        say(vectors, new[0], g, new[1:], minus_rate)
+    return True
+
+
+@accelerated("adam_update")
+def adam_update(library: Library, do: Calls, *arrays: Array, count: int, **attrs: Any) -> bool:
+    if attrs["amsgrad"]:
+        return False
+    beta_1, beta_2, epsilon = attrs["beta_1"], attrs["beta_2"], attrs["epsilon"]
+
+    def say(vectors: _Vectors, p: Array, g: Array, slots: Any, minus_rate: Array) -> None:
+        m, v = slots
+        whole = Layout((p.size,), (1,))
+        vectors.say(MULTIPLY, g, vectors.number(1 - beta_1), m, ("sum", beta_1))
+        vectors.say(MULTIPLY, g, g, v, ("eltwise", LINEAR, 1 - beta_2, 0.0), ("sum", beta_2))
+        vectors.say(
+            MULTIPLY, v, vectors.number(1.0), p, ("eltwise", ROOT, 0.0, 0.0), ("eltwise", LINEAR, 1.0, epsilon),
+            ("eltwise", POWER, 1.0, -1.0), ("binary", MULTIPLY, whole), ("binary", MULTIPLY, NUMBER), ("sum", 1.0),
+            beside={3: m, 4: minus_rate},
+        )  # fmt: skip
+
+    return _update(library, do, "adam_update", arrays, count, attrs, say)
+
+
+@accelerated("sgd_update")
+def sgd_update(library: Library, do: Calls, *arrays: Array, count: int, **attrs: Any) -> bool:
+    if attrs["nesterov"]:
+        return False
+
+    def say(vectors: _Vectors, p: Array, g: Array, slots: Any, minus_rate: Array) -> None:
+        if slots:
+            vectors.say(MULTIPLY, g, minus_rate, slots[0], ("sum", attrs["momentum"]))
+            vectors.say(ADD, p, slots[0], p)
+        else:
+            vectors.say(MULTIPLY, g, minus_rate, p, ("sum", 1.0))
+
+    return _update(library, do, "sgd_update", arrays, count, attrs, say)
 
 
 # ---- rules: see ``fuse`` --------------------------------------------------------------------

@@ -46,10 +46,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class After:
-    """What a primitive does to its result: add what is there already, cut off what is negative."""
+    """What a primitive does to its result, in order.
 
-    add: bool = False
-    relu: bool = False
+    Args:
+        steps: ``("sum", scale)``: add what is there already, times a number; ``("eltwise", kind, alpha, beta)``;
+            ``("binary", kind, layout)``: with a further array, whose argument's number ``beside`` gives.
+    """
+
+    steps: tuple[tuple[Any, ...], ...] = ()
+
+    @staticmethod
+    def beside(step: int) -> int:
+        """The number of the further array of a step."""
+        return 32768 * (step + 1) | 2  # DNNL_ARG_ATTR_MULTIPLE_POST_OP(step) | DNNL_ARG_SRC_1
 
 
 class Desc:
@@ -121,10 +130,13 @@ class Library:
         self.check(file.dnnl_primitive_attr_create(ctypes.byref(found)))
         self.check(file.dnnl_primitive_attr_set_scratchpad_mode(found, 1))  # working memory is given, too
         self.check(file.dnnl_post_ops_create(ctypes.byref(steps)))
-        if after.add:
-            self.check(file.dnnl_post_ops_append_sum(steps, 1.0, 0, 0))
-        if after.relu:
-            self.check(file.dnnl_post_ops_append_eltwise(steps, 32, 0.0, 0.0))  # dnnl_eltwise_relu
+        for kind, *how in after.steps:
+            if kind == "sum":
+                self.check(file.dnnl_post_ops_append_sum(steps, *how, 0, 0))
+            elif kind == "eltwise":
+                self.check(file.dnnl_post_ops_append_eltwise(steps, *how))
+            else:
+                self.check(file.dnnl_post_ops_append_binary(steps, how[0], self.desc(how[1]).pointer))
         self.check(file.dnnl_primitive_attr_set_post_ops(found, steps))
         return found
 
@@ -171,6 +183,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "primitive_attr_set_post_ops": (_I, _P, _P),
     "post_ops_create": (_I, _PP),
     "post_ops_append_eltwise": (_I, _P, _I, _F, _F),
+    "post_ops_append_binary": (_I, _P, _I, _P),
     "post_ops_append_sum": (_I, _P, _F, ctypes.c_int32, _I),
     "primitive_desc_query": (_I, _P, _I, _I, _P),
     "primitive_desc_query_md": (_P, _P, _I, _I),
@@ -179,6 +192,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "primitive_destroy": (_I, _P),
     "primitive_execute": (_I, _P, _P, _I, _P),
     "reorder_primitive_desc_create": (_I, _PP, _P, _P, _P, _P, _P),
+    "binary_primitive_desc_create": (_I, _PP, _P, _I, _P, _P, _P, _P),
     "matmul_primitive_desc_create": (_I, _PP, _P, _P, _P, _P, _P, _P),
     "convolution_forward_primitive_desc_create": (_I, _PP, _P, _I, _I, *[_P] * 9),
     "convolution_backward_data_primitive_desc_create": (_I, _PP, _P, _I, *[_P] * 9),
@@ -221,7 +235,7 @@ class Primitive:
         self.given = given  # a descriptor may refer to others
         engine = () if kind == "reorder" else (library.engine,)
         status = make(ctypes.byref(self.desc), *engine, *map(library.plain, given))
-        if status == 3 or (not status and self.name.startswith("ref")):  # dnnl_unimplemented
+        if status == 3 or (not status and self.name.startswith("ref") and kind[:4] != "lstm"):  # dnnl_unimplemented
             raise Unsupported(kind)
         library.check(status)
 
@@ -262,26 +276,33 @@ class Call:
     """
 
     def __init__(self, primitive: Primitive, arguments: Sequence[int], like: Sequence[np.ndarray]) -> None:
-        self._primitive, self._library = primitive, primitive.library
-        file = self._library.file
+        self._primitive, self._numbers, self._strides = primitive, arguments, [a.strides for a in like]
         self._arguments = (Argument * len(arguments))()
         self._arrays: list[Any] = [None] * len(arguments)
-        self._strides = [a.strides for a in like]
-        for place, number in zip(self._arguments, arguments, strict=True):
-            memory, desc = Pointer(), primitive.wanted(number)
-            self._library.check(file.dnnl_memory_create(ctypes.byref(memory), desc.pointer, self._library.engine, None))
-            place.number, place.memory = number, memory.value
+        file = primitive.library.file
         self._execute, self._set = file.dnnl_primitive_execute, file.dnnl_memory_set_data_handle
-        self._given = primitive.pointer, self._library.stream, len(arguments), self._arguments
+        self._given: Any = None
         self.__name__ = "onednn"
 
     def __call__(self, *arrays: np.ndarray) -> None:
+        if self._given is None:
+            self._prepare()
         for i, (old, new) in enumerate(zip(self._arrays, arrays)):  # noqa: B905  (the compiler wrote the call)
             if old is not new:
                 self._bind(i, new)
         status = self._execute(*self._given)
         if status:
-            self._library.check(status)
+            self._primitive.library.check(status)
+
+    def _prepare(self) -> None:
+        """Compile the primitive and make places for the arrays: not before the first run, as some calls are only said
+        and never run."""
+        library = self._primitive.library
+        for place, number in zip(self._arguments, self._numbers, strict=True):
+            memory, desc = Pointer(), self._primitive.wanted(number)
+            library.check(library.file.dnnl_memory_create(ctypes.byref(memory), desc.pointer, library.engine, None))
+            place.number, place.memory = number, memory.value
+        self._given = self._primitive.pointer, library.stream, len(self._numbers), self._arguments
 
     def _bind(self, i: int, array: np.ndarray) -> None:
         self._arrays[i] = array
@@ -293,7 +314,7 @@ class Call:
 
     def __del__(self) -> None:
         for place in self._arguments:
-            self._library.file.dnnl_memory_destroy(place.memory)
+            self._primitive.library.file.dnnl_memory_destroy(place.memory)
 
 
 # ---- finding it -----------------------------------------------------------------------

@@ -12,9 +12,9 @@ from unilayers.graph import Node, Value
 from unilayers.spec import Spec
 
 from .action import Action
+from .kernels import optimizer
 from .kernels.contract import KERNELS, Array, Calls, Immediate, Kernel, address, dense
 from .kernels.elementwise import relu as plain_relu
-from .kernels.optimizer import UPDATES, runs
 from .onednn import After, Call, Layout, Library, Primitive, Unsupported
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def kernel(library: Library, op: str) -> Kernel | None:
     plain = KERNELS[op]
 
     def build(do: Calls, *arrays: Array, **attrs: Any) -> None:
-        checked = arrays[UPDATES[op].scalars :] if op in UPDATES else arrays
+        checked = arrays[optimizer.UPDATES[op].scalars :] if op in optimizer.UPDATES else arrays
         if not (all(map(_is_real, checked)) and _tried(BUILDS[op], library, do, *arrays, **attrs)):
             plain.build(do, *arrays, **attrs)
 
@@ -383,7 +383,7 @@ def _update(
     library: Library, do: Calls, name: str, arrays: Any, count: int, attrs: Any, say: Callable[..., None]
 ) -> bool:
     """All weights, in as few vectors as they lie in: ``say(vectors, p, g, slots, minus_rate)`` updates one in place."""
-    how = UPDATES[name]
+    how = optimizer.UPDATES[name]
     scalars, tensors = arrays[: how.scalars], [dense(do, a) for a in arrays[how.scalars :]]
     groups = list(zip(*(tensors[i : i + count] for i in range(0, len(tensors), count)), strict=True))
     minus_rate, kept = (do.workspace((1,), "float32") for _ in range(2))
@@ -394,7 +394,7 @@ def _update(
         minus_rate[0], kept[0] = -rate_of(*numbers), 1 - numbers[0] * (decay or 0)
 
     do(rates, minus_rate, kept, *scalars)
-    for p, g, *rest in runs(do.xp, groups):
+    for p, g, *rest in optimizer.runs(do.xp, groups):
         old, new = (p, *rest[: len(rest) // 2]), rest[len(rest) // 2 :]
         for a, b in zip(old, new, strict=True):
             if address(a) != address(b):

@@ -111,7 +111,7 @@ def test_every_op_by_its_kernel(name: str, index: int, dtype: str) -> None:
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which kernels begin to work in rows and blocks, made so small that samples of ops reach them."""
-    small = {"ROW": 8, "WORTH": 1, "BLOCK": 3, "COLUMN_BYTES": 64, "BLOCK_ROWS": 4, "LARGEST_TABLE": 2, "SHORT": 4}
+    small = {"ROW": 8, "WORTH": 1, "BLOCK": 3, "COLUMN_BYTES": 64, "BLOCK_ROWS": 4, "RESULT_BYTES": 128, "LARGEST_TABLE": 2, "SHORT": 4}
     for module in [m for m in vars(kernels).values() if isinstance(m, ModuleType)]:
         for name in small.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, small[name])

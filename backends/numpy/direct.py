@@ -51,13 +51,14 @@ class _Watcher(Rehearsal):
         self.taken_apart: set[Value] = set()
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        for arg in (*args, *kwargs.values()):
+        for arg in (getattr(function, "__self__", None), *args, *kwargs.values()):
             self._look(arg, inside=False)
 
     def _look(self, arg: Any, inside: bool) -> None:
         if isinstance(arg, (list, tuple)):
             for part in arg:
                 self._look(part, inside=True)
+                self._look(getattr(part, "__self__", None), inside=True)  # an array whose method is in the list
         elif isinstance(arg, np.ndarray):
             for value, arrays in self.known.items():
                 if np.may_share_memory(arg, arrays[0]) and (inside or not any(arg is a for a in arrays)):

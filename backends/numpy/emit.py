@@ -16,6 +16,7 @@ from .action import Action
 from .arena import Storage
 from .direct import TEXT
 from .plan import Plan
+from .scalars import Scalars
 
 Array = Any
 
@@ -46,6 +47,7 @@ class Writer:
         self._lines: list[str] = []
         self._place = ""
         self._given: list[tuple[Storage, tuple[int, ...], Any]] = []
+        self._scalars = Scalars(plan, self) if xp is np else None
         for v in (*plan.graph.inputs, *plan.graph.state):
             if v in arrays:
                 self._name_value(v, v.node.attrs["name"])
@@ -74,6 +76,8 @@ class Writer:
                     name = action.attrs["name"]
                     returned[name] = left = f"out{[*self.plan.graph.outputs].index(name)}"
                     self._fill(left, arrays[0])
+                case _ if self._scalars is not None and self._scalars.can(action):
+                    self._lines += self._scalars.lines(action)
                 case _:
                     self._write(action, arrays)
         outputs = ", ".join(f"{k!r}: {returned[k]}" for k in self.plan.graph.outputs)

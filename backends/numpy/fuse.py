@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import math
+
 import numpy as np
 
-from unilayers.graph import OPS, Graph, Node, Value, make_node
+from unilayers.graph import OPS, Const, Graph, Node, Value, make_node
 from unilayers.graph.passes import rewrite
+from unilayers.spec import Spec
 
 from . import accelerated
 from .action import Action
 from .kernels import KERNELS
 from .kernels.elementwise import UFUNCS
-from .kernels.softmax import LARGEST_TABLE
+from .kernels.softmax import LARGEST_TABLE, MOST_IN_ONE_SUM
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -31,17 +34,22 @@ Values = Sequence[Value]
 
 
 def unstretch(graph: Graph) -> Graph:
-    """Compute with numbers before they are stretched to arrays: ``f(broadcast_to(a))`` is ``broadcast_to(f(a))``."""
+    """Compute with numbers, not with arrays that repeat one: ``f(broadcast_to(a))`` is ``broadcast_to(f(a))``, and a
+    number among the operands of an array is stretched by the ufunc itself."""
 
     def replace(node: Node, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Values | None:
-        if node.op not in UFUNCS or node.outputs[0].spec.size == 1:
+        out = node.outputs[0]
+        if node.op not in UFUNCS or out.spec.size == 1:
             return None
-        numbers = [n for v in inputs if (n := _number(v)) is not None]
-        if len(numbers) < len(inputs):
-            return None
-        return make_node(
-            OPS["broadcast_to"], make_node(OPS[node.op], numbers, node.attrs), {"shape": node.outputs[0].shape}
-        )
+        numbers = [_number(v) for v in inputs]
+        if all(n is not None for n in numbers):
+            found = make_node(OPS[node.op], [n for n in numbers if n is not None], node.attrs)
+            return make_node(OPS["broadcast_to"], found, {"shape": out.shape})
+        if any(v.shape == out.shape for v, n in zip(inputs, numbers, strict=True) if n is None):
+            operands = [v if n is None else n for v, n in zip(inputs, numbers, strict=True)]
+            if any(a is not b for a, b in zip(operands, inputs, strict=True)):
+                return make_node(OPS[node.op], operands, node.attrs)
+        return None
 
     return rewrite(graph, replace)
 
@@ -50,9 +58,13 @@ def _number(value: Value) -> Value | None:
     """The scalar that a value is everywhere, if it is known to be one."""
     while value.node.op in ("broadcast_to", "reshape") and value.spec.size != 1:
         value = value.node.inputs[0]
-    if value.spec.size != 1:
-        return None
-    return value if value.ndim == 0 else make_node(OPS["reshape"], (value,), {"shape": ()})[0]
+    if value.ndim == 0:
+        return value
+    if value.node.op == "constant":
+        array = value.node.attrs["value"].array
+        if array.size and array.tobytes() == array.reshape(-1)[:1].tobytes() * array.size:
+            return make_node(OPS["constant"], (), {"value": Const(array.reshape(-1)[0], value.dtype)})[0]
+    return make_node(OPS["reshape"], (value,), {"shape": ()})[0] if value.spec.size == 1 else None
 
 
 # ---- actions ------------------------------------------------------------------------
@@ -170,7 +182,49 @@ def _losses_and_gradient(scene: Scene, action: Action) -> None:
         return
     if scene.private(softmax, action) and scene.private(hot, action) and labels.attrs["axis"] in (-1, hot.ndim - 1):
         losses = both.outputs[0]
-        scene.replace([labels, action, both], "losses_and_gradient", both.inputs, (losses, *action.outputs))
+        scene.replace([labels, action, both], "losses_and_gradient", both.inputs, (losses, *action.outputs), scale=1.0)
+
+
+def _scaled_gradient(scene: Scene, action: Action) -> None:
+    """... times a number: that of a mean over the batch."""
+    if action.op != "multiply":
+        return
+    for gradient, factor in (action.inputs, action.inputs[::-1]):
+        both, number = scene.maker(gradient, "losses_and_gradient"), scene.constant(factor)
+        if both is None or number is None or gradient is not both.outputs[1] or not scene.private(gradient, action):
+            continue
+        if both.attrs["scale"] == 1.0 and action.outputs[0].shape == gradient.shape and 1e-6 <= float(number) <= 1.0:
+            outputs = (both.outputs[0], *action.outputs)
+            scene.replace([action, both], "losses_and_gradient", both.inputs, outputs, scale=float(number))
+        return
+
+
+def _summed_losses(scene: Scene, action: Action) -> None:
+    """... with the sum of the losses alone, where nobody wants each."""
+    if action.op != "sum" or action.outputs[0].spec.size != 1:
+        return
+    losses = action.inputs[0]
+    both = scene.maker(losses, "losses_and_gradient")
+    few = both is not None and both.inputs[0].spec.size <= MOST_IN_ONE_SUM
+    if both is not None and few and losses.dtype in ("float32", "float64") and scene.private(losses, action):
+        outputs = (*action.outputs, both.outputs[1])
+        scene.replace([action, both], "loss_and_gradient", both.inputs, outputs, **both.attrs)
+
+
+def _relu_gate(scene: Scene, action: Action) -> None:
+    """A gate that is open where a relu's result is above 0: that is read off its bits."""
+    if action.op != "gate":
+        return
+    above = scene.maker(action.inputs[0], "greater")
+    if above is None or not scene.private(action.inputs[0], action):
+        return
+    kept, zero = above.inputs
+    number, dtype = scene.constant(zero), kept.dtype
+    relu = scene.maker(kept, "relu") or scene.maker(kept, "conv_bias")
+    if relu is None or not relu.attrs.get("relu", True) or number is None or number.any() or dtype != action.inputs[1].dtype:
+        return
+    if kept.shape == action.outputs[0].shape:
+        scene.replace([above, action], "relu_gate", (kept, action.inputs[1]), action.outputs)
 
 
 def _bias(scene: Scene, action: Action) -> None:
@@ -198,5 +252,71 @@ def _bias_relu(scene: Scene, action: Action) -> None:
         scene.replace([conv, action], "conv_bias", conv.inputs, action.outputs, **{**conv.attrs, "relu": True})
 
 
-RULES: list[Rule] = [_gate, _losses_and_softmax, _losses_and_gradient, _bias, _bias_relu]
-assert {"gate", "losses_and_softmax", "losses_and_gradient", "conv_bias"} <= KERNELS.keys()
+def _pooled(scene: Scene, action: Action) -> None:
+    """Convolution, bias, relu and the largest in pools that touch: windows in the order of their places in the pools,
+    so that all that follows the product runs along memory, and what no pool sees is not computed; and back."""
+    if action.op != "max_pool" or action.attrs["window"] != action.attrs["strides"]:
+        return
+    full, (largest,), every = action.inputs[0], action.outputs, action.attrs["window"]
+    conv = scene.maker(full, "conv_bias")
+    if conv is None or not conv.attrs["relu"] or conv.attrs["groups"] != 1 or math.prod(every) == 1:
+        return
+    if any(low or high for low, high in action.attrs["padding"]) or full.dtype not in ("float32", "float64", "float16"):
+        return
+    attrs = {k: conv.attrs[k] for k in ("strides", "padding", "dilation")}
+    if scene.private(full, action):
+        scene.replace([conv, action], "conv_pool", conv.inputs, (largest,), **attrs, every=every)
+        return
+    back = _way_back(scene, action, conv)
+    if back is None:
+        return
+    g, gated, readers = back
+    shape = (full.shape[0], math.prod(every), *largest.shape[1:])
+    masks, routed = (scene.plan.new_value(Spec(shape, full.dtype)) for _ in range(2))
+    sums = [a for a in readers if a.op == "sum"]
+    route = [a for a in scene.readers(full) if a is not action]
+    scene.replace([conv, action], "conv_pool", conv.inputs, (masks, largest), **attrs, every=every)
+    scene.replace(
+        [*route, *sums], "conv_pool_grad", (g, masks), (routed, *(v for a in sums for v in a.outputs))
+    )
+    for a in readers:
+        if a.op != "sum":
+            inputs = [routed if v is gated else v for v in a.inputs]
+            scene.replace([a], a.op, inputs, a.outputs, **a.attrs, every=every)
+
+
+def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, Value, list[Action]] | None:
+    """The gradient of a pool's result, that of the convolution's, and who reads the latter; None if anything else than
+    the usual way back reads what lies between."""
+    full = pool.inputs[0]
+    others = [a for a in scene.readers(full) if a is not pool]
+    if sorted(a.op for a in others) != ["max_pool_grad", "relu_gate"]:
+        return None
+    spread, gate = sorted(others, key=lambda a: a.op)
+    through = spread.inputs[1] is full and spread.inputs[2] is pool.outputs[0] and spread.attrs == pool.attrs
+    if not through or gate.inputs != (full, spread.outputs[0]) or not scene.private(spread.outputs[0], gate):
+        return None
+    gated = gate.outputs[0]
+    readers = scene.readers(gated)
+    back = {"conv_kernel_grad": (conv.inputs[0], gated), "conv_input_grad": (gated, conv.inputs[1])}
+    for a in readers:
+        if a.op == "sum":
+            fits = a.inputs[0] is gated and a.attrs["axis"] == tuple(range(gated.ndim - 1))
+        else:
+            fits = a.inputs == back.get(a.op) and all(a.attrs[k] == conv.attrs[k] for k in CONVOLUTION)
+        if not fits:
+            return None
+    return (spread.inputs[0], gated, list(readers)) if [a.op for a in readers].count("sum") <= 1 else None
+
+
+CONVOLUTION = ("strides", "padding", "dilation", "groups")
+
+RULES: list[Rule] = [
+    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _bias, _bias_relu, _relu_gate,
+    _pooled,
+]  # fmt: skip
+JOINED = (
+    "gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "conv_bias", "relu_gate", "conv_pool",
+    "conv_pool_grad",
+)  # fmt: skip
+assert set(JOINED) <= KERNELS.keys()

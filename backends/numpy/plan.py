@@ -134,10 +134,15 @@ class Plan:
         for v in (value, *self.views.get(value, ())):
             self.storage[v] = storage
 
+    def new_value(self, spec: Spec) -> Value:
+        """A value that is in no graph, with memory of its own."""
+        value = Node("own", (), {}, spec).outputs[0]
+        self.give_memory(value)
+        return value
+
     def copy_of(self, value: Value) -> tuple[Value, Action]:
         """A further value with the same elements in memory of its own, and the action that fills it."""
-        copied = Node("copy", (value,), {}, value.spec).outputs[0]
-        self.give_memory(copied)
+        copied = self.new_value(value.spec)
         return copied, Action("copy", (value,), (copied,))
 
     def arena_storages(self) -> list[Storage]:

@@ -142,6 +142,9 @@ def blocks(size: int, whole: Sequence[Array], work: Sequence[Array]) -> Iterator
         yield *parts, *(w[: len(parts[0])] for w in work)
 
 
+FEW = 6  # calls that a step may as well make in lines of their own
+
+
 class Batch:
     """Gathers the calls of a loop over blocks, which the step then makes in one line: ``run_all(calls)``.
 
@@ -156,7 +159,11 @@ class Batch:
         self._calls.append((partial(function, **kwargs) if kwargs else function, args))
 
     def run(self) -> None:
-        self._do(run_all, self._calls)
+        if len(self._calls) > FEW:
+            self._do(run_all, self._calls)
+            return
+        for function, args in self._calls:
+            self._do(function, *args)
 
 
 def run_all(calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .contract import Array, Batch, Calls, dense, kernel
-from .elementwise import ROW, by_rows, row_of, zeros
+from .contract import Array, Batch, Calls, blocks, dense, kernel, ones, scalar
+from .elementwise import BLOCK, ROW, bits, by_rows, row_of, zeros
 
 COLUMN_BYTES = 1 << 20  # of a block's columns: what a core's second-level cache holds
+RESULT_BYTES = 3 << 17  # of what is computed from them
+TURNED = 1.15  # elements for each window up to which the gradient is a convolution itself
 SHORT = 16  # elements: a copy of shorter runs is slow
-BLOCK_ROWS = 1 << 14  # windows in a block that a product needs at most to run at full speed
+BLOCK_ROWS = 192  # windows in a block that a product needs at least to run at full speed
 
 Sizes = tuple[int, ...]
 
@@ -31,6 +33,8 @@ class Geometry:
         x: The shape of the input, ``(batch, *spatial, channels)``.
         kernel: The shape of the kernel, ``(*window, channels / groups, filters)``.
         strides, padding, dilation, groups: As the op has them.
+        every: The sizes of pools that touch, if the results are pooled. Then windows come in the order of their places
+            in their pools, ``(images, *every, *pools)``, and those that no pool sees are left out.
     """
 
     x: Sizes
@@ -39,6 +43,7 @@ class Geometry:
     padding: tuple[tuple[int, int], ...]
     dilation: Sizes
     groups: int
+    every: Sizes = ()
 
     @property
     def window(self) -> Sizes:
@@ -51,9 +56,18 @@ class Geometry:
 
     @cached_property
     def counts(self) -> Sizes:
-        """How many windows there are on each axis."""
-        axes = zip(self.padded, self.window, self.strides, self.dilation, strict=True)
-        return tuple((n - (k - 1) * d - 1) // s + 1 for n, k, s, d in axes)
+        """How many windows, or pools of windows, there are on each axis."""
+        axes = zip(self.padded, self.window, self.strides, self.dilation, self.pool, strict=True)
+        return tuple(((n - (k - 1) * d - 1) // s + 1) // e for n, k, s, d, e in axes)
+
+    @property
+    def pool(self) -> Sizes:
+        return self.every or (1,) * len(self.window)
+
+    @cached_property
+    def lead(self) -> Sizes:
+        """The windows of an image, in order."""
+        return (*self.every, *self.counts)
 
     @property
     def is_padded(self) -> bool:
@@ -63,7 +77,7 @@ class Geometry:
     def is_product(self) -> bool:
         """Whether each window is one element: then the input is the matrix of columns already."""
         ones = (1,) * len(self.window)
-        return self.window == self.strides == ones and not self.is_padded
+        return self.window == self.strides == ones and not self.is_padded and not self.every
 
     @property
     def inside(self) -> tuple[slice, ...]:
@@ -73,8 +87,13 @@ class Geometry:
     @cached_property
     def images(self) -> int:
         """How many images a block has."""
-        a_window, windows = math.prod(self.window) * self.kernel[-2] * 4, math.prod(self.counts)
-        return max(1, min(self.x[0], COLUMN_BYTES // max(1, a_window * windows), BLOCK_ROWS // max(1, windows)))
+        windows, columns = math.prod(self.lead), math.prod(self.window) * self.kernel[-2]
+        fitting = min(COLUMN_BYTES // max(4, 4 * windows * columns), RESULT_BYTES // max(4, 4 * windows * self.kernel[-1]))
+        return max(1, min(self.x[0], max(fitting, -(-BLOCK_ROWS // max(1, windows)))))
+
+    def reach(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
+        """For each axis: the window's size, its dilation, the padding."""
+        return zip(self.window, self.dilation, self.padding, strict=True)
 
     def blocks(self) -> Iterator[slice]:
         for start in range(0, self.x[0], self.images):
@@ -90,14 +109,40 @@ class Geometry:
         return slice(group * self.kernel[-2], (group + 1) * self.kernel[-2])
 
     def windows(self, xp: Any, x: Array, group: int) -> Array:
-        """A view of padded images: ``(images, *counts, *window, channels / groups)``."""
-        steps = x.strides[1:-1]
+        """A view of padded images: ``(images, *lead, *window, channels / groups)``."""
+        steps = [b * s for b, s in zip(x.strides[1:-1], self.strides, strict=True)]
         strides = (
-            x.strides[0], *(b * s for b, s in zip(steps, self.strides, strict=True)),
-            *(b * d for b, d in zip(steps, self.dilation, strict=True)), x.strides[-1],
+            x.strides[0], *(steps if self.every else ()), *(b * e for b, e in zip(steps, self.pool, strict=True)),
+            *(b * d for b, d in zip(x.strides[1:-1], self.dilation, strict=True)), x.strides[-1],
         )  # fmt: skip
-        shape = (len(x), *self.counts, *self.window, self.kernel[-2])
+        shape = (len(x), *self.lead, *self.window, self.kernel[-2])
         return xp.lib.stride_tricks.as_strided(x[..., self.channels(group)], shape, strides)
+
+    def runs(self, xp: Any, columns: Array, target: Array) -> Iterator[tuple[Array, Array]]:
+        """Parts of columns ``(images, *lead, *window, channels)``, and views of as many places in padded images that
+        they belong to. In each view no two places are the same, and what is contiguous is as long as can be: rows of
+        windows, of every so many windows that these do not overlap."""
+        axes, last, width = len(self.window) - 1, self.window[-1], self.dilation[-1]
+        long = width == 1  # the row of a window is in one piece
+        steps = [b * s for b, s in zip(target.strides[1:-1], self.strides, strict=True)]
+        apart = -(-last // (self.strides[-1] * self.pool[-1])) if long else 1
+        rows = itertools.product(*map(range, self.window[:-1]))
+        whole = (slice(None),) * axes
+        for at, tap, place, first in itertools.product(
+            rows, range(1 if long else last), range(self.pool[-1]), range(min(apart, self.counts[-1]))
+        ):
+            lead = (*whole, place) if self.every else ()
+            tail = slice(None) if long else slice(tap, tap + 1)
+            part = columns[(slice(None), *lead, *whole, slice(first, None, apart), *at, tail)]
+            start = [t * d for t, d in zip(at, self.dilation, strict=False)]
+            start.append(tap * width + (first * self.pool[-1] + place) * self.strides[-1])
+            strides = (
+                target.strides[0], *(steps[:-1] if self.every else ()),
+                *(b * e for b, e in zip(steps[:-1], self.pool, strict=False)), steps[-1] * self.pool[-1] * apart,
+                *target.strides[-2:],
+            )  # fmt: skip
+            corner = target[(slice(None), *(slice(i, None) for i in start))]
+            yield part, xp.lib.stride_tricks.as_strided(corner, part.shape, strides)
 
 
 class Columns:
@@ -110,9 +155,9 @@ class Columns:
 
     def __init__(self, do: Calls, geometry: Geometry, dtype: Any, upright: bool = True) -> None:
         self.do, self.geometry, g = do, geometry, geometry
-        self.upright = upright and g.window[-1] * g.kernel[-2] < SHORT <= g.counts[-1]
+        self.upright = upright and g.window[-1] * g.kernel[-2] < min(SHORT, g.counts[-1])
         self.padded = do.workspace((g.images, *g.padded, g.x[-1]), dtype) if g.is_padded else None
-        size = g.images * math.prod(g.counts) * math.prod(g.kernel[:-1])
+        size = g.images * math.prod(g.lead) * math.prod(g.kernel[:-1])
         self.memory = None if g.is_product else do.workspace((size,), dtype)
 
     def of(self, x: Array, group: int) -> Array:
@@ -126,7 +171,7 @@ class Columns:
             x = self.padded[:n]
         windows = g.windows(self.do.xp, x, group)
         if self.upright:
-            outer = len(g.counts) + 1
+            outer = len(g.lead) + 1
             windows = windows.transpose(*range(outer, windows.ndim), *range(outer))
         self.do(self.do.xp.copyto, self.array(n, windows.shape), windows)
         elements = math.prod(g.kernel[:-1])
@@ -228,9 +273,20 @@ def conv_kernel_grad(do: Calls, x: Array, g: Array, y: Array, *, shape: Sizes, g
 
 @kernel("conv_input_grad")
 def conv_input_grad(do: Calls, g: Array, kernel: Array, y: Array, *, shape: Sizes, groups: int, **attrs: Any) -> None:
-    """The columns' gradients, added up where the windows lie."""
+    """The columns' gradients, added up where the windows lie. Where the windows lie close and there are hardly less of
+    them than elements, a convolution of the gradient with the kernel turned round is faster."""
     g, kernel = dense(do, g), dense(do, kernel)
     geometry, each = Geometry(shape, kernel.shape, groups=groups, **attrs), Batch(do)
+    turned = tuple(((k - 1) * d - low, (k - 1) * d - high) for k, d, (low, high) in geometry.reach())
+    close = set(geometry.strides) == {1} and groups == 1 and not geometry.every and not geometry.is_product
+    close = close and kernel.size <= 2 * g.size  # else turning it round takes too long
+    if close and min(map(min, turned)) >= 0 and math.prod(shape[1:-1]) <= TURNED * math.prod(geometry.counts):
+        axes = len(geometry.window)
+        flipped = do.workspace((*kernel.shape[:-2], *kernel.shape[:-3:-1]), kernel.dtype)
+        there = kernel[(slice(None, None, -1),) * axes].transpose(*range(axes), axes + 1, axes)
+        do(do.xp.copyto, flipped, there)
+        conv(do, g, flipped, y, **{**attrs, "padding": turned}, groups=1)
+        return
     if geometry.is_product:
         product = Product(each, math.prod(g.shape[:-1]), kernel.shape[-2], g.dtype, groups)
         for group in range(groups):
@@ -246,13 +302,78 @@ def _scatter(do: Calls, geometry: Geometry, columns: Columns, g: Array, kernel: 
     """One block of ``conv_input_grad``."""
     n, groups, elements = len(g), geometry.groups, math.prod(kernel.shape[:-1])
     target = y if columns.padded is None else columns.padded[:n]
-    windows = columns.array(n, (n, *geometry.counts, *geometry.window, kernel.shape[-2]))
+    windows = columns.array(n, (n, *geometry.lead, *geometry.window, kernel.shape[-2]))
     do(target.fill, 0)
     for group in range(groups):
         matrix = columns.array(n, (-1, elements))
         do(do.xp.dot, part(g, group, groups), part(kernel, group, groups).T, matrix)
-        for at, where in geometry.taps():
-            there = target[(*where, geometry.channels(group))]
-            do(do.xp.add, there, windows[(slice(None),) * (1 + len(at)) + at], there)
+        for some, there in geometry.runs(do.xp, windows, target[..., geometry.channels(group)]):
+            do(do.xp.add, there, some, there)
     if target is not y:
         do(do.xp.copyto, y, target[geometry.inside])
+
+
+# ---- convolution, bias, relu and pools that touch, in one piece -----------------------
+
+
+@kernel("conv_pool")
+def conv_pool(do: Calls, x: Array, kernel: Array, bias: Array, *results: Array, **attrs: Any) -> None:
+    """Not an op: the largest of each pool of a convolution's results with a bias, and not below 0 (see ``fuse``).
+
+    Results: ``(images, places, *pools, filters)`` if the gradient is wanted: masks of all bits or none. Those of the
+    first place say whether the pool's largest is above 0; those of another whether it is larger than all before it.
+    Then the largest ones.
+    """
+    x, kernel, y = dense(do, x), dense(do, kernel), results[-1]
+    g, each = Geometry(x.shape, kernel.shape, groups=1, **attrs), Batch(do)
+    columns, places, shape = Columns(each, g, x.dtype), math.prod(g.every), y.shape[1:]
+    kept = results[0] if len(results) > 1 else None
+    work = do.workspace((g.images, places, *shape), y.dtype) if kept is None else None
+    spare = do.workspace((g.images, *shape), y.dtype) if kept is not None else None
+    biases, floor = row_of(do, bias, max(y.size, bias.size)), zeros(do, min(ROW, y.size), y.dtype)
+    _clear(do, columns.padded)
+    for block in g.blocks():
+        images, largest = x[block], y[block]
+        found = work[: len(images)] if kept is None else kept[block]
+        each(do.xp.dot, columns.of(images, 0), part(kernel, 0, 1), found.reshape(-1, kernel.shape[-1]))
+        by_rows(each, do.xp.add, found, biases, found)
+        first, *others = (found[:, i] for i in range(places))
+        before = first
+        for other in others:
+            if spare is not None:
+                each(do.xp.subtract, before, other, spare[: len(images)])
+            each(do.xp.maximum, before, other, out=largest)
+            if spare is not None:
+                _sign(each, spare[: len(images)], other)
+            before = largest
+        by_rows(each, do.xp.maximum, largest, floor, largest)
+        if kept is not None:
+            each(do.xp.negative, bits(largest), bits(first))
+            _sign(each, first, first)
+    each.run()
+
+
+def _sign(do: Calls, x: Array, y: Array) -> None:
+    """All bits of y where x is negative, else none."""
+    do(do.xp.right_shift, bits(x), scalar(do, 8 * x.dtype.itemsize - 1, bits(x).dtype), bits(y))
+
+
+@kernel("conv_pool_grad", overwrites=lambda operands, attrs: [(0, 1)])
+def conv_pool_grad(do: Calls, g: Array, masks: Array, result: Array, *sums: Array) -> None:
+    """Not an op: the gradient of the convolution's results, in the order of the masks of ``conv_pool``, from that of
+    the largest ones; and of the bias, if that is wanted."""
+    g, each, xp, places = dense(do, g), Batch(do), do.xp, masks.shape[1]
+    size = max(1, min(len(g), BLOCK // max(1, g[:1].size)))
+    left = do.workspace((size, *g.shape[1:]), g.dtype)
+    total = do.workspace(sums[0].shape[-1:], g.dtype) if sums else None
+    for i, (mine, its, into, rest) in enumerate(blocks(size, (g, masks, result), (left,))):
+        each(xp.bitwise_and, bits(mine), bits(its[:, 0]), bits(rest))
+        if total is not None:
+            rows, bias = rest.reshape(-1, g.shape[-1]), sums[0].reshape(-1)
+            each(xp.dot, ones(do, len(rows), g.dtype), rows, total if i else bias)
+            if i:
+                each(xp.add, bias, total, bias)
+        for place in range(places - 1, 0, -1):
+            each(xp.bitwise_and, bits(rest), bits(its[:, place]), bits(into[:, place]))
+            each(xp.bitwise_xor, bits(rest), bits(into[:, place]), bits(rest if place > 1 else into[:, 0]))
+    each.run()

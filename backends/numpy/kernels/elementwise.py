@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from unilayers.backends.numpy.table import numpy_like
 
-from .contract import KERNELS, Array, Calls, Kernel, anywhere, kernel, scalar, spelled
+from .contract import KERNELS, Array, Batch, Calls, Kernel, anywhere, blocks, kernel, scalar, spelled
 
 ROW = 8192  # elements: a row this long hides the cost of starting it, and stays in the first-level cache
+BLOCK = 1 << 15  # elements: a few blocks of this size stay in the second-level cache
 WORTH = 16384  # elements of a result from which on it pays to write a short operand into a row
 
 # ---- ufuncs -------------------------------------------------------------------
@@ -64,7 +65,7 @@ def by_rows(do: Calls, function: Any, x: Array, row: Array, y: Array) -> None:
         return
     x, y = x.reshape(-1), y.reshape(-1)
     whole = y.size // row.size * row.size
-    shape = (whole // row.size, row.size)
+    shape = (whole // row.size, row.size) if whole > row.size else (whole,)  # NumPy is faster with one axis than two
     if whole:
         do(function, x[:whole].reshape(shape), row, out=y[:whole].reshape(shape))
     if whole < y.size:
@@ -131,6 +132,24 @@ def where(do: Calls, condition: Array, a: Array, b: Array, y: Array) -> None:
 def gate(do: Calls, condition: Array, a: Array, y: Array) -> None:
     """Not an op: a where the condition holds, else 0 (see ``fuse``)."""
     do(do.xp.bitwise_and, bits(a), select_mask(do, condition, y), bits(y))
+
+
+@kernel("relu_gate", overwrites=lambda operands, attrs: [(0, 1)])
+def relu_gate(do: Calls, kept: Array, a: Array, y: Array) -> None:
+    """Not an op: a where a relu's result is above 0, else 0 (see ``fuse``). Of its bits, seen as a number that is not
+    negative, minus that number has the first set just where it is above 0; shifted, it is all of them."""
+    flat = all(x.flags.c_contiguous for x in (kept, a, y))
+    whole = [bits(x).reshape(-1) if flat else bits(x) for x in (kept, a, y)]
+    if not y.size:
+        return
+    each, xp, size = Batch(do), do.xp, min(BLOCK, y.size) if flat else len(y)
+    mask = do.workspace((size,) if flat else y.shape, whole[0].dtype)
+    last = scalar(do, 8 * y.dtype.itemsize - 1, mask.dtype)
+    for its, mine, result, work in blocks(size, whole, (mask,)):
+        each(xp.negative, its, work)
+        each(xp.right_shift, work, last, work)
+        each(xp.bitwise_and, mine, work, result)
+    each.run()
 
 
 @kernel("relu", overwrites=anywhere)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .contract import Array, Calls, dense, first, kernel, scalar
@@ -9,6 +11,8 @@ from .index import pick
 from .reduce import reduce_over
 
 LARGEST_TABLE = 512  # classes up to which one-hot rows are looked up in a table of all of them
+MOST_IN_ONE_SUM = 1 << 16  # logits of a batch up to which one sum of products does not round much
+FEW_CLASSES = 64  # up to which the largest of a row is found faster across rows
 
 # ---- softmax --------------------------------------------------------------------
 
@@ -16,7 +20,12 @@ LARGEST_TABLE = 512  # classes up to which one-hot rows are looked up in a table
 def _shifted(do: Calls, x: Array, y: Array, axis: int) -> None:
     """y becomes x minus its largest element along the axis."""
     top = do.workspace(_kept(x, axis), x.dtype)
-    reduce_over(do, "max", x, top, (axis,))
+    if x.ndim == 2 and axis == 1 and 1 < x.shape[1] <= FEW_CLASSES and len(x) >= 16:
+        turned = do.workspace(x.shape[::-1], x.dtype)
+        do(do.xp.copyto, turned, x.T)
+        reduce_over(do, "max", turned, top.reshape(-1), (0,))
+    else:
+        reduce_over(do, "max", x, top, (axis,))
     do(do.xp.subtract, x, top, y)
 
 
@@ -99,24 +108,29 @@ def softmax_cross_entropy(do: Calls, logits: Array, labels: Array, y: Array, *, 
 
 @kernel("sparse_softmax_cross_entropy")
 def sparse_softmax_cross_entropy(do: Calls, logits: Array, labels: Array, y: Array) -> None:
-    _Losses(do, logits, labels, y, do.workspace(logits.shape, logits.dtype)).write()
+    steps = _Losses(do, logits, labels, do.workspace(logits.shape, logits.dtype))
+    steps.write(y)
 
 
 @kernel("losses_and_softmax")
 def losses_and_softmax(do: Calls, logits: Array, labels: Array, losses: Array, softmax: Array) -> None:
     """Not an op: ``sparse_softmax_cross_entropy`` and the softmax that its gradient needs (see ``fuse``)."""
-    steps = _Losses(do, logits, labels, losses, softmax)
+    steps = _Losses(do, logits, labels, softmax)
     steps.normalise()
-    steps.write()
+    steps.write(losses)
 
 
 @kernel("losses_and_gradient")
-def losses_and_gradient(do: Calls, logits: Array, labels: Array, losses: Array, gradient: Array) -> None:
-    """Not an op: the same, with ``softmax - one_hot(labels)`` (see ``fuse``)."""
-    steps = _Losses(do, logits, labels, losses, gradient)
+def losses_and_gradient(
+    do: Calls, logits: Array, labels: Array, losses: Array, gradient: Array, *, scale: float
+) -> None:
+    """Not an op: the same, with ``scale * (softmax - one_hot(labels))`` (see ``fuse``)."""
+    steps = _Losses(do, logits, labels, gradient)
     steps.normalise()
     steps.subtract_labels()
-    steps.write()
+    if scale != 1.0:
+        do(do.xp.multiply, steps.e, scalar(do, scale, gradient.dtype), steps.e)
+    steps.write(losses)
 
 
 class _Losses:
@@ -125,9 +139,9 @@ class _Losses:
     The shifted logits get a further column of NaN, which labels that are no class pick.
     """
 
-    def __init__(self, do: Calls, logits: Array, labels: Array, losses: Array, e: Array) -> None:
-        xp, classes, rows = do.xp, logits.shape[-1], losses.size
-        self.do, self.losses, self.e = do, losses.reshape(-1), e.reshape(rows, classes)
+    def __init__(self, do: Calls, logits: Array, labels: Array, e: Array) -> None:
+        xp, classes, rows = do.xp, logits.shape[-1], labels.size
+        self.do, self.e = do, e.reshape(rows, classes)
         self.index = class_index(do, dense(do, labels), classes).reshape(-1)
         self.padded = do.workspace((rows, classes + 1), logits.dtype)
         do(self.padded[:, classes].fill, float("nan"))
@@ -144,11 +158,56 @@ class _Losses:
         look_up_one_hot(do, self.index, hot)
         do(do.xp.subtract, self.e, hot, self.e)
 
-    def write(self) -> None:
+    def write(self, losses: Array) -> None:
         """The logarithm of the sum, less the label's logit. Uses the index up."""
-        do, (rows, width), total = self.do, self.padded.shape, self.total.reshape(-1)
+        do, (rows, width), total, losses = self.do, self.padded.shape, self.total.reshape(-1), losses.reshape(-1)
         starts = do.constant(("starts", rows, width), lambda: do.xp.arange(rows) * width)
         do(do.xp.add, self.index, starts, self.index)
-        pick(do, self.padded.reshape(-1), self.index, 0, self.losses)
+        pick(do, self.padded.reshape(-1), self.index, 0, losses)
         do(do.xp.log, total, total)
-        do(do.xp.subtract, total, self.losses, self.losses)
+        do(do.xp.subtract, total, losses, losses)
+
+
+@kernel("loss_and_gradient")
+def loss_and_gradient(do: Calls, logits: Array, labels: Array, loss: Array, gradient: Array, *, scale: float) -> None:
+    """Not an op: the same with the sum of the losses, in fewer calls (see ``fuse``).
+
+    Labels are looked up in tables that have a row before the first class and one behind the last, for labels that are
+    no class: of zeros in the one-hot rows; in the weights of the losses, of NaN instead of 1.
+    """
+    xp, classes, rows, dtype = do.xp, logits.shape[-1], labels.size, logits.dtype
+    logits, e = dense(do, logits).reshape(rows, classes), gradient.reshape(rows, classes)
+    index = do.workspace((rows,), "int64")
+    known = dense(do, labels) if labels.dtype.kind == "i" else class_index(do, dense(do, labels), classes)
+    do(xp.add, known if known.ndim == 1 else known.reshape(-1), scalar(do, 1, index.dtype), index)
+
+    def rows_of_zeros() -> Array:
+        return xp.pad(xp.eye(classes, dtype=dtype) * xp.asarray(scale, dtype), ((1, 1), (0, 0)))
+
+    hot, weight = do.workspace((rows, classes), dtype), do.workspace((rows,), dtype)
+    low, total = do.workspace((rows, classes), dtype), do.workspace((rows,), dtype)
+    name = dtype.name
+    pick(do, do.constant(("one_hot", classes, name, scale), rows_of_zeros), index, 0, hot)
+    nan = float("nan")
+    weights = do.constant(("weights", classes, name), lambda: xp.asarray([nan, *[1] * classes, nan], dtype))
+    pick(do, weights, index, 0, weight)
+    _shifted(do, logits, low, 1)
+    do(xp.exp, low, e)
+    shares = do.constant(("full", classes, 1 / scale, name), lambda: xp.full(classes, 1 / scale, dtype))
+    do(xp.dot, e, shares, total)
+    do(xp.divide, e, total.reshape(rows, 1), e)
+    do(xp.subtract, e, hot, e)
+    do(xp.log, total, total)
+    do(_Difference(scale), total, weight, low.reshape(-1), hot.reshape(-1), loss)
+
+
+class _Difference:
+    """Of the sum of weighted logarithms, taken of numbers divided by the scale, and a scaled sum of products."""
+
+    __name__ = "loss_sum"
+
+    def __init__(self, scale: float) -> None:
+        self.scale, self.log = scale, math.log(scale)
+
+    def __call__(self, logs: Array, weight: Array, low: Array, hot: Array, loss: Array) -> None:
+        loss[...] = logs.dot(weight) + logs.size * self.log - low.dot(hot) / self.scale

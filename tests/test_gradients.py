@@ -37,7 +37,7 @@ class Case:
     multiple: bool
 
     def __call__(self, *inputs: Any) -> tuple[Any, ...]:
-        return as_tuple(bind(self.op, inputs, self.attrs))
+        return as_tuple(bind(self.op, inputs, self.attrs))[: len(self.cotangents)]
 
 
 def _case(op: Op, sample: Sample, rng: np.random.Generator) -> Case:
@@ -46,7 +46,8 @@ def _case(op: Op, sample: Sample, rng: np.random.Generator) -> Case:
     floats = tuple(i for i, x in enumerate(inputs) if is_float(x.dtype.name))
     wanted = floats if sample.differentiable is True else tuple(sample.differentiable or ())
     specs = op.infer(*(Spec(x.shape, x.dtype.name) for x in inputs), **attrs)
-    cotangents = tuple(rng.normal(size=s.shape) for s in as_tuple(specs))  # type: ignore[arg-type]
+    results = as_tuple(specs)[: -op.kept if attrs.get("keeps") else None]  # nothing flows into what is kept
+    cotangents = tuple(rng.normal(size=s.shape) for s in results)  # type: ignore[arg-type]
     return Case(op, inputs, attrs, wanted, cotangents, isinstance(specs, tuple))
 
 
@@ -82,7 +83,7 @@ def derivatives(case: Case, order: int) -> tuple[Graph, list[np.ndarray], list[n
     along = [rng.normal(size=case.inputs[i].shape) for i in case.wanted]
     further = [rng.normal(size=a.shape) for a in (*along, *case.cotangents)]
     v, w = _leaves("v", along), _leaves("w", further)
-    y = make_node(case.op, x, case.attrs)
+    y = make_node(case.op, x, case.attrs)[: len(u)]
     first = _dot(gradients(y, wanted, u), v)
     outputs = {"F": _dot(list(y), u), "G": first}
     if order >= 2:
@@ -142,7 +143,7 @@ def gradients_on(backend: str, name: str) -> list[list[np.ndarray]]:
     found = list(cases(OPS[name]))
     for n, case in enumerate(found):
         x, u = _leaves(f"x{n}_", case.inputs), _leaves(f"u{n}_", case.cotangents)
-        y = make_node(case.op, x, case.attrs)
+        y = make_node(case.op, x, case.attrs)[: len(u)]
         for i, g in enumerate(gradients(y, [x[i] for i in case.wanted], u)):
             outputs[f"g{n}_{i}"] = g
         inputs += [*x, *u]

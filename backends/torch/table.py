@@ -15,7 +15,7 @@ from unilayers.graph.loops import python_loops
 from unilayers.ops.sorting import empty_segment
 from unilayers.spec import dtype_name
 
-from . import updates, windows
+from . import recurrent, updates, windows
 from .linalg import DECOMPOSITIONS
 
 SAME_NAME = (
@@ -192,6 +192,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "softplus": lambda x: F.softplus(x, threshold=50.0),  # beyond the default of 20 it would be off by 1e-10
     "softmax": lambda x, axis: torch.softmax(x, axis),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
+    **{op.__name__: op for op in (recurrent.lstm, recurrent.lstm_grad, recurrent.gru, recurrent.gru_grad)},
     "sgd_update": updates.keeping(updates.sgd_update, scalars=1),
     "adam_update": updates.keeping(updates.adam_update, scalars=2),
 }

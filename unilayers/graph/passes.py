@@ -303,6 +303,22 @@ def prune(graph: Graph) -> Graph:
     return rewrite(graph, replace)
 
 
+def forget(graph: Graph) -> Graph:
+    """Let ops keep nothing for a gradient that nobody takes."""
+    keeping = [n for n in graph.nodes if OPS[n.op].kept and n.attrs["keeps"]]
+    if not keeping:
+        return graph
+    read = {*graph.outputs.values(), *graph.updates.values(), *(v for n in graph.nodes for v in n.inputs)}
+    idle = {n for n in keeping if not any(v in read for v in n.outputs[-OPS[n.op].kept :])}
+
+    def replace(node: Node, inputs: tuple[Value, ...], attrs: Mapping[str, Any]) -> Sequence[Value | None] | None:
+        if node not in idle:
+            return None
+        return [*make_node(OPS[node.op], inputs, {**attrs, "keeps": False}), *[None] * OPS[node.op].kept]
+
+    return rewrite(graph, replace)
+
+
 @dataclass
 class _Slim:
     """What is left of a loop or of branches.
@@ -367,7 +383,7 @@ def optimise(
     graph: Graph, table: Container[str], run: Callable[[Node, list[np.ndarray]], Sequence[np.ndarray]]
 ) -> Graph:
     """All passes a backend wants before it compiles a specialised graph."""
-    graph = prune(merge_scans(simplify(eliminate_common(lower(graph, table)))))
+    graph = forget(prune(merge_scans(simplify(eliminate_common(lower(graph, table))))))
     return eliminate_common(simplify(fold_constants(graph, run)))
 
 

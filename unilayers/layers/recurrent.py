@@ -154,6 +154,22 @@ class _GatedCell(GateCell, _Rest, _First, abstract=True):
     def _input_bias(self) -> Any:
         return self.bias
 
+    def run(self, xs: Any, states: list[Any], masks: tuple[Any, Any], reverse: bool) -> tuple[Any, list[Any]] | None:
+        """All steps as one op: the outputs along the first axis, and the last states. None if there is no such op."""
+        return None
+
+    def _operands(self, xs: Any, states: list[Any], masks: tuple[Any, Any], bias: tuple[int, ...]) -> list[Any]:
+        """What ``ops.lstm`` and ``ops.gru`` take; zeros of a shape in the place of a bias that is not there."""
+        xs = xs if masks[0] is None else ops.multiply(xs, masks[0])
+        given = _zeros_beside(xs, bias) if self.bias is None else self.bias
+        return [xs, *states, self.kernel, self.recurrent_kernel, given]
+
+    def _is_usual(self, step: Any, masks: tuple[Any, Any]) -> bool:
+        """Whether a step is as in the papers: these activations, no dropped state, and no step of a subclass's own."""
+        own: Any = self
+        functions = [_function(own.activation), _function(own.recurrent_activation)]
+        return functions == [activations.tanh, activations.sigmoid] and masks[1] is None and type(self).step is step
+
 
 class SimpleRNNCell(_GatedCell):
     """One step of `SimpleRNN`: ``h' = activation(x @ kernel + h @ recurrent_kernel + bias)``.
@@ -228,6 +244,12 @@ class LSTMCell(_LSTMArguments, _GatedCell):
         h, c = states
         z = ops.add(z, ops.matmul(self._dropped(h, masks), self.recurrent_kernel))
         return lstm_step(z, c, self.activation, self.recurrent_activation)
+
+    def run(self, xs: Any, states: list[Any], masks: tuple[Any, Any], reverse: bool) -> tuple[Any, list[Any]] | None:
+        if not self._is_usual(LSTMCell.step, masks):
+            return None
+        ys, *states = ops.lstm(*self._operands(xs, states, masks, (4 * self.units,)), reverse=reverse)
+        return ys, states
 
 
 def lstm_step(z: Any, c: Any, activation: Any, recurrent_activation: Any) -> tuple[Any, list[Any]]:
@@ -314,6 +336,12 @@ class GRUCell(_GRUArguments, _GatedCell):
         candidate = activate(ops.add(x_candidate, inner))
         h = ops.add(candidate, ops.multiply(update, ops.subtract(h, candidate)))
         return h, [h]
+
+    def run(self, xs: Any, states: list[Any], masks: tuple[Any, Any], reverse: bool) -> tuple[Any, list[Any]] | None:
+        if not self.reset_after or not self._is_usual(GRUCell.step, masks):
+            return None
+        ys, *states = ops.gru(*self._operands(xs, states, masks, (2, 3 * self.units)), reverse=reverse)
+        return ys, states
 
 
 class StackedRNNCells(Layer):
@@ -487,15 +515,26 @@ class _Sequences(Layer, abstract=True):
         states = map_structure(self._cast, self._first_states(x, initial_state))
         xs = ops.moveaxis(x, 1, 0)
         context = _draw(self.cell, ops.getitem(xs, 0), states, training)
-        z = _project(self.cell, xs, context)
         masks = None if mask is None else ops.expand_dims(ops.astype(ops.transpose(_first_mask(mask)), "bool"), -1)
-        last, states, ys = self._run(z, states, context, masks)
+        last, states, ys = self._whole(xs, states, context, masks) or self._run(
+            _project(self.cell, xs, context), states, context, masks
+        )
         if self.stateful:
             for kept, now in zip(self._kept, leaves_of(states), strict=True):
                 kept.assign(now)
         y = ops.moveaxis(ys, 0, 1) if self.return_sequences else last
         penalise(self, y, getattr(self, "activity_regularizer", None))
         return (y, *states) if self.return_state else y
+
+    def _whole(self, xs: Any, states: list[Any], context: Any, masks: Any) -> tuple[Any, list[Any], Any] | None:
+        """The same as ``_run``, by the cell's own op, if it has one for this."""
+        if masks is not None or self.unroll or not isinstance(self.cell, _GatedCell):
+            return None
+        found = self.cell.run(xs, states, context, self.go_backwards)
+        if found is None:
+            return None
+        ys, states = found
+        return states[0], states, ops.flip(ys, 0) if self.go_backwards else ys
 
     def _run(self, z: Any, states: list[Any], context: Any, masks: Any) -> tuple[Any, list[Any], Any]:
         """The loop: the last output, the last states, all outputs along time."""

@@ -24,6 +24,7 @@ from unilayers.ops.optimizer import *
 from unilayers.ops.pool import *
 from unilayers.ops.random import *
 from unilayers.ops.rearranging import *
+from unilayers.ops.recurrent import *
 from unilayers.ops.reduce import *
 from unilayers.ops.shape import *
 from unilayers.ops.signal import *

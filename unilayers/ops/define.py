@@ -758,6 +758,7 @@ def composite(
     promotes: int | None = None,
     tolerance: float = 1e-5,
     order: int = 2,
+    kept: int = 0,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Define an op by its expansion: the decorated function, written with other ops.
 
@@ -786,7 +787,7 @@ def composite(
         op = register(
             Op(
                 name, infer or inferred, vjp, expand, cost or summed_cost, reference, samples, defaults, operands,
-                promotes, tolerance, order, inspect.getdoc(expand) or "",
+                promotes, tolerance, order, inspect.getdoc(expand) or "", kept=kept,
             )
         )  # fmt: skip
 

@@ -1,0 +1,168 @@
+"""Recurrent networks: oneDNN's kernels of a whole LSTM, and loops of few calls that write where their results belong.
+
+What a forward op keeps for its gradient is in a form of its own here. Where neither applies, the op's expansion runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unilayers.backend import get_backend
+from unilayers.graph import OPS, leaf, tracing
+from unilayers.ops.define import runnable, spec_of
+from unilayers.spec import Spec
+
+Results = tuple[Tensor, ...]
+
+
+@lru_cache(maxsize=256)
+def _expansion(name: str, device: str, specs: tuple[Spec, ...], attrs: tuple[tuple[str, Any], ...]) -> Any:
+    """What an op expands to, as a function of a list of tensors."""
+    leaves = [leaf("input", f"x{i}", s) for i, s in enumerate(specs)]
+    with tracing():
+        outputs = OPS[name].expand(*leaves, **dict(attrs))  # type: ignore[misc]
+    return runnable(leaves, outputs, (get_backend("torch"), device))
+
+
+def _where(applies: Callable[..., bool]) -> Callable[[Callable[..., Results]], Callable[..., Results]]:
+    """Make a function the one of the op with its name where ``applies(*operands)`` holds, on arrays without autograd;
+    elsewhere its expansion runs."""
+
+    def decorate(function: Callable[..., Results]) -> Callable[..., Results]:
+        @wraps(function)
+        def call(*operands: Tensor, **attrs: Any) -> Results:
+            plain = torch.is_inference_mode_enabled() or not any(x.requires_grad for x in operands)
+            if plain and operands[0].numel() and applies(*operands):
+                return function(*operands, **attrs)
+            name, device = function.__name__, str(operands[0].device)
+            found = _expansion(name, device, tuple(map(spec_of, operands)), tuple(attrs.items()))
+            return tuple(found(operands))
+
+        return call
+
+    return decorate
+
+
+# ---- long short-term memory: oneDNN ---------------------------------------------------
+
+_LSTM, _KEPT = 2, "kept_by_onednn"
+
+
+def _for_onednn(x: Tensor, *operands: Tensor) -> bool:
+    return x.is_cpu and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
+def _layer(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> list[Tensor]:
+    """Weights as oneDNN takes them: with the gates first, and a second bias."""
+    return [kernel.t(), recurrent_kernel.t(), bias, torch.zeros_like(bias)]
+
+
+@_where(_for_onednn)
+def lstm(
+    x: Tensor, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor, reverse: bool, keeps: bool
+) -> Results:
+    """The outputs, the states, and NaNs that bear what oneDNN keeps: other tensors must not be taken for them."""
+    weights = _layer(kernel, recurrent_kernel, bias)
+    with torch.set_grad_enabled(keeps):  # otherwise nothing is kept
+        ys, last, cell, workspace = torch.ops.aten.mkldnn_rnn_layer(
+            x.contiguous(), *weights, h.contiguous()[None], c.contiguous()[None], reverse, [], _LSTM, h.shape[-1], 1,
+            True, False, False, keeps,
+        )  # fmt: skip
+    if not keeps:
+        return ys, last[0], cell[0]
+    mark = torch.full((), torch.nan).expand(ys.shape)
+    setattr(mark, _KEPT, (ys, last, cell, workspace))
+    return ys, last[0], cell[0], *[mark] * OPS["lstm"].kept
+
+
+def _kept_by_onednn(*operands: Tensor) -> bool:
+    return hasattr(operands[7], _KEPT)
+
+
+@_where(_kept_by_onednn)
+def lstm_grad(*operands: Tensor, flowing: Sequence[int], reverse: bool) -> Results:
+    x, h, c, kernel, recurrent_kernel, bias = operands[:6]
+    ys, last, cell, workspace = getattr(operands[7], _KEPT)
+    flows: list[Any] = [None, None, None]
+    for i, g in zip(flowing, operands[7 + OPS["lstm"].kept :], strict=True):
+        flows[i] = g.contiguous() if i == 0 else g.contiguous()[None]
+    flows = [torch.zeros_like(a) if g is None else g for g, a in zip(flows, (ys, last, cell), strict=True)]
+    to_x, to_kernel, to_recurrent, to_bias, _, to_h, to_c = torch.ops.aten.mkldnn_rnn_layer_backward(
+        x.contiguous(), *_layer(kernel, recurrent_kernel, bias), h.contiguous()[None], c.contiguous()[None], ys, last,
+        cell, *flows, reverse, _LSTM, h.shape[-1], 1, True, True, False, [], False, workspace,
+    )  # fmt: skip
+    return to_x, to_h[0], to_c[0], to_kernel.t(), to_recurrent.t(), to_bias
+
+
+# ---- gated recurrent unit ---------------------------------------------------------------
+
+
+def _always(*operands: Tensor) -> bool:
+    return True
+
+
+def _steps(x: Tensor, reverse: bool) -> Any:
+    """The slices of an array along time, in the order of the loop."""
+    rows = x.unbind()
+    return rows[::-1] if reverse else rows
+
+
+@_where(_always)
+def gru(
+    x: Tensor, h: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor, reverse: bool, keeps: bool
+) -> Results:
+    steps, batch, _ = x.shape
+    units = h.shape[-1]
+    both = 2 * units
+    outer, within = bias.unbind()
+    a = torch.addmm(outer, x.reshape(steps * batch, -1), kernel).view(steps, batch, -1)
+    count = steps if keeps else 1
+    gates, products = x.new_empty(count, batch, both), x.new_empty(count, batch, 3 * units)
+    candidates, ys = x.new_empty(count, batch, units), x.new_empty(steps, batch, units)
+    own = (gates, gates[..., :units], gates[..., units:], products, products[..., :both], products[..., both:])
+    rows = [_steps(v if keeps else v.expand(steps, -1, -1), reverse) for v in (*own, candidates)]
+    rows += [_steps(v, reverse) for v in (a[..., :both], a[..., both:], ys)]
+    for gate, z, r, product, first, inner, n, a_gates, a_n, y in zip(*rows, strict=True):
+        torch.addmm(within, h, recurrent_kernel, out=product)
+        torch.sigmoid_(torch.add(a_gates, first, out=gate))
+        torch.tanh_(torch.addcmul(a_n, r, inner, out=n))
+        h = torch.lerp(n, h, z, out=y)
+    kept = (own[1], own[2], candidates, own[5], candidates) if keeps else ()  # the last one is not read
+    return ys, h.clone(), *kept
+
+
+@_where(_always)
+def gru_grad(*operands: Tensor, flowing: Sequence[int], reverse: bool) -> Results:
+    """All that does not depend on what flows is computed for all steps at once."""
+    x, h, kernel, recurrent_kernel, _, ys, z, r, n, inner, _ = operands[:11]
+    flows = dict(zip(flowing, operands[11:], strict=True))
+    steps, batch, units = ys.shape
+    before = torch.cat([ys[1:], h[None]] if reverse else [h[None], ys[:-1]])
+    slopes = x.new_empty(steps, batch, 3, units)  # by which what flows into h goes on to z, r and the inner n
+    rest = 1 - z
+    torch.mul((before - n).mul_(z), rest, out=slopes[..., 0, :])
+    to_n = rest.mul_(1 - n * n)
+    torch.mul(to_n, r, out=slopes[..., 2, :])
+    torch.mul((1 - r).mul_(inner), slopes[..., 2, :], out=slopes[..., 1, :])
+    flow, into = x.new_empty(steps, batch, units), x.new_empty(steps, batch, 3, units)
+    more = _steps(flows[0], not reverse) if 0 in flows else [None] * steps
+    to_h = flows[1] if 1 in flows else torch.zeros_like(h)
+    turned, part = recurrent_kernel.t(), torch.empty_like(h)
+    rows = [_steps(v, not reverse) for v in (flow, z, slopes, into, into.view(steps, batch, -1))]
+    for g, total, gate, slope, split, whole in zip(more, *rows, strict=True):
+        if g is None:
+            total.copy_(to_h)
+        else:
+            torch.add(to_h, g, out=total)
+        torch.mul(slope, total[:, None], out=split)
+        to_h = torch.addmm(torch.mul(total, gate, out=part), whole, turned)
+    b = into.view(steps * batch, -1)
+    to_within, to_recurrent = b.sum(0), before.view(steps * batch, -1).t() @ b
+    torch.mul(flow, to_n, out=into[..., 2, :])  # from here on what flows into the products with x
+    to_kernel = x.reshape(steps * batch, -1).t() @ b
+    return (b @ kernel.t()).view(x.shape), to_h, to_kernel, to_recurrent, torch.stack([b.sum(0), to_within])

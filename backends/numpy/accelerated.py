@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unilayers.graph import Node, Value
 from unilayers.spec import Spec
 
 from .action import Action
@@ -446,19 +445,15 @@ def sgd_update(library: Library, do: Calls, *arrays: Array, count: int, **attrs:
 def _gate_pooled(scene: Scene, action: Action) -> None:
     """The gate of a relu before a maximum pooling: what is passed on goes to where the maximum was, so it can be cut
     off where that was not positive, before it is spread."""
-    if action.op != "gate":
+    if action.op != "relu_gate":
         return
-    condition, spread = action.inputs
-    greater, pool = scene.maker(condition, "greater"), scene.maker(spread, "max_pool_grad")
-    if greater is None or pool is None or not scene.private(spread, action):
-        return
-    (x, bound), (g, seen, y) = greater.inputs, pool.inputs
-    if x is seen and _is_zero(scene.constant(bound)):
-        open_, gated = _value(scene, Spec(y.shape, "bool")), _value(scene, Spec(g.shape, g.dtype))
-        old = [pool, action] + ([greater] if scene.private(condition, action) else [])
-        scene.replace(old, "max_pool_grad", (gated, x, y), action.outputs, **pool.attrs)
-        scene.replace([], "greater", (y, bound), (open_,))
-        scene.replace([], "gate", (open_, g), (gated,))
+    kept, spread = action.inputs
+    pool = scene.maker(spread, "max_pool_grad")
+    if pool is not None and pool.inputs[1] is kept and scene.private(spread, action):
+        g, _, y = pool.inputs
+        gated = scene.plan.new_value(Spec(g.shape, g.dtype))
+        scene.replace([pool, action], "max_pool_grad", (gated, kept, y), action.outputs, **pool.attrs)
+        scene.replace([], "relu_gate", (y, g), (gated,))
 
 
 def _note_places(scene: Scene, action: Action) -> None:
@@ -467,7 +462,7 @@ def _note_places(scene: Scene, action: Action) -> None:
         return
     g, x, y = action.inputs
     pool, library = scene.maker(y, "max_pool"), scene.plan.library
-    if pool is None or pool.inputs[0] is not x or pool.attrs != action.attrs or not 3 <= x.ndim <= 5:
+    if library is None or pool is None or pool.inputs[0] is not x or pool.attrs != action.attrs or not 3 <= x.ndim <= 5:
         return
     sketches = [scene.plan.sketch[v] for v in (g, x, y)]
     if not all(map(_is_real, sketches)) or scene.depends(x, action):
@@ -476,7 +471,7 @@ def _note_places(scene: Scene, action: Action) -> None:
         size = _Pooling(library, np.empty(x.shape, "float32"), sketches[2], **pool.attrs, trained=True).places
     except Unsupported:
         return
-    places = _value(scene, Spec((size,), "uint8"))
+    places = scene.plan.new_value(Spec((size,), "uint8"))
     scene.replace([pool, action], "max_pool_places", (x,), (y, places), **pool.attrs, relu=False)
     scene.replace([], "max_pool_grad_places", (g, places), action.outputs, **pool.attrs)
 
@@ -489,17 +484,6 @@ def _relu_behind_pool(scene: Scene, action: Action) -> None:
     if conv is not None and conv.attrs["relu"] and scene.private(action.inputs[0], action):
         scene.replace([conv], "conv_bias", conv.inputs, conv.outputs, **{**conv.attrs, "relu": False})
         scene.replace([action], action.op, action.inputs, action.outputs, **{**action.attrs, "relu": True})
-
-
-def _value(scene: Scene, spec: Spec) -> Value:
-    """A value that no graph has."""
-    (made,) = Node("made", (), {}, spec).outputs
-    scene.plan.give_memory(made)
-    return made
-
-
-def _is_zero(number: Array | None) -> bool:
-    return number is not None and not number.any()
 
 
 RULES: list[Rule] = [_gate_pooled, _note_places, _relu_behind_pool]

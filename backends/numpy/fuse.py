@@ -138,7 +138,7 @@ Rule = Callable[[Scene, Action], None]
 def fuse(plan: Plan, actions: list[Action]) -> list[Action]:
     """The actions with the rules applied, without those whose results nobody reads any more."""
     scene = Scene(plan, actions)
-    for rule in (*RULES, *(accelerated.RULES if plan.library else ())):
+    for rule in (*SHARED, *accelerated.RULES) if plan.library else (*SHARED, _pooled):
         for action in list(scene.actions):
             if action in scene.actions:
                 rule(scene, action)
@@ -311,9 +311,8 @@ def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, Value, l
 
 CONVOLUTION = ("strides", "padding", "dilation", "groups")
 
-RULES: list[Rule] = [
+SHARED: list[Rule] = [
     _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _bias, _bias_relu, _relu_gate,
-    _pooled,
 ]  # fmt: skip
 JOINED = (
     "gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "conv_bias", "relu_gate", "conv_pool",

@@ -226,6 +226,18 @@ def test_inputs_that_lie_otherwise_are_read_right() -> None:
     assert "onednn" in step.source
 
 
+@needs_library
+@pytest.mark.parametrize("part", [slice(None), slice(3, 40)])
+def test_sigmoids(part: slice, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = normal(30, 50) * 40
+    x[0, :6] = np.nan, np.inf, -np.inf, 100, -100, 0
+    each = graph(lambda x: ul.ops.sigmoid(ul.ops.getitem(x, (..., part))), x)
+    found, plain, source = run_both(each, [x], monkeypatch)
+    assert "onednn" in source and "reciprocal" not in source
+    for key, value in plain.items():
+        assert_same(found[key], value, key)
+
+
 # ---- training -----------------------------------------------------------------------
 
 

@@ -348,10 +348,26 @@ def avg_pool_grad(library: Library, do: Calls, g: Array, y: Array, *, shape: Siz
 OWN |= {"max_pool_places": _max_pool_places, "max_pool_grad_places": _max_pool_grad_places}
 
 
+# ---- elementwise ----------------------------------------------------------------------------
+
+
+def _sigmoid(library: Library, do: Calls, x: Array, y: Array) -> None:
+    whole = Layout((y.size,), (1,))
+    if not x.flags.c_contiguous:
+        do(np.copyto, y, x)
+        x = y
+    run(
+        do, library.primitive("eltwise_forward", INFERENCE, LOGISTIC, whole, whole, 0.0, 0.0, After()), {SRC: x, DST: y}
+    )
+
+
+OWN["sigmoid"] = _sigmoid
+
+
 # ---- update rules ---------------------------------------------------------------------------
 
 ADD, MULTIPLY = 131056, 131057  # dnnl_binary_add, ...
-ROOT, LINEAR, POWER = 37, 38, 48  # dnnl_eltwise_sqrt, ...
+ROOT, LINEAR, LOGISTIC, POWER = 37, 38, 41, 48  # dnnl_eltwise_sqrt, ...
 NUMBER = Layout((1,), (1,))
 
 
@@ -486,4 +502,26 @@ def _relu_behind_pool(scene: Scene, action: Action) -> None:
         scene.replace([action], action.op, action.inputs, action.outputs, **{**action.attrs, "relu": True})
 
 
-RULES: list[Rule] = [_gate_pooled, _note_places, _relu_behind_pool]
+def _sigmoids(scene: Scene, action: Action) -> None:
+    """``1 / (exp(min(-x, bound)) + 1)`` in one pass."""
+    if action.op != "reciprocal" or not _is_real(scene.plan.sketch[action.outputs[0]]):
+        return
+    chain, value = [action], action.inputs[0]
+    for op, wanted in (("add", 1.0), ("exp", None), ("minimum", 88.0), ("negative", None)):
+        maker = scene.maker(value, op)
+        if maker is None or not scene.private(value, chain[-1]):
+            return
+        chain.append(maker)
+        operands = [v for v in maker.inputs if scene.constant(v) is None] or [value]
+        numbers = [n for v in maker.inputs for n in [scene.constant(v)] if n is not None]
+        if (
+            len(operands) != 1
+            or operands[0].shape != value.shape
+            or [float(n) for n in numbers] != [wanted] * len(numbers)
+        ):
+            return
+        value = operands[0]
+    scene.replace(chain, "sigmoid", (value,), action.outputs)
+
+
+RULES: list[Rule] = [_sigmoids, _gate_pooled, _note_places, _relu_behind_pool]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unilayers.backends.numpy import accelerated
-from unilayers.backends.numpy.accelerated import BUILDS
-from unilayers.backends.numpy.onednn import VARIABLE, Library, in_use, library
+from unilayers.backends.numpy.onednn import Library, in_use, library, products, windows
+from unilayers.backends.numpy.onednn.contract import BUILDS
+from unilayers.backends.numpy.onednn.library import VARIABLE
 
 import unilayers as ul
 from tests.compare import assert_close
@@ -42,8 +42,8 @@ def on(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let oneDNN take what is too small to pay."""
-    for name in accelerated.THRESHOLDS:
-        monkeypatch.setattr(accelerated, name, 0)
+    for module, name in ((products, "FEW"), (products, "SHORT"), (windows, "FEW_ROWS")):
+        monkeypatch.setattr(module, name, 0)
 
 
 def run_both(graph: Graph, arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, str]:
@@ -244,7 +244,7 @@ def test_sigmoids(part: slice, monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_library
 @pytest.mark.parametrize("recipe", DIGITS_RECIPES)
 def test_first_hundred_losses_agree(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerated, "FEW", 1 << 10)
+    monkeypatch.setattr(products, "FEW", 1 << 10)
     _, expected = first_losses(recipe, "numpy", "float32")
     monkeypatch.setenv(VARIABLE, "on")
     _, found = first_losses(recipe, "numpy", "float32")

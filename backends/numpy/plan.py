@@ -14,13 +14,12 @@ from unilayers.graph import Graph, Node, Value
 from unilayers.graph.node import LEAVES
 from unilayers.spec import Spec
 
-from . import accelerated
+from . import onednn
 from .action import MOVES, Action
 from .arena import Storage, lower_bound, place, together
 from .direct import direct_inputs
 from .fuse import fuse
 from .kernels import Kernel, Rehearsal, from_function
-from .onednn import Library
 from .order import ordered
 from .state import snapshot_exchanged_state, write_state_in_place
 from .table import known
@@ -49,7 +48,12 @@ class Plan:
     """
 
     def __init__(
-        self, graph: Graph, table: Table, direct: bool = False, apart: bool = False, library: Library | None = None
+        self,
+        graph: Graph,
+        table: Table,
+        direct: bool = False,
+        apart: bool = False,
+        library: onednn.Library | None = None,
     ) -> None:
         self.graph, self.table, self.library = graph, table, library
         self.base: dict[Value, Value] = {}
@@ -158,7 +162,7 @@ class Plan:
 
     def kernel(self, action: Action) -> Kernel:
         """The kernel of an action, or one made from the table's function."""
-        faster = accelerated.kernel(self.library, action.op) if self.library else None
+        faster = onednn.kernel(self.library, action.op) if self.library else None
         return faster or action.kernel or from_function(action.op, self.table[action.op], len(action.outputs))
 
     def arrays(self, make: Callable[[Storage, Spec], Array], xp: Any) -> dict[Value, Array]:

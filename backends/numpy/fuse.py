@@ -7,9 +7,10 @@ exist between here and their kernels only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import math
 
 import numpy as np
 
@@ -220,13 +221,7 @@ def _relu_gate(scene: Scene, action: Action) -> None:
     kept, zero = above.inputs
     number, dtype = scene.constant(zero), kept.dtype
     relu = scene.maker(kept, "relu") or scene.maker(kept, "conv_bias")
-    if (
-        relu is None
-        or not relu.attrs.get("relu", True)
-        or number is None
-        or number.any()
-        or dtype != action.inputs[1].dtype
-    ):
+    if relu is None or not relu.attrs.get("relu", True) or number is None or number.any() or dtype != action.inputs[1].dtype:
         return
     if kept.shape == action.outputs[0].shape:
         scene.replace([above, action], "relu_gate", (kept, action.inputs[1]), action.outputs)
@@ -281,7 +276,9 @@ def _pooled(scene: Scene, action: Action) -> None:
     sums = [a for a in readers if a.op == "sum"]
     route = [a for a in scene.readers(full) if a is not action]
     scene.replace([conv, action], "conv_pool", conv.inputs, (masks, largest), **attrs, every=every)
-    scene.replace([*route, *sums], "conv_pool_grad", (g, masks), (routed, *(v for a in sums for v in a.outputs)))
+    scene.replace(
+        [*route, *sums], "conv_pool_grad", (g, masks), (routed, *(v for a in sums for v in a.outputs))
+    )
     for a in readers:
         if a.op != "sum":
             inputs = [routed if v is gated else v for v in a.inputs]

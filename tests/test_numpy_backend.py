@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unilayers.backends.numpy import fuse as fusing
 from unilayers.backends.numpy import kernels
 from unilayers.backends.numpy import plan as planning
 from unilayers.backends.numpy import state as state_rules
@@ -111,7 +112,10 @@ def test_every_op_by_its_kernel(name: str, index: int, dtype: str) -> None:
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which kernels begin to work in rows and blocks, made so small that samples of ops reach them."""
-    small = {"ROW": 8, "WORTH": 1, "BLOCK": 3, "COLUMN_BYTES": 64, "BLOCK_ROWS": 4, "RESULT_BYTES": 128, "LARGEST_TABLE": 2, "SHORT": 4}
+    small = {
+        "ROW": 8, "WORTH": 1, "BLOCK": 3, "COLUMN_BYTES": 64, "BLOCK_ROWS": 4, "RESULT_BYTES": 128, "LARGEST_TABLE": 2,
+        "SHORT": 4, "FEW": 0,
+    }  # fmt: skip
     for module in [m for m in vars(kernels).values() if isinstance(m, ModuleType)]:
         for name in small.keys() & vars(module).keys():
             monkeypatch.setattr(module, name, small[name])
@@ -602,6 +606,159 @@ def test_bias_and_relu_join_a_convolution_where_nothing_else_reads_it(kind: str)
     check(graph)
     joined = [a.op for a in planned(graph).plan.actions if a.op.startswith("conv")]
     assert joined == (["conv"] if kind in ("kept", "no vector") else ["conv_bias"])
+
+
+def joined(graph: Graph) -> list[str]:
+    """The actions of a graph that are no moves."""
+    return [a.op for a in planned(graph).plan.actions if a.op not in ("load", "store", "return")]
+
+
+def mean_loss(rows: int, classes: int, dtype: str = "int32") -> Graph:
+    """The mean cross-entropy and its gradient."""
+    x, y = leaf("input", "x", Spec((rows, classes), "float64")), leaf("input", "y", Spec((rows,), dtype))
+    with tracing():
+        loss = ops.mean(ops.sparse_softmax_cross_entropy(x, y))
+        (gradient,) = gradients(loss, [x])
+    return Graph((x, y), (), {"loss": loss, "gradient": gradient})
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
+@pytest.mark.parametrize(("rows", "classes"), [(5, 3), (40, 7), (3, 100), (1, 1)])
+def test_a_mean_loss_and_its_gradient_are_one_piece(
+    rows: int, classes: int, dtype: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", OtherModule("cupy"))
+    graph, rng = mean_loss(rows, classes, dtype), np.random.default_rng(0)
+    assert rows < 2 or joined(graph) == ["loss_and_gradient", "divide"]
+    ours = BACKEND.compile(lower(graph, BACKEND.table), device)
+    known = rng.integers(0, classes, rows).astype(dtype)
+    outside = np.where(np.arange(rows) % 2 == 1, 127 if dtype == "uint8" else -3, known).astype(dtype)
+    far = np.where(np.arange(rows) % 2 == 1, np.iinfo(dtype).max, known).astype(dtype)
+    for labels in (known, outside, far):
+        inputs = [rng.normal(size=(rows, classes)) * 9, labels]
+        (_, found), (_, wanted) = ours([], inputs), naive(graph)([], inputs)
+        assert_same(found["loss"], wanted["loss"])
+        assert_same(found["gradient"], wanted["gradient"])
+
+
+@pytest.mark.parametrize("change", ["each loss", "softmax", "no mean", "in large"])
+def test_losses_that_something_else_reads_stay(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = mean_loss(6, 4)
+    x, y = graph.inputs
+    with tracing():
+        losses = ops.sparse_softmax_cross_entropy(x, y)
+        loss = ops.sum(losses) if change == "no mean" else ops.mean(losses)
+        (gradient,) = gradients(loss, [x])
+        more = {"each loss": losses, "softmax": ops.softmax(x)}
+    if change == "in large":
+        monkeypatch.setattr(fusing, "MOST_IN_ONE_SUM", 23)
+    kept = {change: more[change]} if change in more else {}
+    graph = Graph((x, y), (), {"loss": loss, "gradient": gradient, **kept})
+    assert ("loss_and_gradient" in joined(graph)) == (change in ("softmax", "no mean"))
+    inputs = [np.random.default_rng(0).normal(size=(6, 4)), np.array([0, 1, 2, 3, 4, -1], "int32")]
+    (_, found), (_, wanted) = planned(graph)([], inputs), naive(graph)([], inputs)
+    for name, value in wanted.items():
+        assert_same(found[name], value, what=name)
+
+
+POOLED: list[tuple[tuple[int, ...], tuple[int, ...], Any, dict[str, Any]]] = [  # shape, kernel, pool, convolution
+    ((3, 6, 6, 2), (3, 3, 2, 4), 2, {"padding": "same"}),
+    ((3, 9, 8, 2), (3, 2, 2, 4), 2, {}),  # rows that no pool sees
+    ((2, 11, 10, 1), (3, 3, 1, 5), (3, 2), {"strides": (1, 2)}),
+    ((2, 12, 9, 3), (2, 2, 3, 2), (2, 1), {"dilation_rate": 2, "padding": "same"}),
+    ((4, 13, 2), (3, 2, 3), 2, {}),
+    ((2, 4, 6, 4, 2), (1, 3, 2, 2, 3), (2, 2, 2), {"padding": "same"}),
+    ((3, 8, 8, 2), (1, 1, 2, 3), 2, {}),
+]
+
+
+def convnet(shape: Any, kernel: Any, pool: Any, attrs: Any, kind: str) -> Graph:
+    """Convolution, bias, relu, pools, and what a training step has of them."""
+    x = leaf("input", "x", Spec(shape, "float64"))
+    w, b = leaf("state", "w", Spec(kernel, "float64")), leaf("state", "b", Spec(kernel[-1:], "float64"))
+    with tracing():
+        full = ops.relu(ops.conv(x, w, **attrs) + b)
+        y = ops.max_pool(full, pool)
+        found = {"y": y}
+        if kind != "inference":
+            wanted = {"weights": [w, b], "bias": [b], "input": [x], "all": [w, b, x], "kept": [w, b, x]}[kind]
+            grads = gradients(ops.sum(ops.sin(y)), wanted)
+            found |= {v.node.attrs["name"]: g for v, g in zip(wanted, grads, strict=True)}
+        if kind == "kept":
+            found["full"] = full
+    return Graph((x,), (w, b), found)
+
+
+@pytest.mark.parametrize("blocks", ["tiny_blocks", "large"])
+@pytest.mark.parametrize("kind", ["inference", "weights", "bias", "input", "all", "kept"])
+@pytest.mark.parametrize(("shape", "kernel", "pool", "attrs"), POOLED)
+def test_convolutions_with_touching_pools_are_one_piece(
+    shape: Any, kernel: Any, pool: Any, attrs: Any, kind: str, blocks: str, request: pytest.FixtureRequest
+) -> None:
+    if blocks == "tiny_blocks":
+        request.getfixturevalue(blocks)
+    graph = convnet(shape, kernel, pool, attrs, kind)
+    actions = joined(graph)
+    assert ("conv_pool" in actions) == (kind != "kept")
+    assert ("conv_pool_grad" in actions) == (kind not in ("inference", "kept"))
+    check(graph, tolerance=10)
+
+
+def test_pooled_convolutions_run_over_another_array_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", OtherModule("cupy"))
+    graph, rng = convnet(*POOLED[0], "all"), np.random.default_rng(0)
+    state, inputs = ([rng.normal(size=v.shape) for v in leaves] for leaves in (graph.state, graph.inputs))
+    _, found = BACKEND.compile(lower(graph, BACKEND.table), "cuda:0")([a.copy() for a in state], inputs)
+    for name, value in naive(graph)(state, inputs)[1].items():
+        assert_same(found[name], value, 10, name)
+
+
+def test_equal_results_in_a_pool_give_their_gradient_to_the_first() -> None:
+    graph, rng = convnet((3, 8, 8, 1), (1, 1, 1, 2), 2, {}, "all"), np.random.default_rng(0)
+    state, inputs = [np.ones((1, 1, 1, 2)), np.zeros(2)], [rng.integers(-1, 2, (3, 8, 8, 1)).astype("float64")]
+    assert "conv_pool" in joined(graph)
+    _, wanted = naive(graph)(state, inputs)
+    np.testing.assert_array_equal(planned(graph)(state, inputs)[1]["x"], wanted["x"])
+
+
+@pytest.mark.parametrize("limit", [0.0, 9.0])
+@pytest.mark.parametrize("attrs", [{"padding": "same"}, {"padding": "same", "dilation_rate": (1, 2)}, {}])
+def test_both_ways_to_an_inputs_gradient(attrs: Any, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.conv, "TURNED", limit)
+    x, w = leaf("input", "x", Spec((3, 7, 8, 2), "float64")), leaf("state", "w", Spec((3, 2, 2, 4), "float64"))
+    with tracing():
+        (gradient,) = gradients(ops.sum(ops.sin(ops.conv(x, w, **attrs))), [x])
+    check(Graph((x,), (w,), {"gradient": gradient}), tolerance=10)
+
+
+@pytest.mark.parametrize("size", [3, 70_000])
+def test_the_gate_of_a_relu_is_read_off_its_bits(size: int) -> None:
+    x = leaf("input", "x", Spec((size,), "float32"))
+    with tracing():
+        y = ops.relu(x)
+        (gradient,) = gradients(ops.sum(ops.exp(y)), [x])
+    graph = Graph((x,), (), {"gradient": gradient})
+    assert "relu_gate" in joined(graph)
+    values = np.resize(np.array([-1.0, 0.0, 1e-45, 2.0, -np.inf, -0.0, 3.0], "float32"), size)
+    (_, found), (_, wanted) = planned(graph)([], [values]), naive(graph)([], [values])
+    assert_same(found["gradient"], wanted["gradient"])
+
+
+def test_numbers_are_computed_by_python() -> None:
+    x, s, n = (leaf("state", k, Spec((), d)) for k, d in [("x", "float32"), ("s", "float32"), ("n", "int32")])
+    two = ops.constant(2.0)
+    updates = {"x": (x + s) * 0.5 - s, "s": ops.negative(s) / two, "n": n * 3 + 1}
+    graph = Graph((), (x, s, n), {"ratio": x / s, "least": updates["n"]}, updates)
+    assert "add(" not in source_of(graph)
+    assert "multiply(" not in source_of(graph)
+    step, plain = planned(graph), naive(graph)
+    wanted = [np.array(0.3, "float32"), np.array(0.0, "float32"), np.array(2**30 + 5, "int32")]
+    state = BACKEND.put(wanted, "cpu")
+    for _ in range(4):
+        (state, found), (wanted, expected) = step(state, []), plain(wanted, [])
+        for a, b in zip([*state, *found.values()], [*wanted, *expected.values()], strict=True):
+            assert_same(a, b)
 
 
 def test_selecting_between_a_value_and_zero_is_one_and() -> None:

@@ -193,9 +193,9 @@ def _scaled_gradient(scene: Scene, action: Action) -> None:
         both, number = scene.maker(gradient, "losses_and_gradient"), scene.constant(factor)
         if both is None or number is None or gradient is not both.outputs[1] or not scene.private(gradient, action):
             continue
-        if both.attrs["scale"] == 1.0 and action.outputs[0].shape == gradient.shape and 1e-6 <= float(number) <= 1.0:
+        if both.attrs["scale"] == 1.0 and action.outputs[0].shape == gradient.shape and 1e-6 <= number.item() <= 1.0:
             outputs = (both.outputs[0], *action.outputs)
-            scene.replace([action, both], "losses_and_gradient", both.inputs, outputs, scale=float(number))
+            scene.replace([action, both], "losses_and_gradient", both.inputs, outputs, scale=number.item())
         return
 
 
@@ -270,23 +270,22 @@ def _pooled(scene: Scene, action: Action) -> None:
     back = _way_back(scene, action, conv)
     if back is None:
         return
-    g, gated, readers = back
-    shape = (full.shape[0], math.prod(every), *largest.shape[1:])
-    masks, routed = (scene.plan.new_value(Spec(shape, full.dtype)) for _ in range(2))
-    sums = [a for a in readers if a.op == "sum"]
+    g, readers = back
+    above = scene.plan.new_value(Spec((full.shape[0], math.prod(every), *largest.shape[1:]), "bool"))
     route = [a for a in scene.readers(full) if a is not action]
-    scene.replace([conv, action], "conv_pool", conv.inputs, (masks, largest), **attrs, every=every)
+    wanted = {_BACK[a.op]: v for a in readers for v in a.outputs}
+    scene.replace([conv, action], "conv_pool", conv.inputs, (above, largest), **attrs, every=every)
     scene.replace(
-        [*route, *sums], "conv_pool_grad", (g, masks), (routed, *(v for a in sums for v in a.outputs))
-    )
-    for a in readers:
-        if a.op != "sum":
-            inputs = [routed if v is gated else v for v in a.inputs]
-            scene.replace([a], a.op, inputs, a.outputs, **a.attrs, every=every)
+        [*route, *readers], "conv_pool_grad", (g, above, *conv.inputs[:2]), tuple(wanted.values()), **attrs, every=every,
+        wanted=tuple(wanted),
+    )  # fmt: skip
 
 
-def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, Value, list[Action]] | None:
-    """The gradient of a pool's result, that of the convolution's, and who reads the latter; None if anything else than
+_BACK = {"conv_kernel_grad": "kernel", "conv_input_grad": "input", "sum": "bias"}
+
+
+def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, list[Action]] | None:
+    """The gradient of a pool's result, and who makes of it those of kernel, input and bias; None if anything else than
     the usual way back reads what lies between."""
     full = pool.inputs[0]
     others = [a for a in scene.readers(full) if a is not pool]
@@ -306,7 +305,8 @@ def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, Value, l
             fits = a.inputs == back.get(a.op) and all(a.attrs[k] == conv.attrs[k] for k in CONVOLUTION)
         if not fits:
             return None
-    return (spread.inputs[0], gated, list(readers)) if [a.op for a in readers].count("sum") <= 1 else None
+    several = len({a.op for a in readers}) < len(readers)
+    return None if several else (spread.inputs[0], list(readers))
 
 
 CONVOLUTION = ("strides", "padding", "dilation", "groups")

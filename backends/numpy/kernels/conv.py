@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .contract import Array, Batch, Calls, blocks, dense, kernel, ones, scalar
-from .elementwise import BLOCK, ROW, bits, by_rows, row_of, zeros
+from .contract import Array, Batch, Calls, dense, kernel, ones, scalar
+from .elementwise import ROW, bits, by_rows, row_of, zeros
 
 COLUMN_BYTES = 1 << 20  # of a block's columns: what a core's second-level cache holds
 RESULT_BYTES = 3 << 17  # of what is computed from them
@@ -320,60 +320,69 @@ def _scatter(do: Calls, geometry: Geometry, columns: Columns, g: Array, kernel: 
 def conv_pool(do: Calls, x: Array, kernel: Array, bias: Array, *results: Array, **attrs: Any) -> None:
     """Not an op: the largest of each pool of a convolution's results with a bias, and not below 0 (see ``fuse``).
 
-    Results: ``(images, places, *pools, filters)`` if the gradient is wanted: masks of all bits or none. Those of the
-    first place say whether the pool's largest is above 0; those of another whether it is larger than all before it.
-    Then the largest ones.
+    Results: where the gradient is wanted, ``(images, places, *pools, filters)``: at the first place whether the pool's
+    largest is above 0, at another whether that one is larger than all before it. Then the largest ones.
     """
     x, kernel, y = dense(do, x), dense(do, kernel), results[-1]
     g, each = Geometry(x.shape, kernel.shape, groups=1, **attrs), Batch(do)
-    columns, places, shape = Columns(each, g, x.dtype), math.prod(g.every), y.shape[1:]
-    kept = results[0] if len(results) > 1 else None
-    work = do.workspace((g.images, places, *shape), y.dtype) if kept is None else None
-    spare = do.workspace((g.images, *shape), y.dtype) if kept is not None else None
+    columns, places = Columns(each, g, x.dtype), math.prod(g.every)
+    work = do.workspace((g.images, places, *y.shape[1:]), y.dtype)
     biases, floor = row_of(do, bias, max(y.size, bias.size)), zeros(do, min(ROW, y.size), y.dtype)
     _clear(do, columns.padded)
     for block in g.blocks():
         images, largest = x[block], y[block]
-        found = work[: len(images)] if kept is None else kept[block]
+        found, above = work[: len(images)], results[0][block] if len(results) > 1 else None
         each(do.xp.dot, columns.of(images, 0), part(kernel, 0, 1), found.reshape(-1, kernel.shape[-1]))
-        by_rows(each, do.xp.add, found, biases, found)
-        first, *others = (found[:, i] for i in range(places))
-        before = first
-        for other in others:
-            if spare is not None:
-                each(do.xp.subtract, before, other, spare[: len(images)])
-            each(do.xp.maximum, before, other, out=largest)
-            if spare is not None:
-                _sign(each, spare[: len(images)], other)
+        before = found[:, 0]
+        for i in range(1, places):
+            if above is not None:
+                each(do.xp.less, before, found[:, i], above[:, i])
+            each(do.xp.maximum, before, found[:, i], out=largest)
             before = largest
+        by_rows(each, do.xp.add, largest, biases, largest)  # which changes nothing in the order of numbers
         by_rows(each, do.xp.maximum, largest, floor, largest)
-        if kept is not None:
-            each(do.xp.negative, bits(largest), bits(first))
-            _sign(each, first, first)
+        if above is not None:
+            each(do.xp.greater, largest, scalar(do, 0, y.dtype), above[:, 0])
     each.run()
 
 
-def _sign(do: Calls, x: Array, y: Array) -> None:
-    """All bits of y where x is negative, else none."""
-    do(do.xp.right_shift, bits(x), scalar(do, 8 * x.dtype.itemsize - 1, bits(x).dtype), bits(y))
+@kernel("conv_pool_grad")
+def conv_pool_grad(
+    do: Calls, g: Array, above: Array, x: Array, kernel: Array, *results: Array, wanted: Sequence[str], **attrs: Any
+) -> None:
+    """Not an op: the gradients to ``wanted``, some of kernel, bias and input, from that of ``conv_pool``'s largest
+    ones. Those of the convolution's results are only there for a block of images at a time."""
+    g, x, kernel, xp, each = dense(do, g), dense(do, x), dense(do, kernel), do.xp, Batch(do)
+    geometry, into = Geometry(x.shape, kernel.shape, groups=1, **attrs), dict(zip(wanted, results, strict=True))
+    images, filters = geometry.images, kernel.shape[-1]
+    open_, rest = do.workspace((images, *g.shape[1:]), bits(g).dtype), do.workspace((images, *g.shape[1:]), g.dtype)
+    spread = do.workspace((images, *above.shape[1:]), g.dtype)
+    more = {k: do.workspace(into[k].shape, g.dtype) for k in ("kernel", "bias") if k in into}
+    columns = Columns(each, geometry, g.dtype) if "kernel" in into else None
+    back = Columns(each, geometry, g.dtype, upright=False) if "input" in into else None
+    _clear(do, columns.padded if columns else None)
 
+    def add_up(name: str, i: int, a: Array, b: Array) -> None:
+        total, one = (y.reshape(*a.shape[:-1], filters) for y in (into[name], more[name]))
+        each(xp.dot, a, b, one if i else total)
+        if i:
+            each(xp.add, total, one, total)
 
-@kernel("conv_pool_grad", overwrites=lambda operands, attrs: [(0, 1)])
-def conv_pool_grad(do: Calls, g: Array, masks: Array, result: Array, *sums: Array) -> None:
-    """Not an op: the gradient of the convolution's results, in the order of the masks of ``conv_pool``, from that of
-    the largest ones; and of the bias, if that is wanted."""
-    g, each, xp, places = dense(do, g), Batch(do), do.xp, masks.shape[1]
-    size = max(1, min(len(g), BLOCK // max(1, g[:1].size)))
-    left = do.workspace((size, *g.shape[1:]), g.dtype)
-    total = do.workspace(sums[0].shape[-1:], g.dtype) if sums else None
-    for i, (mine, its, into, rest) in enumerate(blocks(size, (g, masks, result), (left,))):
-        each(xp.bitwise_and, bits(mine), bits(its[:, 0]), bits(rest))
-        if total is not None:
-            rows, bias = rest.reshape(-1, g.shape[-1]), sums[0].reshape(-1)
-            each(xp.dot, ones(do, len(rows), g.dtype), rows, total if i else bias)
-            if i:
-                each(xp.add, bias, total, bias)
-        for place in range(places - 1, 0, -1):
-            each(xp.bitwise_and, bits(rest), bits(its[:, place]), bits(into[:, place]))
-            each(xp.bitwise_xor, bits(rest), bits(into[:, place]), bits(rest if place > 1 else into[:, 0]))
+    for i, block in enumerate(geometry.blocks()):
+        n = len(x[block])
+        mask, left, found = open_[:n], rest[:n], spread[:n]
+        for place in (0, *range(above.shape[1] - 1, 0, -1)):
+            each(xp.negative, above[block][:, place].view("i1"), mask)
+            if place == 0:
+                each(xp.bitwise_and, bits(g[block]), mask, bits(left))
+                if "bias" in into:
+                    rows = left.reshape(-1, filters)
+                    add_up("bias", i, ones(do, len(rows), g.dtype), rows)
+            else:
+                each(xp.bitwise_and, bits(left), mask, bits(found[:, place]))
+                each(xp.bitwise_xor, bits(left), bits(found[:, place]), bits(left if place > 1 else found[:, 0]))
+        if columns is not None:
+            add_up("kernel", i, columns.of(x[block], 0).T, found.reshape(-1, filters))
+        if back is not None:
+            _scatter(each, geometry, back, found, kernel, into["input"][block])
     each.run()

@@ -13,7 +13,7 @@ from typing import Any
 
 from .contract import KERNELS, Array, Calls, Kernel, address, blocks, dense, scalar
 
-BLOCK = 1 << 14  # elements: half a dozen float32 blocks fit into a core's second-level cache
+BLOCK = 1 << 15  # elements: five float32 blocks fit into a second-level cache of 1 MB
 
 Attrs = Mapping[str, Any]
 # step(p, g, slots, new_p, new_slots, t, u) on blocks: the new arrays may be the old ones, t and u are free for use.

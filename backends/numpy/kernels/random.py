@@ -11,7 +11,7 @@ from unilayers.ops.random import LANES, PARITY, ROTATIONS, ROUND_GROUPS
 
 from .contract import KERNELS, Array, Calls, blocks, kernel
 
-BLOCK = 1 << 12  # words
+BLOCK = 1 << 15  # words
 
 
 @kernel("random_bits")

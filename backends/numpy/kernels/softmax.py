@@ -180,6 +180,9 @@ def loss_and_gradient(do: Calls, logits: Array, labels: Array, loss: Array, grad
     index = do.workspace((rows,), "int64")
     known = dense(do, labels) if labels.dtype.kind == "i" else class_index(do, dense(do, labels), classes)
     do(xp.add, known if known.ndim == 1 else known.reshape(-1), scalar(do, 1, index.dtype), index)
+    if xp is not np:  # whose ``pick`` leaves an index inside as it is, and nothing else
+        do(xp.maximum, index, scalar(do, 0, index.dtype), out=index)
+        do(xp.minimum, index, scalar(do, classes + 1, index.dtype), out=index)
 
     def rows_of_zeros() -> Array:
         return xp.pad(xp.eye(classes, dtype=dtype) * xp.asarray(scale, dtype), ((1, 1), (0, 0)))

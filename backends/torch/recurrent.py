@@ -59,7 +59,7 @@ def _for_onednn(x: Tensor, *operands: Tensor) -> bool:
 
 def _layer(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> list[Tensor]:
     """Weights as oneDNN takes them: with the gates first, and a second bias."""
-    return [kernel.t(), recurrent_kernel.t(), bias, torch.zeros_like(bias)]
+    return [kernel.t().contiguous(), recurrent_kernel.t().contiguous(), bias, torch.zeros_like(bias)]
 
 
 @_where(_for_onednn)
@@ -67,16 +67,15 @@ def lstm(
     x: Tensor, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor, reverse: bool, keeps: bool
 ) -> Results:
     """The outputs, the states, and NaNs that bear what oneDNN keeps: other tensors must not be taken for them."""
-    weights = _layer(kernel, recurrent_kernel, bias)
+    operands = (x.contiguous(), *_layer(kernel, recurrent_kernel, bias), h.contiguous()[None], c.contiguous()[None])
     with torch.set_grad_enabled(keeps):  # otherwise nothing is kept
         ys, last, cell, workspace = torch.ops.aten.mkldnn_rnn_layer(
-            x.contiguous(), *weights, h.contiguous()[None], c.contiguous()[None], reverse, [], _LSTM, h.shape[-1], 1,
-            True, False, False, keeps,
-        )  # fmt: skip
+            *operands, reverse, [], _LSTM, h.shape[-1], 1, True, False, False, keeps
+        )
     if not keeps:
         return ys, last[0], cell[0]
     mark = torch.full((), torch.nan).expand(ys.shape)
-    setattr(mark, _KEPT, (ys, last, cell, workspace))
+    setattr(mark, _KEPT, (*operands, ys, last, cell, workspace))
     return ys, last[0], cell[0], *[mark] * OPS["lstm"].kept
 
 
@@ -86,16 +85,13 @@ def _kept_by_onednn(*operands: Tensor) -> bool:
 
 @_where(_kept_by_onednn)
 def lstm_grad(*operands: Tensor, flowing: Sequence[int], reverse: bool) -> Results:
-    x, h, c, kernel, recurrent_kernel, bias = operands[:6]
-    ys, last, cell, workspace = getattr(operands[7], _KEPT)
-    flows: list[Any] = [None, None, None]
+    *inputs, ys, last, cell, workspace = getattr(operands[7], _KEPT)
+    flows = [torch.zeros_like(a) for i, a in enumerate((ys, last, cell)) if i not in flowing]
     for i, g in zip(flowing, operands[7 + OPS["lstm"].kept :], strict=True):
-        flows[i] = g.contiguous() if i == 0 else g.contiguous()[None]
-    flows = [torch.zeros_like(a) if g is None else g for g, a in zip(flows, (ys, last, cell), strict=True)]
+        flows.insert(i, g.contiguous() if i == 0 else g.contiguous()[None])
     to_x, to_kernel, to_recurrent, to_bias, _, to_h, to_c = torch.ops.aten.mkldnn_rnn_layer_backward(
-        x.contiguous(), *_layer(kernel, recurrent_kernel, bias), h.contiguous()[None], c.contiguous()[None], ys, last,
-        cell, *flows, reverse, _LSTM, h.shape[-1], 1, True, True, False, [], False, workspace,
-    )  # fmt: skip
+        *inputs, ys, last, cell, *flows, reverse, _LSTM, ys.shape[-1], 1, True, True, False, [], False, workspace
+    )
     return to_x, to_h[0], to_c[0], to_kernel.t(), to_recurrent.t(), to_bias
 
 
@@ -116,23 +112,21 @@ def _steps(x: Tensor, reverse: bool) -> Any:
 def gru(
     x: Tensor, h: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor, reverse: bool, keeps: bool
 ) -> Results:
-    steps, batch, _ = x.shape
-    units = h.shape[-1]
-    both = 2 * units
+    (steps, batch, _), both = x.shape, 2 * h.shape[-1]
     outer, within = bias.unbind()
-    a = torch.addmm(outer, x.reshape(steps * batch, -1), kernel).view(steps, batch, -1)
-    count = steps if keeps else 1
-    gates, products = x.new_empty(count, batch, both), x.new_empty(count, batch, 3 * units)
-    candidates, ys = x.new_empty(count, batch, units), x.new_empty(steps, batch, units)
-    own = (gates, gates[..., :units], gates[..., units:], products, products[..., :both], products[..., both:])
-    rows = [_steps(v if keeps else v.expand(steps, -1, -1), reverse) for v in (*own, candidates)]
-    rows += [_steps(v, reverse) for v in (a[..., :both], a[..., both:], ys)]
-    for gate, z, r, product, first, inner, n, a_gates, a_n, y in zip(*rows, strict=True):
-        torch.addmm(within, h, recurrent_kernel, out=product)
-        torch.sigmoid_(torch.add(a_gates, first, out=gate))
-        torch.tanh_(torch.addcmul(a_n, r, inner, out=n))
-        h = torch.lerp(n, h, z, out=y)
-    kept = (own[1], own[2], candidates, own[5], candidates) if keeps else ()  # the last one is not read
+    plain = torch.cat([outer[:both] + within[:both], outer[both:]])
+    a = torch.addmm(plain, x.reshape(steps * batch, -1), kernel).view(steps, batch, -1)
+    gates, inner, n = a[..., :both], a[..., both:], a[..., both:].contiguous()
+    inner.copy_(within[both:])  # so that the products with the state are added in place
+    z, r = gates.chunk(2, -1)
+    ys = x.new_empty(n.shape)
+    rows = [_steps(v, reverse) for v in (a, gates, z, r, inner, n, ys)]
+    for whole, both_t, z_t, r_t, inner_t, n_t, y in zip(*rows, strict=True):
+        whole.addmm_(h, recurrent_kernel)
+        both_t.sigmoid_()
+        torch.addcmul(n_t, r_t, inner_t, out=n_t).tanh_()
+        h = torch.lerp(n_t, h, z_t, out=y)
+    kept = (z, r, n, inner, n) if keeps else ()  # the last one is not read
     return ys, h.clone(), *kept
 
 

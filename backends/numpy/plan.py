@@ -242,7 +242,7 @@ def _rehearse(plan: Plan) -> None:
     """Learn which workspaces the kernels need."""
     for time, action in enumerate(plan.actions):
         if action.op not in MOVES:
-            listener = Rehearsal()
+            listener = Rehearsal(plan.library)
             arrays = [plan.sketch[v] for v in (*action.inputs, *action.outputs)]
             plan.kernel(action).build(listener, *arrays, **action.attrs)
             action.workspaces = [

@@ -161,12 +161,11 @@ class Pooling:
         geometry = strides, window, (0,) * len(window), *zip(*padding, strict=True)
         prop = FORWARD if trained or kind != LARGEST else INFERENCE
         self.forward = library.primitive("pooling_forward", prop, kind, *layouts, *geometry, After())
-        self._how = library, kind, *layouts, *geometry
+        self._library, self._how = library, (kind, *layouts, *geometry)
 
     @property
     def backward(self) -> Primitive:
-        library, *how = self._how
-        return library.primitive("pooling_backward", *how, self.forward, After())
+        return self._library.primitive("pooling_backward", *self._how, self.forward, After())
 
     @property
     def places(self) -> int:

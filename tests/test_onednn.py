@@ -273,6 +273,9 @@ def test_a_library_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) 
     monkeypatch.setenv(VARIABLE, "/nowhere/libdnnl.so.3")
     with pytest.raises(BackendError, match=r"oneDNN cannot be loaded.*no such file.*unilayers\[cpu\]"):
         library()
+    monkeypatch.setenv(VARIABLE, "libc.so.6")
+    with pytest.raises(BackendError, match=r"libc\.so\.6: .*dnnl_"):
+        library()
     other = tmp_path / "libdnnl.so.3"
     other.write_bytes(b"no library")
     monkeypatch.setenv(VARIABLE, str(other))

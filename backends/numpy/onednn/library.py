@@ -88,19 +88,21 @@ class Library:
         version: ``"3.2.0"``, for example.
 
     Raises:
-        OSError: if it cannot be loaded, or is something else.
+        OSError: if it cannot be loaded, is something else, or was built to run on anything but threads.
     """
 
     def __init__(self, path: str) -> None:
         self.path, self.file = path, ctypes.CDLL(path)
         try:
             functions = {name: getattr(self.file, f"dnnl_{name}") for name in _SIGNATURES}
-            self.file.dnnl_version.restype = ctypes.POINTER(ctypes.c_int * 3)
         except AttributeError as error:
             raise OSError(f"{path}: {error}") from None
         for name, (result, *arguments) in _SIGNATURES.items():
             functions[name].restype, functions[name].argtypes = result, arguments
-        self.version = ".".join(map(str, self.file.dnnl_version().contents))
+        about = self.file.dnnl_version().contents
+        self.version = f"{about.major}.{about.minor}.{about.patch}"
+        if about.runtime not in THREADED:
+            raise OSError(f"{path}: oneDNN {self.version} runs on SYCL devices; what is needed is a build for threads")
         self.engine, self.stream = Pointer(), Pointer()
         self.check(self.file.dnnl_engine_create(ctypes.byref(self.engine), 1, 0))  # dnnl_cpu
         self.check(self.file.dnnl_stream_create(ctypes.byref(self.stream), self.engine, 1))
@@ -166,7 +168,13 @@ class Argument(ctypes.Structure):
     _fields_ = [("number", _I), ("memory", _P)]
 
 
+class Version(ctypes.Structure):
+    _fields_ = [("major", _I), ("minor", _I), ("patch", _I), ("hash", ctypes.c_char_p), ("runtime", ctypes.c_uint)]
+
+
+THREADED = (1, 2, 4)  # DNNL_RUNTIME_SEQ, _OMP, _TBB
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "version": (ctypes.POINTER(Version),),
     "engine_create": (_I, _PP, _I, ctypes.c_size_t),
     "stream_create": (_I, _PP, _P, ctypes.c_uint),
     "memory_desc_create_with_tag": (_I, _PP, _I, _P, _I, _I),
@@ -346,7 +354,8 @@ def _found(setting: str) -> Library | str:
         try:
             return _load(path)
         except OSError as error:
-            failures += [str(error)] if Path(path).exists() else []
+            absent = str(error).startswith(f"{path}: cannot open")
+            failures += [] if absent else [str(error)]
     if setting:
         raise BackendError(
             f"{VARIABLE}={setting}, but oneDNN cannot be loaded", where="backend 'numpy'",

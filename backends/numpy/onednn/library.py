@@ -24,6 +24,7 @@ from unilayers.errors import BackendError
 
 VARIABLE = "UNILAYERS_ONEDNN"  # "off"; "on": it must be there; a path; nothing: it is used where it is found
 FILE = "libdnnl.so.3"
+WAIT = "OMP_WAIT_POLICY"
 F32 = 3  # dnnl_f32
 
 Pointer = ctypes.c_void_p
@@ -92,7 +93,7 @@ class Library:
     """
 
     def __init__(self, path: str) -> None:
-        self.path, self.file = path, ctypes.CDLL(path)
+        self.path, self.file = path, _opened(path)
         try:
             functions = {name: getattr(self.file, f"dnnl_{name}") for name in _SIGNATURES}
         except AttributeError as error:
@@ -158,6 +159,18 @@ class Library:
             case "engine":
                 return self.engine
         return value
+
+
+def _opened(path: str) -> ctypes.CDLL:
+    """The file. OpenMP's threads sleep while they wait, if nobody said otherwise: they would spin, and NumPy's BLAS has
+    threads of its own, which then wait for a processor."""
+    set_here = WAIT not in os.environ
+    try:
+        os.environ.setdefault(WAIT, "passive")  # read once, when OpenMP is loaded
+        return ctypes.CDLL(path)
+    finally:
+        if set_here:
+            del os.environ[WAIT]
 
 
 _P, _I, _F = Pointer, ctypes.c_int, ctypes.c_float

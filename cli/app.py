@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from unilayers.errors import UnilayersError
 
 from .backends import backends
+from .bench import bench
 from .check import check
 from .compare import compare
 from .diff import diff
@@ -21,6 +22,8 @@ from .recipes import recipes
 from .runs import runs
 from .schema import schema
 from .show import show
+from .sweep import sweep
+from .time import time
 from .train import train
 
 INTERRUPTED = 130  # what shells return for Ctrl-C
@@ -33,8 +36,7 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            folder = getattr(error, "folder", None)
-            typer.echo("Interrupted." + (f" Go on with: unilayers train --resume {folder}" if folder else ""), err=True)
+            typer.echo(f"Interrupted. {getattr(error, 'fix', '')}".rstrip(), err=True)
             raise typer.Exit(INTERRUPTED) from None
         except (UnilayersError, OSError) as error:
             if ctx.params.get("traceback") or (isinstance(error, OSError) and error.errno == errno.EPIPE):
@@ -51,7 +53,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, compare, evaluate, predict, check, show, recipes, backends, schema, plot, diff):
+COMMANDS = (
+    train, sweep, compare, time, bench, evaluate, predict, check, show, recipes, backends, schema, plot, diff
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(runs)
 

@@ -28,9 +28,7 @@ def compare(
         float | None, typer.Option(help="Fail if the loss of a step differs by more, relative to the reference.")
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Look for the layer that a difference comes from.")] = False,
-    in_process: Annotated[
-        bool, typer.Option("--in-process", help="No process for each engine: quicker, but times and memory are shared.")
-    ] = False,
+    in_process: options.InProcess = False,
     dtype: options.Dtype = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all.")] = None,
     batch_size: options.BatchSize = None,
@@ -41,20 +39,17 @@ def compare(
 ) -> None:
     """Train a recipe on several engines alike; show side by side what they compute, how fast, where they differ."""
     from unilayers.compare import compare
+    from unilayers.compare.report import overview, progress
     from unilayers.recipe import load_recipe
 
-    from .report import live_table
+    from .report import live_table, table
 
     changes = options.overrides(set_, dtype=dtype, fit__epochs=epochs, fit__batch_size=batch_size)
     loaded = load_recipe(recipe, changes, allow_imports)
     told = {"device": device, "steps": steps, "tolerance": tolerance, "trace": trace, "in_process": in_process}
-    with live_table(not quiet) as watch:
+    with live_table(not quiet, progress) as watch:
         found = compare(loaded, backend, out=out, watch=watch, **told)  # type: ignore[arg-type]
     if not quiet:
-        from unilayers.compare.report import overview
-
-        from .report import table
-
         head, rows = overview(found)
         table(head, rows, right=range(2, len(head) - 1))
         typer.echo(f"Reports: {found.folder}")

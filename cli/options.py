@@ -17,6 +17,20 @@ Backend: TypeAlias = Annotated[
 ]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device of the engine: cpu, cuda, cuda:1...")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Float dtype: float32, float64, mixed_bfloat16...")]
+Backends: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        "-b",
+        metavar="ENGINE[:DEVICE]",
+        help="An engine, as in -b numpy -b torch:cuda.",
+        show_default=False,
+    ),
+]
+InProcess: TypeAlias = Annotated[
+    bool, typer.Option("--in-process", help="No process for each engine: quicker, but times and memory are shared.")
+]
+JsonFile: TypeAlias = Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON.")]
 BatchSize: TypeAlias = Annotated[int | None, typer.Option(help="Samples in a step.")]
 Set: TypeAlias = Annotated[
     list[str] | None,
@@ -32,3 +46,10 @@ def overrides(set_: Sequence[str] | None, **options: object) -> list[str]:
     """What ``--set`` says, then what the options say; ``fit__epochs`` stands for ``fit.epochs``."""
     given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
     return [*(set_ or ()), *(f"{path}={value}" for path, value in given.items())]
+
+
+def write(path: Path | None, text: str) -> None:
+    """Write what an option wants in a file, and say so; nothing if it was not given."""
+    if path is not None:
+        path.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
+        typer.echo(f"Wrote {path}")

@@ -19,7 +19,7 @@ from unilayers.graph.node import LEAVES
 from unilayers.recipe import Recipe, check_fit
 
 if TYPE_CHECKING:
-    from unilayers.compare import Record
+    from unilayers.utils.pages import Table
 
 WIDE = 160  # columns for tables that do not go to a terminal
 
@@ -46,19 +46,22 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[i
 
 
 @contextmanager
-def live_table(wanted: bool) -> Iterator[Callable[[Sequence[Record]], None] | None]:
-    """Inside its block a function that shows how far trainings are, on a terminal; None elsewhere, or if not wanted."""
+def live_table(wanted: bool, progress: Callable[[Any], Table]) -> Iterator[Callable[[Any], None] | None]:
+    """Inside its block a function that shows how far trainings are, on a terminal; None elsewhere, or if not wanted.
+
+    Args:
+        wanted: Whether it is.
+        progress: Makes the table of what that function is given.
+    """
     from rich.console import Console
     from rich.live import Live
-
-    from unilayers.compare.report import progress
 
     console = Console(highlight=False)
     if not (wanted and console.is_terminal):
         yield None
         return
     with Live(console=console, transient=True, refresh_per_second=5) as live:
-        yield lambda records: live.update(_table(*progress(records), right=(1, 2, 3)))
+        yield lambda found: live.update(_table(*progress(found), right=()))
 
 
 def _plain(cell: str) -> Any:

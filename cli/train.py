@@ -28,6 +28,9 @@ def train(
         bool,
         typer.Option("--retime", help="With --backend auto: time the engines again, whatever was measured before."),
     ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Let TensorBoard read the run folder: tensorboard --logdir RUN.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the final scores only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print the model too.")] = False,
 ) -> None:
@@ -51,6 +54,8 @@ def train(
     )
     source = str(recipe) if resume is None else recipe_file(resume)
     loaded = load_recipe(source, changes, allow_imports)
+    if tensorboard:
+        loaded = loaded.watched_by("TensorBoard")
     announce = [] if quiet else [Announce(loaded, summary=verbose)]
     result = loaded.train(
         out if resume is None else resume,
@@ -60,7 +65,10 @@ def train(
         retime=retime,
     )
     if not result.trained:
-        typer.echo(f"All {loaded.epochs} epochs are trained already; ask for more with --epochs.")
+        done = result.model.position.epoch
+        stopped = f"Training had been stopped after {done} of {loaded.epochs} epochs; to go on, change fit.callbacks."
+        all_done = f"All {loaded.epochs} epochs are trained already; ask for more with --epochs."
+        typer.echo(stopped if done < loaded.epochs else all_done)
     typer.echo(scores(result.scores))
     if not quiet:
         typer.echo(f"Run folder: {result.folder}")

@@ -45,6 +45,7 @@ ORDER = [
     "data",
     "training",
     "models",
+    "networks",
     "saving",
     "utils",
     "datasets",
@@ -52,6 +53,8 @@ ORDER = [
     "recipe",
     "runs",
     "compare",
+    "timing",
+    "sweep",
     "cli",
 ]
 BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}

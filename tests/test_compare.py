@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,12 +26,16 @@ from unilayers import Sequential, layers, ops
 from unilayers.backend import Backend, backend_names
 from unilayers.callbacks import LambdaCallback
 from unilayers.compare import Comparison, Record, chart, compare, difference, read_record
+from unilayers.compare.machine import machine
 from unilayers.compare.record import Lines, from_plain, peak_memory, plain
 from unilayers.compare.report import markdown, overview, progress
 from unilayers.compare.run import Job, _do
 from unilayers.compare.trace import examined, layer_outputs
 from unilayers.errors import BackendError, UnilayersError
+from unilayers.graph import OPS
 from unilayers.recipe import Recipe, load_recipe
+from unilayers.recipe.cost import cost
+from unilayers.spec import Spec
 from unilayers.training.steps import Batch
 
 STEPS = 4
@@ -51,16 +56,39 @@ fit: {epochs: 3, batch_size: 16}
 """
 
 
-@pytest.fixture
-def wrong() -> Iterator[Backend]:
-    """A backend that is right but for one op: its tanh is a thousandth too large."""
+@contextmanager
+def wrong_in(op: str, factor: float) -> Iterator[Backend]:
+    """A backend that is right but for one op, whose floats are too large by a factor; composite ops are run as one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_loaded", dict(registry._loaded))
         names: dict[str, Any] = {"__name__": "wrong_engine"}
         exec(compile(code_of_page(), str(PAGE), "exec"), names)
-        right, toy = names["TABLE"]["tanh"], names["Toy"]
-        names["TABLE"]["tanh"] = lambda x: toy(np.asarray(right(x).data * 1.001, x.dtype))
+        table, toy, record = names["TABLE"], names["Toy"], OPS[op]
+
+        def as_recorded(*toys: Any, **attrs: Any) -> Any:
+            made = record.reference(*(t.data for t in toys), **attrs)  # type: ignore[misc]
+            specs = record.infer(*(Spec(t.shape, str(t.dtype)) for t in toys), **attrs)
+            several = isinstance(specs, tuple)
+            found = [toy(np.asarray(a, s.dtype)) for a, s in zip(made, specs, strict=True)] if several else []
+            return tuple(found) if several else toy(np.asarray(made, specs.dtype))
+
+        right = table.get(op, as_recorded)
+
+        def wrong(*toys: Any, **attrs: Any) -> Any:
+            made = right(*toys, **attrs)
+            first = made[0] if isinstance(made, tuple) else made
+            first = toy(np.asarray(first.data * factor, first.dtype))
+            return (first, *made[1:]) if isinstance(made, tuple) else first
+
+        table[op] = wrong
         yield registry.get_backend("toy")
+
+
+@pytest.fixture
+def wrong() -> Iterator[Backend]:
+    """A backend that is right but for one op: its tanh is a thousandth too large."""
+    with wrong_in("tanh", 1.001) as backend:
+        yield backend
 
 
 def losses(recipe: Recipe, backend: str, steps: int) -> list[float]:
@@ -92,6 +120,8 @@ def test_figures_are_those_of_separate_trainings(name: str, tmp_path: Path) -> N
         assert [e["step"] for e in record.epochs] == [3, 4]
         assert record.epochs[0]["values"].keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
         assert record.begin["environment"]["backend"] == backend
+        assert record.end["flops"] == cost(recipe, recipe.build()).training_step
+        assert record.end["peak_flops"] == machine(backend, "cpu", "float32").flops
     first, second = (np.array(r.curve("loss")) for r in found.records)
     assert found.differences[found.records[1].name]["loss"].largest == (np.abs(second - first) / first).max()
     assert_close(second, first, rtol=1e-4, atol=0, what="losses")
@@ -126,7 +156,7 @@ def test_a_trace_in_processes_of_their_own(tmp_path: Path) -> None:
     found = compare("digits-mlp", ["numpy", "numpy"], steps=STEPS, trace=True, out=tmp_path / "c")
     assert found.traced is not None and found.traced.step == STEPS and not found.traced.problems
     for places in (found.traced.places["numpy-2"], found.traced.compiled["numpy-2"]):
-        assert len(places) == 5 + 1 + 6 and set(places.values()) == {0.0}  # layers, the loss, weights
+        assert len(places) == 5 + 1 + 6 + 4 and set(places.values()) == {0.0}  # layers, loss, weights, between layers
 
 
 def test_step_times_leave_out_what_compiles() -> None:
@@ -134,7 +164,11 @@ def test_step_times_leave_out_what_compiles() -> None:
     steps = [{"samples": n, "seconds": s, "values": {"loss": 1.0}} for n, s in zip(sizes, seconds, strict=True)]
     record = Record("a", "numpy", steps=steps)
     assert record.step_seconds == [1.5, 2.0, 2.5] and record.first_step == 5.0
-    assert record.samples_per_second == 8.0
+    assert record.samples_per_second == 8.0 and record.flops_per_second is None
+    record.take({"kind": "rates", "flops": 6e9, "peak_flops": 12e9})
+    assert (record.flops_per_second, record.share_of_peak) == (3e9, 0.25)
+    head, [row] = overview(Comparison("a", "", "float32", [record]))
+    assert dict(zip(head, row, strict=True))["GFLOP/s"] == "3" and row[head.index("Of the peak")] == "25.0%"
 
 
 def test_peak_memory_is_of_this_process() -> None:
@@ -162,14 +196,59 @@ def test_the_gate_and_the_trace_name_step_and_layer(wrong: Backend, tmp_path: Pa
     names = [p for p in places if p.startswith("output of ")]
     assert names == [f"output of {layer}" for layer in ("first", "norm", "bent", "dropout", "last")]
     assert max(places["output of first"], places["output of norm"]) < 1e-6
-    assert {p for p in places if p.startswith("gradient")} == {
+    assert {p for p in places if p.startswith("gradient of")} == {
         f"gradient of {v.path}" for v in Recipe(DEEP).build().trainable_weights
     }
     a, b = (losses(Recipe(DEEP), name, 1)[0] for name in ("numpy", "toy"))
     expected = f"toy departs from numpy at step 1: loss {b!r} instead of {a!r}, a relative difference of "
-    assert found.problems == [f"{expected}{abs(b - a) / a:.3g}, first in the output of bent ({by:.3g})"]
+    where = f"first in the output of bent ({by:.3g}), by the op tanh of bent"
+    assert found.problems == [f"{expected}{abs(b - a) / a:.3g}, {where}"]
     with pytest.raises(UnilayersError, match="toy departs from numpy at step 1"):
         found.require()
+
+
+STACK = """\
+name: stack
+data: {dataset: digits, n: 64}
+model:
+  - Input: {shape: [8, 8, 1]}
+  - Conv2D: {filters: 3, kernel_size: 3, name: conv1}
+  - Conv2D: {filters: 3, kernel_size: 3, name: conv2}
+  - MaxPooling2D: {name: pool}
+  - LayerNormalization: {name: norm}
+  - Flatten
+  - Dense: {units: 8, activation: tanh, name: bent}
+  - Dense: {units: 10, name: last}
+loss: {SparseCategoricalCrossentropy: {from_logits: true}}
+optimizer: {SGD: {learning_rate: 0.5}}
+fit: {epochs: 2, batch_size: 16}
+""".replace(", n: 64", "")
+PLANTED = {  # by the op that is wrong: what is to be named
+    "conv": ("output of conv1", "conv of conv1"),
+    "max_pool": ("output of pool", "max_pool of pool"),
+    "layer_norm": ("output of norm", "layer_norm of norm"),
+    "matmul": ("output of bent", "matmul of bent"),
+    "tanh": ("output of bent", "tanh of bent"),
+    "sparse_softmax_cross_entropy": ("loss", "loss: sparse_softmax_cross_entropy"),
+    "max_pool_grad": ("gradient through pool", "gradient of max_pool of pool: max_pool_grad"),
+    "conv_input_grad": ("gradient through conv2", "gradient of conv of conv2: conv_input_grad"),
+    "conv_kernel_grad": ("gradient of conv2/kernel", "gradient of conv of conv2: conv_kernel_grad"),
+}
+
+
+@pytest.mark.parametrize("op", PLANTED)
+def test_a_wrong_kernel_is_caught_and_named(op: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command fails, and says on which backend, in which layer, by which op; the others agree."""
+    monkeypatch.chdir(tmp_path)
+    Path("stack.yaml").write_text(STACK)
+    arguments = "compare stack.yaml -b numpy -b toy -b numpy --steps 4 --tolerance 1e-4 --trace --in-process -q --out c"
+    with wrong_in(op, 1.05):
+        result = CliRunner().invoke(app, arguments.split())
+    assert result.exit_code == 1
+    said = " ".join(result.stderr.split())
+    assert said.startswith("Error: compare: toy departs from numpy at step ") and said.count(" departs ") == 1
+    place, by = PLANTED[op]
+    assert f", first in the {place} (0.0" in said and f"), by the op {by}." in said
 
 
 def test_a_departure_that_comes_later(wrong: Backend, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ GRADIENTS: dict[str, Case] = {
     "maximum": (ops.maximum, (floats(1, 2), floats(1, 0)), (floats(0.5, 1), floats(0.5, 0))),
     "minimum": (ops.minimum, (floats(1, 2), floats(1, 0)), (floats(0.5, 0), floats(0.5, 1))),
     "abs": (ops.abs, (floats(0, -2),), (floats(0, -1),)),
-    "relu": (ops.relu, (floats(NAN, 0, 1),), (floats(0, 0, 1),)),
+    "relu": (ops.relu, (floats(0, 1),), (floats(0, 1),)),
     "relu6": (ops.relu6, (floats(0, 6, 1),), (floats(0, 0, 1),)),
     "leaky_relu": (ops.leaky_relu, (floats(0),), (floats(0.2),)),
     "hard_tanh": (ops.hard_tanh, (floats(-1, 1),), (floats(0, 0),)),

@@ -14,9 +14,11 @@ import pytest
 import unilayers as ul
 from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
+from tests.test_cli import RECIPE, call
 from unilayers import callbacks, layers
 from unilayers.callbacks.tensorboard import pictures, png
 from unilayers.errors import UnilayersError
+from unilayers.recipe import Recipe, read_history
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(24, 6)).astype("float32"), RNG.normal(size=(24, 2)).astype("float32")
@@ -244,3 +246,32 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         UnilayersError, match=r"TensorBoard: needs the package .*pip install 'unilayers\[tensorboard\]'"
     ):
         callbacks.TensorBoard(tmp_path)
+
+
+# ---- recipes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["the option", "the recipe"])
+def test_tensorboard_reads_a_run_folder(how: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    said = "fit: {callbacks: [TensorBoard, {TensorBoard: {log_dir: more}}], " if how == "the recipe" else "fit: {"
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("fit: {", said))
+    option = ["--tensorboard"] if how == "the option" else []
+    call("train", tmp_path / "r.yaml", "--out", tmp_path / "run", "--epochs", 2, *option)
+    again = call("train", "--resume", tmp_path / "run", "--epochs", 3, "--tensorboard")
+    assert "Run folder" in again
+    history = read_history(tmp_path / "run")
+    for place in ("logs", *(["more"] if how == "the recipe" else [])):
+        train, validation = (read(tmp_path / "run" / place / name) for name in ("train", "validation"))
+        for found, tag, kept in ((train, "epoch_loss", "loss"), (validation, "epoch_accuracy", "val_accuracy")):
+            values = numbers(found, tag)
+            assert [*values] == [0, 1, 2]
+            assert_close(np.array([*values.values()]), np.array(history[kept]), rtol=1e-6, atol=0, what=tag)
+
+
+@pytest.mark.parametrize("path", ["/tmp/x", "../x", "a/../../x", "[1]", "null"])
+def test_recipes_write_into_the_run_folder_only(path: str) -> None:
+    for one in (f"TensorBoard: {{log_dir: {path}}}", f"CSVLogger: {{filename: {path}}}"):
+        said = r"fit\.callbacks\[0\].*(not a path in the run folder\. Expected a relative|a value that does not fit)"
+        with pytest.raises(UnilayersError, match=said):
+            Recipe(RECIPE, overrides=[f"fit.callbacks=[{{{one}}}]"])

@@ -85,11 +85,11 @@ class Backend:
 
     def put_as(self, arrays: Sequence[Any], dtypes: Sequence[str], device: str) -> list[Array]:
         """``put``, of numbers as arrays of these dtypes; bfloat16, which NumPy does not have, on the way as float32."""
-        host = [np.asarray(a, host_dtype(d)) for a, d in zip(arrays, dtypes, strict=True)]
-        return [
-            self.table["astype"](a, dtype=d) if d != host_dtype(d) else a
-            for a, d in zip(self.put(host, device), dtypes, strict=True)
-        ]
+        hosts = list(map(host_dtype, dtypes))
+        there = self.put([np.asarray(a, h) for a, h in zip(arrays, hosts, strict=True)], device)
+        if hosts == dtypes:
+            return there
+        return [self.table["astype"](a, dtype=d) if d != h else a for a, d, h in zip(there, dtypes, hosts, strict=True)]
 
     def device(self, name: str | None) -> str:
         """The full name of a usable device: None is the first, ``"cuda"`` is ``"cuda:0"``.

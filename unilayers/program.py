@@ -12,8 +12,8 @@ from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
 from unilayers.graph import OPS, Graph, Node, Value
 from unilayers.graph.passes import lower, optimise, specialise
-from unilayers.ops.define import bind
-from unilayers.spec import Dim, dtype_name, host_dtype, public_shape
+from unilayers.ops.define import bind, name_of
+from unilayers.spec import Dim, host_dtype, public_shape
 from unilayers.variable import Store, Variable, place_together
 
 
@@ -115,6 +115,7 @@ class Program:
         self._dtypes = [v.dtype for v in graph.inputs]
         self._compiled: dict[tuple[Any, ...], Executable] = {}
         self._picked: tuple[Store | None, list[int], list[Array]] = (None, [], [])
+        self._fitting: tuple[Store | None, Any, Any] = (None, None, None)  # see ``_fitted``
 
     def traced(self) -> Program:
         """The whole step as one traced graph: this one."""
@@ -130,6 +131,7 @@ class Program:
     def forget(self, backend: Backend, device: str, shapes: Sequence[Sequence[int]]) -> None:
         """Let go of the compiled function for inputs of these shapes."""
         self._compiled.pop((backend.name, device, *map(tuple, shapes)), None)
+        self._fitting = (None, None, None)
 
     def place(self, backend: Backend, device: str, together: Sequence[Variable] | None = None) -> Store:
         """Bring the state (or a larger group that contains it) onto a device."""
@@ -147,13 +149,13 @@ class Program:
             store: Holds all of this program's variables.
             inputs: NumPy arrays, or arrays of the backend on the store's device.
         """
-        backend = store.backend
         if store.foreign:
             store.own()
-        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self._dtypes[i]]
-        inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
-        function = self.executable(backend, store.device, [x.shape for x in inputs])
-        inputs = moved(inputs, backend, store.device, self._dtypes)
+        signature = [(type(x), x.shape, x.dtype) for x in inputs]
+        if self._fitting[0] is store and self._fitting[1] == signature:
+            function = self._fitting[2]
+        else:
+            function, inputs = self._fitted(store, inputs, signature)
         state, whole = self._state(store)
         new, outputs = function(state, inputs)
         if whole:
@@ -194,10 +196,25 @@ class Program:
                 v.assign(backend.get(new[i]))
         return outputs
 
+    def _fitted(self, store: Store, inputs: Sequence[Any], signature: Any) -> tuple[Executable, Sequence[Array]]:
+        """The compiled function for inputs, and these as it takes them. Where arrays of NumPy are taken as they are, it
+        is remembered: for those like them there is nothing more to find out."""
+        given, backend = inputs, store.backend
+        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and name_of(x.dtype) != self._dtypes[i]]
+        if host:
+            inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
+        function = self.executable(backend, store.device, [x.shape for x in inputs])
+        inputs = moved(inputs, backend, store.device, self._dtypes)
+        if inputs is given and all(kind is np.ndarray for kind, *_ in signature):
+            self._fitting = (store, signature, function)
+        return function, inputs
+
     def _state(self, store: Store) -> tuple[list[Array], bool]:
         """This program's state as a list, and whether that is all of the store. The list stays the same object as
         long as its arrays do, so that a compiled function can link to them once."""
         known, indices, picked = self._picked
+        if known is store and indices and not picked:
+            return store.arrays, True
         if known is not store:
             indices = [v.index for v in self.variables]
             assert all(v.store is store for v in self.variables), "a variable is not in the store"

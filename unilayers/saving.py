@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from unilayers import layers, ops
+from unilayers.callbacks import Callback
 from unilayers.custom import (
     CustomObjectScope,
     custom_object_scope,
@@ -57,8 +58,23 @@ def write_atomically(path: Path, content: bytes) -> None:
 # ---- writing ----------------------------------------------------------------
 
 
-def save_model(model: Model, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
-    """Everything that is needed to go on: see ``Model.save``."""
+def save_model(
+    model: Model,
+    filepath: Any,
+    overwrite: bool = True,
+    zipped: bool | None = None,
+    *,
+    callbacks: Iterable[tuple[str, Callback]] = (),
+) -> None:
+    """Everything that is needed to go on: see ``Model.save``.
+
+    Args:
+        model: The model.
+        filepath: The file.
+        overwrite: Whether to replace a file that is there.
+        zipped: Kept for Keras's signature.
+        callbacks: Callbacks by name whose states are saved, too, for ``resume_fit``.
+    """
     optimizer = model.optimizer.variables if model.optimizer is not None else []
     built = {x.path: plain(x.get_build_config(), x.where) for x in model.layers_below if _writes(x, *BUILDING)}
     about = {
@@ -70,6 +86,9 @@ def save_model(model: Model, filepath: Any, overwrite: bool = True, zipped: bool
     }
     running = model._running_values() if model.position.of_epoch else {}
     others = _kept_by_layers(model) | {name: v.numpy() for name, v in running.items()}
+    states = {name: _packed(callback.get_state(), others, name) for name, callback in callbacks}
+    if any(states.values()):
+        about["callbacks"] = {name: state for name, state in states.items() if state}
     _write(filepath, [*_plain_variables(model), *optimizer], about, overwrite, others)
 
 
@@ -132,6 +151,50 @@ def _write(
         write_atomically(Path(path), save(tensors, metadata))
     except OSError as error:
         raise CheckpointError("cannot write the checkpoint", where=str(path), received=str(error)) from None
+
+
+ARRAY = "$array"  # the key of a mapping that stands for an array among the tensors
+
+
+def _packed(value: Any, arrays: dict[str, np.ndarray], where: str) -> Any:
+    """A value of a callback's state as JSON has it; its arrays are put aside, by the names that stand in their place.
+
+    Args:
+        value: The value.
+        arrays: Takes the arrays.
+        where: What the value is called.
+    """
+    if isinstance(value, (np.bool_, np.number)):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.isbuiltin == 1 and value.dtype.kind in "biuf":
+        name = f"callbacks/{where}"
+        while name in arrays:
+            name += "'"
+        arrays[name] = value
+        return {ARRAY: name}
+    if isinstance(value, (list, tuple)):
+        return [_packed(item, arrays, f"{where}.{i}") for i, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) and key != ARRAY for key in value):
+        return {key: _packed(item, arrays, f"{where}.{key}") for key, item in value.items()}
+    raise CheckpointError(
+        "a callback's state that cannot be saved",
+        where=where,
+        expected="numbers, texts, truth values, None, arrays, lists and dicts of these",
+        received=f"{_short(value)} of type {type(value).__name__}",
+    )
+
+
+def _unpacked(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
+    """What ``_packed`` was given."""
+    if isinstance(value, list):
+        return [_unpacked(item, tensors) for item in value]
+    if isinstance(value, dict):
+        if value.keys() == {ARRAY}:
+            return tensors[value[ARRAY]]
+        return {key: _unpacked(item, tensors) for key, item in value.items()}
+    return value
 
 
 def compile_config(model: Model) -> Any:
@@ -199,7 +262,7 @@ def _about(file: Any, path: Any) -> dict[str, Any]:
             received=str(about["version"]),
             fix="Upgrade with: pip install -U unilayers",
         )
-    for name, empty in (("model", {}), ("compile", None), ("position", {})):
+    for name, empty in (("model", {}), ("compile", None), ("position", {}), ("callbacks", {})):
         if not isinstance(about.get(name, empty), (dict, type(empty))):
             raise _unreadable(path, f"a mapping {name!r}", _short(about[name]))
     known = [f.name for f in fields(Position)]
@@ -289,9 +352,31 @@ def load_state(model: Model, path: Any) -> None:
         _resume(model, tensors)
 
 
-def load_running_values(model: Model, path: Any) -> None:
-    """Go on with what the metrics had summed up when the file was written, in the middle of an epoch."""
-    _resume(model, read(path)[0])
+def resume_fit(model: Model, path: Any, callbacks: Iterable[tuple[str, Callback]] = ()) -> None:
+    """Let a ``fit`` that is about to begin go on where the one was that wrote the file: in the middle of an epoch with
+    its next batch and what the metrics had summed up, and with the states of the callbacks. The state of the model is
+    for ``load_state`` to set before.
+
+    Args:
+        model: The model.
+        path: The file.
+        callbacks: Those of this ``fit`` by name. One that the file knows nothing of begins anew.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    tensors, about = read(path)
+    model.start_batch = model.position.of_epoch
+    if model.start_batch:
+        _resume(model, tensors)
+    states = about.get("callbacks", {})
+    for name, callback in callbacks:
+        if name in states:
+            try:
+                callback.set_state(_unpacked(states[name], tensors))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                received = f"{type(error).__name__}: {error}"
+                raise CheckpointError(f"no state of {name} in it", where=str(path), received=received) from error
 
 
 def _resume(model: Model, tensors: Mapping[str, np.ndarray]) -> None:

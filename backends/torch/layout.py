@@ -46,9 +46,12 @@ def laying(step: Executable, kernels: Sequence[int]) -> Executable:
     if not kernels:
         return step
 
+    known: dict[int, Tensor] = {}  # those that are laid
+
     def run(state: list[Any], inputs: Sequence[Any]) -> Any:
         for i in kernels:
-            state[i] = relaid(state[i])
+            if known.get(i) is not state[i]:
+                known[i] = state[i] = relaid(state[i])
         return step(state, inputs)
 
     return run

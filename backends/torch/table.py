@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unilayers.graph.emit import Overwriting
+from unilayers.graph.emit import Made, Overwriting
 from unilayers.graph.loops import python_loops
 from unilayers.ops.sorting import empty_segment
 from unilayers.spec import dtype_name
 
-from . import recurrent, updates, windows
+from . import neural, recurrent, updates, windows
+from .fuse import VIEWS
 from .linalg import DECOMPOSITIONS
 
 SAME_NAME = (
@@ -134,15 +135,6 @@ def constant(a: np.ndarray, device: torch.device) -> Tensor:
         return tensor(a).to(device)
 
 
-def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
-    """torch normalises the last axes."""
-    if axes[0] == x.ndim - len(axes):
-        return F.layer_norm(x, gamma.shape, gamma, beta, epsilon)
-    order = [*(a for a in range(x.ndim) if a not in axes), *axes]
-    y = F.layer_norm(x.permute(order), gamma.shape, gamma, beta, epsilon)
-    return y.permute(sorted(range(x.ndim), key=order.__getitem__))
-
-
 # ---- the table ------------------------------------------------------------
 
 TABLE: dict[str, Callable[..., Any]] = {
@@ -173,16 +165,16 @@ TABLE: dict[str, Callable[..., Any]] = {
     "take_along_axis": lambda x, indices, axis: torch.gather(x, axis, indices.long()),
     "argsort": lambda x, axis: torch.argsort(x, dim=axis, stable=True).int(),
     "segment_reduce": segment_reduce,
-    "conv": windows.conv,
+    "conv": Made(windows.conv_with),
     "conv_input_grad": windows.conv_input_grad,
     "conv_kernel_grad": windows.conv_kernel_grad,
-    "max_pool": windows.max_pool,
+    "max_pool": Made(windows.max_pooling),
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
     "avg_pool_grad": windows.avg_pool_grad,
     **DECOMPOSITIONS,
-    # Composite ops as one kernel, where it pays: not those of AT_ONCE, whose gradients compute most of the expansion
-    # anyway, so that in a training step one expansion for both is faster.
+    # Composite ops as one kernel.
+    **neural.TABLE,
     "relu": torch.relu,
     "relu6": F.relu6,
     "leaky_relu": lambda x, negative_slope: F.leaky_relu(x, negative_slope),
@@ -190,28 +182,20 @@ TABLE: dict[str, Callable[..., Any]] = {
     "selu": F.selu,
     "sigmoid": torch.sigmoid,
     "softplus": lambda x: F.softplus(x, threshold=50.0),  # beyond the default of 20 it would be off by 1e-10
+    "gelu": lambda x, approximate: F.gelu(x, approximate="tanh" if approximate else "none"),
+    "silu": F.silu,
     "softmax": lambda x, axis: torch.softmax(x, axis),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
     **{op.__name__: op for op in (recurrent.lstm, recurrent.lstm_grad, recurrent.gru, recurrent.gru_grad)},
     "sgd_update": updates.keeping(updates.sgd_update, scalars=1),
-    "adam_update": updates.keeping(updates.adam_update, scalars=2),
-}
-
-# Composite ops as one kernel where they run by themselves.
-AT_ONCE: dict[str, Callable[..., Any]] = {
-    "gelu": lambda x, approximate: F.gelu(x, approximate="tanh" if approximate else "none"),
-    "silu": F.silu,
-    "layer_norm": layer_norm,
+    "adam_update": updates.keeping(Made(updates.adam_updating), scalars=2),
 }
 
 # Some of TABLE's functions, written into the operands, with the numbers of those.
 OVERWRITING: Overwriting = {
     "sgd_update": (updates.sgd_update, updates.overwritten(scalars=1)),
-    "adam_update": (updates.adam_update, updates.overwritten(scalars=2)),
+    "adam_update": (Made(updates.adam_updating), updates.overwritten(scalars=2)),
 }
-
-# Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
-VIEWS = frozenset({"stop_gradient", "reshape", "permute_dims", "broadcast_to", "slice", "astype", "barrier"})
 
 TABLE |= {
     "barrier": lambda x, *after: x,

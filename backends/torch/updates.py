@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import torch
@@ -79,32 +80,41 @@ def _descend(xs: list[Tensor], grads: list[Tensor], rate: Any) -> None:
 # ---- Adam -----------------------------------------------------------------------
 
 
-def adam_update(
-    learning_rate: Tensor,
-    iteration: Tensor,
-    *tensors: Tensor,
-    count: int,
-    beta_1: float,
-    beta_2: float,
-    epsilon: float,
-    amsgrad: bool,
-    weight_decay: float,
-) -> Any:
+def adam_updating(
+    count: int, beta_1: float, beta_2: float, epsilon: float, amsgrad: bool, weight_decay: float
+) -> Callable[..., Any]:
     """torch's kernel corrects the bias of v before epsilon is added, Keras after it: so the kernel is told that very
     many steps are done, when nothing is left to correct, and gets the corrected step size as its learning rate."""
-    params, grads, *slots = _lists(tensors, count)
-    if not _fused(params, slots):
-        attrs = {"amsgrad": amsgrad, "weight_decay": weight_decay, "epsilon": epsilon}
-        expand: Any = OPS["adam_update"].expand
-        return expand(learning_rate, iteration, *tensors, count=count, beta_1=beta_1, beta_2=beta_2, **attrs)
-    rate, t = _number(learning_rate), _number(iteration) + 1
-    _shrink(params, rate, weight_decay)
-    torch._fused_adam_(
-        params, list(map(like, grads, params)), slots[0], slots[1], slots[2] if amsgrad else [],
-        [torch.full((), 1e9, dtype=torch.float32, device=params[0].device)] * count, weight_decay=0.0, eps=epsilon,
-        lr=rate * _correction(t, beta_1, beta_2), beta1=beta_1, beta2=beta_2, amsgrad=amsgrad, maximize=False,
-    )  # fmt: skip
-    return [*params, *(x for slot in slots for x in slot)]
+    attrs: dict[str, Any] = {"beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "amsgrad": amsgrad}
+    attrs |= {"count": count, "weight_decay": weight_decay}
+    known: list[Tensor] = []  # the tensors met last, if the kernel takes them; the same come at every step
+    strides: list[Any] = []
+    steps: list[Tensor] = []
+    first, second = (math.log(beta) if beta > 0 else -math.inf for beta in (beta_1, beta_2))
+
+    def update(learning_rate: Tensor, iteration: Tensor, *tensors: Tensor) -> Any:
+        nonlocal known, strides, steps
+        params, grads, rest = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
+        written = [*params, *rest]
+        if len(known) != len(written) or not all(map(is_, known, written)):
+            slots = _lists(rest, count)
+            if not _fused(list(params), slots):
+                expand: Any = OPS["adam_update"].expand
+                return expand(learning_rate, iteration, *tensors, **attrs)
+            known, strides = written, [p.stride() for p in params]
+            steps = [torch.full((), 1e9, dtype=torch.float32, device=params[0].device)] * count
+        laid = [g if g.stride() == s else like(g, p) for g, p, s in zip(grads, params, strides, strict=True)]
+        rate, t = _number(learning_rate), _number(iteration) + 1
+        if weight_decay:
+            _shrink(list(params), rate, weight_decay)
+        torch._fused_adam_(
+            params, laid, rest[:count], rest[count : 2 * count], rest[2 * count :], steps,
+            weight_decay=0.0, eps=epsilon, lr=rate * _correction(t, first, second), beta1=beta_1, beta2=beta_2,
+            amsgrad=amsgrad, maximize=False,
+        )  # fmt: skip
+        return written
+
+    return update
 
 
 def _fused(params: list[Tensor], slots: list[list[Tensor]]) -> bool:
@@ -116,8 +126,9 @@ def _fused(params: list[Tensor], slots: list[list[Tensor]]) -> bool:
     return known and alike and all(map(without_gaps, params))
 
 
-def _correction(t: Any, beta_1: float, beta_2: float) -> Any:
-    """sqrt(1 - beta_2**t) / (1 - beta_1**t)."""
-    t, expm1, sqrt = (t.float(), torch.expm1, torch.sqrt) if isinstance(t, Tensor) else (t, math.expm1, math.sqrt)
-    first, second = (-expm1(t * (math.log(beta) if beta > 0 else -math.inf)) for beta in (beta_1, beta_2))
-    return sqrt(second) / first
+def _correction(t: Any, first: float, second: float) -> Any:
+    """sqrt(1 - beta_2**t) / (1 - beta_1**t), from the logarithms of the betas."""
+    if isinstance(t, Tensor):
+        t = t.float()
+        return torch.sqrt(-torch.expm1(t * second)) / -torch.expm1(t * first)
+    return math.sqrt(-math.expm1(t * second)) / -math.expm1(t * first)

@@ -5,6 +5,7 @@ Data is channels-last and stays so: aten gets channels-first *views* of it, whic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,11 +50,17 @@ def _settings(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> tup
     return strides, [low for low, _ in padding], dilation, False, [0] * len(padding), groups
 
 
-def conv(x: Tensor, kernel: Tensor, strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> Tensor:
-    if not _symmetric(padding):
-        return conv(_pad(x, padding), kernel, strides, [(0, 0)] * len(padding), dilation, groups)
-    weight = kernel.permute(_OUT_IN[kernel.ndim])
-    return _last(aten.convolution(_first(x), weight, None, *_settings(strides, padding, dilation, groups)))
+def conv_with(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> Callable[..., Tensor]:
+    """The convolution with these attributes, as a function of x, kernel and perhaps bias."""
+    ndim, symmetric = len(strides) + 2, _symmetric(padding)
+    settings = _settings(strides, padding if symmetric else [(0, 0)] * len(padding), dilation, groups)
+    first, last, out_in, convolution = _FIRST[ndim], _LAST[ndim], _OUT_IN[ndim], torch.convolution
+
+    def conv(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+        x = x if symmetric else _pad(x, padding)
+        return convolution(x.permute(first), kernel.permute(out_in), bias, *settings).permute(last)
+
+    return conv
 
 
 def conv_input_grad(
@@ -82,9 +89,14 @@ def conv_kernel_grad(
 # ---- pooling: aten's kernels for one axis have no gradient, so that is run as two ----
 
 
+def _halves(window: Ints, padding: Pairs) -> bool:
+    """Whether aten can pad maxima by itself: equally, and by half a window at most."""
+    return _symmetric(padding) and all(2 * low <= w for (low, _), w in zip(padding, window, strict=True))
+
+
 def _unbeaten(x: Tensor, window: Ints, padding: Pairs) -> tuple[Tensor, Pairs]:
-    """x and the padding left to aten, which pads equally, and by half a window at most; -inf never wins."""
-    if _symmetric(padding) and all(2 * low <= w for (low, _), w in zip(padding, window, strict=True)):
+    """x and the padding left to aten; -inf never wins."""
+    if _halves(window, padding):
         return x, padding
     return _pad(x, padding, float("-inf")), [(0, 0)] * len(padding)
 
@@ -95,17 +107,34 @@ def _max_pool(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Any:
     return kernel(_first(x), window, strides, [low for low, _ in padding])
 
 
-@planar(1, 1)
-def max_pool(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
-    x, padding = _unbeaten(x, window, padding)
-    return _last(_max_pool(x, window, strides, padding)[0])
+def max_pooling(window: Ints, strides: Ints, padding: Pairs) -> Callable[[Tensor], Tensor]:
+    """The maxima of windows with these attributes, as a function of x."""
+    kernel = (torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)[len(window) - 1]
+    own, (first, last) = _halves(window, padding), (_FIRST[len(window) + 2], _LAST[len(window) + 2])
+    pads = [low for low, _ in padding] if own else [0] * len(window)
+
+    def max_pool(x: Tensor) -> Tensor:
+        x = x if own else _pad(x, padding, float("-inf"))
+        return kernel(x.permute(first), window, strides, pads).permute(last)
+
+    return max_pool
 
 
 @planar(1, 1, 1, 1)
 def max_pool_grad(g: Tensor, x: Tensor, y: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
-    """The places of the maxima are found again rather than kept from the forward pass."""
+    """The places of the maxima are found again."""
+    return max_pool_from(g, x, max_pool_kept(x, window, strides, padding)[1], window, strides, padding)
+
+
+def max_pool_kept(x: Tensor, window: Ints, strides: Ints, padding: Pairs) -> tuple[Tensor, Tensor]:
+    """The maxima, and their places for the gradient; over two or three axes."""
+    x, padding = _unbeaten(x, window, padding)
+    y, places = _max_pool(x, window, strides, padding)
+    return _last(y), places
+
+
+def max_pool_from(g: Tensor, x: Tensor, places: Tensor, window: Ints, strides: Ints, padding: Pairs) -> Tensor:
     wide, left = _unbeaten(x, window, padding)
-    places = _max_pool(wide, window, strides, left)[1]
     kernel = aten.max_pool2d_with_indices_backward if len(window) == 2 else aten.max_pool3d_with_indices_backward
     pads = [low for low, _ in left]
     grad = _last(kernel(_first(g), _first(wide), window, strides, pads, [1] * len(window), False, places))

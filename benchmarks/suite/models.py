@@ -1,10 +1,11 @@
-"""The networks in Keras's words. ``keras`` is an argument: it is Keras, or unilayers, which has the same words."""
+"""The workloads' networks in Keras's words. ``keras`` is an argument: Keras, or unilayers, which has the same words."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.suite.workloads import ADAM, HEADS, NORM, Workload, blocks, weights
+from benchmarks.suite.workloads import ADAM, HEADS, NORM, Workload, weights
+from unilayers import networks
 
 
 def model(keras: Any, w: Workload, dropout: bool = True) -> Any:
@@ -43,54 +44,19 @@ def loss(keras: Any, w: Workload) -> Any:
 
 
 def _dense(keras: Any, w: Workload, rate: float) -> Any:
-    last = len(w.sizes) - 2
-    layers = [
-        keras.layers.Dense(n, activation=None if i == last else "relu", use_bias=not w.regression, name=f"dense{i}")
-        for i, n in enumerate(w.sizes[1:])
-    ]
-    return keras.Sequential([keras.Input(w.shape), *layers])
+    return networks.dense(w.sizes, not w.regression, keras)
 
 
 def _convnet(keras: Any, w: Workload, rate: float) -> Any:
-    layers, (first, second, classes) = keras.layers, w.sizes
-    return keras.Sequential(
-        [
-            keras.Input(w.shape),
-            layers.Conv2D(first, 3, activation="relu", name="conv1"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(second, 3, activation="relu", name="conv2"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dropout(rate),
-            layers.Dense(classes, name="dense"),
-        ]
-    )
+    return networks.convnet(w.sizes, w.shape, rate, keras)
 
 
 def _resnet(keras: Any, w: Workload, rate: float) -> Any:
-    layers = keras.layers
-
-    def conv(x: Any, filters: int, size: int, stride: int, prefix: str, number: int) -> Any:
-        if stride > 1 and size > 1:  # zeros on all sides, as the other frameworks have it
-            x = layers.ZeroPadding2D(1)(x)
-        padding = "valid" if stride > 1 else "same"
-        x = layers.Conv2D(filters, size, stride, padding, use_bias=False, name=f"{prefix}conv{number}")(x)
-        return layers.BatchNormalization(momentum=0.9, epsilon=NORM[0], name=f"{prefix}norm{number}")(x)
-
-    inputs = keras.Input(w.shape)
-    x = layers.ReLU()(conv(inputs, w.sizes[0], 3, 1, "", 0))
-    for name, before, filters, stride in blocks(w):
-        y = layers.ReLU()(conv(x, filters, 3, stride, f"{name}_", 1))
-        y = conv(y, filters, 3, 1, f"{name}_", 2)
-        if stride > 1 or before != filters:
-            x = conv(x, filters, 1, stride, f"{name}_", 3)
-        x = layers.ReLU()(layers.Add()([y, x]))
-    return keras.Model(inputs, layers.Dense(w.sizes[4], name="dense")(layers.GlobalAveragePooling2D()(x)))
+    return networks.resnet(18, w.shape, w.sizes[4], w.sizes[:4], True, keras)
 
 
 def _recurrent(keras: Any, w: Workload, rate: float) -> Any:
-    cells = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[w.kind](w.sizes[0], name="cells")
-    return keras.Sequential([keras.Input(w.shape), cells, keras.layers.Dense(w.sizes[1], name="dense")])
+    return networks.recurrent(*w.sizes, w.shape, w.kind.upper(), keras)
 
 
 def _transformer(keras: Any, w: Workload, rate: float) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from unilayers.networks import RESNET, residual_blocks
+
 BATCHES = 8  # different ones, taken in turn
 HEADS = 2  # of the transformer
 NORM = 1e-5, 1e-6  # epsilon of batch and of layer normalization
@@ -175,12 +177,7 @@ def weights(w: Workload) -> Weights:
 
 def blocks(w: Workload) -> list[tuple[str, int, int, int]]:
     """The residual blocks: name, filters before, filters, stride."""
-    found, before = [], w.sizes[0]
-    for stage, filters in enumerate(w.sizes[:4]):
-        for i in range(2):
-            found.append((f"block{2 * stage + i}", before, filters, 2 if stage and not i else 1))
-            before = filters
-    return found
+    return list(residual_blocks(RESNET[18], w.sizes[:4]))
 
 
 # ---- data ---------------------------------------------------------------------------------------------------

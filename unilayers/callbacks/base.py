@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -26,16 +28,48 @@ class Callback:
 
     ``on_train_batch_end(batch, logs)``: ``logs`` is read from the device only when you index it; ``loss`` and metrics
     are running means of the epoch, ``batch_loss`` is this batch's loss.
+
+    Attributes:
+        state_names: Names of the attributes that training which is cut and resumed goes on with, such as a count of
+            epochs: numbers, texts, truth values, None, arrays, and lists and dicts of these. They are saved with the
+            model by what can resume a training, and set again after ``on_train_begin``.
+
+    Example:
+        >>> class Count(Callback):
+        ...     state_names = ("steps",)
+        ...     def on_train_begin(self, logs=None):
+        ...         self.steps = 0
+        ...     def on_train_batch_end(self, batch, logs=None):
+        ...         self.steps += 1
+        >>> count = Count()
+        >>> count.set_state({"steps": 7})
+        >>> count.get_state()
+        {'steps': 7}
     """
 
     model: Any = None
     params: Mapping[str, Any] = {}
+    state_names: Sequence[str] = ()
 
     def set_model(self, model: Any) -> None:
         self.model = model
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         self.params = params
+
+    def get_state(self) -> dict[str, Any]:
+        """What training that is resumed goes on with: the attributes of ``state_names``, by their names."""
+        return {name: reduce(getattr, name.split("."), self) for name in self.state_names}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with what ``get_state`` gave; called after ``on_train_begin``. Override both for what is no attribute.
+
+        Args:
+            state: Values by name; arrays are NumPy's, tuples have become lists.
+        """
+        for name in self.state_names:
+            *path, last = name.split(".")
+            setattr(reduce(getattr, path, self), last, state[name])
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Before the first epoch."""
@@ -88,6 +122,56 @@ class Callback:
         """After a step of a prediction."""
 
 
+class Saver(Callback):
+    """A callback that saves all that a training needs to go on. At each hook it comes after the others, which have then
+    done what they do, and it knows them.
+
+    Attributes:
+        others: All callbacks of the training.
+    """
+
+    others: Sequence[Callback] = ()
+
+    def get_state(self) -> dict[str, Any]:
+        rate = self.model.optimizer.learning_rate
+        return super().get_state() | ({"learning_rate": float(rate)} if isinstance(rate, float) else {})
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        exact, rounded = state.get("learning_rate"), self.model.optimizer.learning_rate
+        if exact is not None and isinstance(rounded, float) and np.float32(exact) == np.float32(rounded):
+            self.model.optimizer.learning_rate = exact  # the number whose float32 is among the tensors
+
+    def save(self, path: Any) -> None:
+        """Save the model with optimizer state and position, and the states of all callbacks."""
+        from unilayers.saving import save_model  # it knows models, which are above callbacks
+
+        save_model(self.model, path, callbacks=numbered(self.others))
+
+    def go_on(self, path: Any) -> None:
+        """Let training, which is about to begin, go on where it was when the file was saved: in the middle of an epoch
+        if it was there, with the values of the metrics and the states of the callbacks. One that had been stopped stays
+        stopped. The state of the model is that of the file already.
+
+        Raises:
+            CheckpointError: if the file is damaged.
+        """
+        from unilayers.saving import resume_fit
+
+        resume_fit(self.model, path, numbered(self.others))
+        if self.model.stop_training:
+            self.model.start_epoch = self.params["epochs"]
+
+
+def numbered(callbacks: Iterable[Callback]) -> Iterator[tuple[str, Callback]]:
+    """Callbacks with names that are the same when training is resumed: their classes'; of several of one, numbered."""
+    seen = Counter[str]()
+    for callback in callbacks:
+        name = type(callback).__qualname__
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}-{seen[name]}", callback
+
+
 class CallbackList(Callback):
     """Several callbacks as one; hooks that nobody overrides cost nothing. Every hook can be called on it, so that a
     loop of your own can drive callbacks as ``fit`` does.
@@ -111,7 +195,7 @@ class CallbackList(Callback):
     ) -> None:  # fmt: skip
         self.callbacks: list[Callback] = []
         self.model, self.params = model, params
-        self._hooks: dict[str, list[Callable[..., None]]] = {name: [] for name in HOOKS}
+        self._hooks: dict[str, list[Hook]] = {name: [] for name in HOOKS}
         for callback in leaves_of(callbacks) if callbacks is not None else ():
             self.append(callback)
         for wanted, kind in ((add_history, History), (add_progbar, ProgbarLogger)):
@@ -124,9 +208,10 @@ class CallbackList(Callback):
         if self.model is not None:
             self._introduce(callback)
         callback.set_params(self.params)
-        for name in HOOKS:
-            if _overrides(type(callback), name):
-                self._hooks[name].append(getattr(callback, name))
+        if isinstance(callback, Saver):
+            callback.others = self.callbacks
+        ordered = sorted(self.callbacks, key=lambda c: isinstance(c, Saver))
+        self._hooks = {name: [getattr(c, name) for c in ordered if _overrides(type(c), name)] for name in HOOKS}
 
     def _introduce(self, callback: Callback) -> None:
         callback.set_model(self.model)

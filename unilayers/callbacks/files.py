@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unilayers.callbacks.base import Callback
+from unilayers.callbacks.base import Callback, Saver
 from unilayers.callbacks.watch import Monitor
 from unilayers.errors import CheckpointError, UnilayersError, nearest
 
@@ -27,14 +28,14 @@ class Every:
             raise UnilayersError(
                 "not a frequency", where=where, expected="'epoch' or a number of batches", received=repr(freq)
             )
-        self.freq, self._steps = freq, 0
+        self.freq, self.steps = freq, 0
 
     def due(self) -> bool:
         """Count one step."""
-        self._steps += 1
-        if self._steps != self.freq:
+        self.steps += 1
+        if self.steps != self.freq:
             return False
-        self._steps = 0
+        self.steps = 0
         return True
 
 
@@ -52,9 +53,11 @@ class ModelCheckpoint(Monitor):
         initial_value_threshold: The value that the first one saved must beat.
     """
 
+    state_names = ("best", "_every.steps")
+
     def __init__(
         self,
-        filepath: Any,
+        filepath: str | PathLike[str],
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
@@ -109,9 +112,10 @@ class _Names(dict[str, Any]):
         return self._logs[key]
 
 
-class BackupAndRestore(Callback):
+class BackupAndRestore(Saver):
     """Saves all of the training state, so that the same ``fit`` goes on where a broken one was saved last, and gives
-    what an unbroken one gives: also in the middle of an epoch, with its other batches and its running values.
+    what an unbroken one gives: also in the middle of an epoch, with its other batches and its running values, and with
+    the states of the other callbacks (see ``Callback.state_names``).
 
     Args:
         backup_dir: A folder for this run alone.
@@ -122,6 +126,8 @@ class BackupAndRestore(Callback):
     Raises:
         CheckpointError: if the backup is damaged, and there is none before it.
     """
+
+    state_names = ("_every.steps",)
 
     def __init__(
         self,
@@ -141,7 +147,7 @@ class BackupAndRestore(Callback):
         there = [path for path in (self.path, self.previous) if path.is_file()]
         if not there:
             return
-        from unilayers.saving import load_state  # it knows models, which are above callbacks
+        from unilayers.saving import load_state
 
         model = self.model
         if not model.built:
@@ -155,14 +161,16 @@ class BackupAndRestore(Callback):
         except CheckpointError:
             if len(there) == 1:
                 raise
-            load_state(model, there[1])
+            del there[0]
+            load_state(model, there[0])
         model.start_epoch += model.position.epoch - begun
-        model.start_batch = model.position.of_epoch
+        self.go_on(there[0])
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._every.due():
             self._due = True
-        if self._due and batch + 1 != self.params.get("steps"):  # after the last one, the epoch is completed first
+        last = batch + 1 == self.params.get("steps") or self.model.stop_training
+        if self._due and not last:  # after the last one, the epoch is completed first
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -170,12 +178,10 @@ class BackupAndRestore(Callback):
             self._save()
 
     def _save(self) -> None:
-        from unilayers.saving import save_model
-
         if self.double_checkpoint and self.path.is_file():
             self.path.replace(self.previous)
-        save_model(self.model, self.path)
         self._due = False
+        self.save(self.path)
 
     def on_train_end(self, logs: Any = None) -> None:
         if self.delete_checkpoint:
@@ -184,7 +190,8 @@ class BackupAndRestore(Callback):
 
 
 class CSVLogger(Callback):
-    """Writes the values of each epoch into a table, line by line.
+    """Writes the values of each epoch into a table, line by line. Training that is cut and resumed goes on with the
+    table as it was when the checkpoint was saved.
 
     Args:
         filename: The file.
@@ -192,22 +199,28 @@ class CSVLogger(Callback):
         append: Whether to go on with a file that is there.
     """
 
-    def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
+    state_names = ("_names", "_size")
+
+    def __init__(self, filename: str | PathLike[str], separator: str = ",", append: bool = False) -> None:
         self.path, self.separator, self.append = Path(filename), separator, append
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._names: list[str] | None = None
+        self._size = 0  # of what counts in the file, in bytes
         if self.append and self.path.is_file() and self.path.stat().st_size:
+            self._size = self.path.stat().st_size
             with self.path.open(newline="") as file:
                 self._names = next(csv.reader(file, delimiter=self.separator))[1:]
-        else:
-            self.path.write_text("")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = dict(logs or {})
         with self.path.open("a", newline="") as file:
+            if file.tell() < self._size:  # it was taken away
+                self._names, self._size = None, 0
+            file.truncate(self._size)  # what an earlier training left, or this one after its checkpoint
             table = csv.writer(file, delimiter=self.separator, lineterminator="\n")
             if self._names is None:
                 self._names = sorted(values)
                 table.writerow(["epoch", *self._names])
             table.writerow([epoch, *(values.get(name, "NA") for name in self._names)])
+        self._size = self.path.stat().st_size

@@ -375,11 +375,18 @@ class TerminateOnNaN(Callback):
         <unilayers.callbacks.base.History object at ...>
     """
 
+    state_names = ("_stopped",)
+
     def __init__(self, raise_error: bool = False, explain: bool = True, weights: bool = False) -> None:
         self.raise_error, self.explain, self.weights = raise_error, explain, weights
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._steps: deque[Before] = deque(maxlen=2)
+        self._stopped = False
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        self.model.stop_training |= self._stopped
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.explain and self.model._running is not None:
@@ -401,7 +408,7 @@ class TerminateOnNaN(Callback):
         if self.raise_error:
             raise NonFiniteError(text, where="TerminateOnNaN")
         print(f"{text}; training stops.")
-        self.model.stop_training = True
+        self._stopped = self.model.stop_training = True
 
     def _explained(self) -> str:
         if not self._steps:

@@ -10,6 +10,7 @@ import struct
 import time
 import warnings
 import zlib
+from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -193,9 +194,11 @@ class TensorBoard(Callback):
         UnilayersError: if something is asked for that is not supported, or the package is not installed.
     """
 
+    state_names = ("_batches", "_every.steps")
+
     def __init__(
         self,
-        log_dir: Any = "logs",
+        log_dir: str | PathLike[str] = "logs",
         histogram_freq: int = 0,
         write_graph: bool = True,
         write_images: bool = False,
@@ -220,6 +223,11 @@ class TensorBoard(Callback):
         self.update_freq = 1 if update_freq == "batch" else update_freq
         self._every = Every(self.update_freq, "TensorBoard.update_freq")
         self._files: dict[str, EventFile] = {}
+
+    def get_state(self) -> dict[str, Any]:
+        for file in self._files.values():  # a training that goes on from here writes what comes after it
+            file.flush()
+        return super().get_state()
 
     def _file(self, name: str) -> EventFile:
         if name not in self._files:

@@ -22,6 +22,9 @@ class LearningRateScheduler(Callback):
         verbose: 1 prints each learning rate.
     """
 
+    state_names = ("_epoch",)
+    _epoch: int | None = None
+
     def __init__(self, schedule: Callable[..., Any], verbose: int = 0) -> None:
         self.schedule, self.verbose = schedule, verbose
         try:
@@ -30,7 +33,13 @@ class LearningRateScheduler(Callback):
         except (TypeError, ValueError):
             self._takes_rate = False
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._epoch = None
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self._epoch:  # it had begun when training was cut
+            return
+        self._epoch = epoch
         now = (float(self.model.optimizer.learning_rate),) if self._takes_rate else ()
         given = self.schedule(epoch, *now)
         rate = np.asarray(ops.to_numpy(given)) if given is not None else np.asarray("nothing")
@@ -114,6 +123,8 @@ class EarlyStopping(Monitor):
         start_from_epoch: Epochs before watching begins.
     """
 
+    state_names = ("best", "wait", "stopped_epoch", "best_epoch", "best_weights")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -132,6 +143,13 @@ class EarlyStopping(Monitor):
     def on_train_begin(self, logs: Any = None) -> None:
         self.best, self.wait, self.stopped_epoch = None, 0, 0
         self.best_epoch, self.best_weights = 0, None
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        if self.wait < self.patience:  # which may be another now
+            self.stopped_epoch = 0
+        elif self.stopped_epoch:
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         value = self.value(logs)
@@ -169,6 +187,8 @@ class ReduceLROnPlateau(Monitor):
         cooldown: Epochs after a reduction in which nothing is counted.
         min_lr: The learning rate does not fall below this.
     """
+
+    state_names = ("best", "wait", "_resting")
 
     def __init__(
         self,
@@ -224,6 +244,8 @@ class SwapEMAWeights(Callback):
         swap_on_epoch: Whether the averages are in place also while the callbacks of an epoch's end run, such as one
             that saves the model: put this one before it.
     """
+
+    state_names = ("_swapped",)
 
     def __init__(self, swap_on_epoch: bool = False) -> None:
         self.swap_on_epoch = swap_on_epoch

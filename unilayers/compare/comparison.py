@@ -79,8 +79,8 @@ class Comparison:
             have, want = (r.curve(LOSS)[step - 1] for r in (record, self.reference))
             by = f"loss {have!r} instead of {want!r}, a relative difference of {difference.curve[step - 1]:.3g}"
             text = f"{record.name} departs from {self.reference.name} at step {step}: {by}"
-            place = self.traced and self.traced.step == step and self.traced.first(record.name, self.limit)
-            found.append(text + (f", first in the {place[0]} ({place[1]:.3g})" if place else ""))
+            where = self.traced.where(record.name, self.limit) if self.traced and self.traced.step == step else ""
+            found.append(f"{text}, {where}" if where else text)
         return found
 
     def require(self) -> None:

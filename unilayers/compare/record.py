@@ -17,6 +17,9 @@ import numpy as np
 
 from unilayers.backend import get_backend
 from unilayers.callbacks import Callback
+from unilayers.compare.machine import machine
+from unilayers.program import sizes_of
+from unilayers.recipe.cost import flops
 
 Entry = dict[str, Any]
 
@@ -33,7 +36,8 @@ class Record:
         steps: A step each: ``step`` and ``epoch`` from 1 on, ``samples``, ``seconds``, and ``values`` by name: ``loss``
             of its batch, the running metrics of the epoch.
         epochs: An epoch each: ``epoch``, ``step`` (its last), ``seconds``, ``values`` with those of validation.
-        end: ``peak_memory`` of the process and ``peak_device_memory`` in bytes, where they are known; ``scores``.
+        end: ``peak_memory`` of the process and ``peak_device_memory`` in bytes, where they are known; ``flops`` of a
+            step with a whole batch, ``peak_flops`` in a second, see `Machine`; ``scores``.
         problem: Why the training did not come to its end; empty if it did.
     """
 
@@ -88,6 +92,18 @@ class Record:
         return self._whole / self.step_seconds[1] if self.step_seconds else None
 
     @property
+    def flops_per_second(self) -> float | None:
+        """Floating-point operations in a second of steps of median length."""
+        flops = self.end.get("flops")
+        return flops / self.step_seconds[1] if flops and self.step_seconds else None
+
+    @property
+    def share_of_peak(self) -> float | None:
+        """The same, of what the engine reaches in a large matrix product."""
+        reached, peak = self.flops_per_second, self.end.get("peak_flops")
+        return reached / peak if reached and peak else None
+
+    @property
     def _whole(self) -> int:
         """Samples in most batches."""
         return Counter(step["samples"] for step in self.steps).most_common(1)[0][0]
@@ -101,6 +117,8 @@ class Record:
             "import_seconds": self.begin.get("import_seconds"),
             "peak_memory": self.end.get("peak_memory"),
             "peak_device_memory": self.end.get("peak_device_memory"),
+            "flops_per_second": self.flops_per_second,
+            "share_of_peak": self.share_of_peak,
         }
 
 
@@ -185,9 +203,10 @@ class Recorder(Callback):
         self, write: Callable[[Entry], None], begin: Entry, steps: int | None = None, own: bool = True
     ) -> None:
         self._write, self._begin, self._limit, self._own = write, begin, steps, own
+        self._whole: Any = None  # the step and the shapes of the first batch
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._backend = get_backend(self.params["backend"])
+        self._backend, self._whole = get_backend(self.params["backend"]), None
         self._write({"kind": "begin", **self._begin, "steps_an_epoch": self.params["steps"]})
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -199,7 +218,8 @@ class Recorder(Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._backend.synchronize()
         seconds = time.perf_counter() - self._start
-        _, arrays, _ = self.model._running
+        program, arrays, _ = self.model._running
+        self._whole = self._whole or (program, [a.shape for a in arrays])
         values = {name: logs[name] for name in logs}
         values["loss"] = values.pop("batch_loss", values["loss"])  # the batch's own, not the mean of the epoch
         step = self.model.position.step
@@ -217,6 +237,12 @@ class Recorder(Callback):
         device = self._backend.memory(self.params["device"]).get("peak")
         peak = peak_memory() if self._own else None
         self._write({"kind": "memory", "peak_memory": peak, "peak_device_memory": device})
+        if self._whole is not None:  # after the memory, of which the peak takes some
+            program, shapes = self._whole
+            graph = program.traced().graph
+            rates = machine(self._backend.name, self.params["device"], self.model.compute_dtype)
+            done = flops(graph, sizes_of(graph.inputs, shapes))
+            self._write({"kind": "rates", "flops": done, "peak_flops": rates.flops})
 
 
 def peak_memory() -> int | None:

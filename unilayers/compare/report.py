@@ -16,10 +16,8 @@ from unilayers.compare.comparison import LOSS, Comparison
 from unilayers.compare.differences import difference
 from unilayers.compare.record import Record
 from unilayers.saving import write_atomically
-
-Table = tuple[list[str], list[list[str]]]
-COLOURS = 8
-FOLDED = 48  # rows above which a table is folded away
+from unilayers.utils.charts import LIGHT
+from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
 
 
 def write_reports(comparison: Comparison, folder: Path) -> None:
@@ -42,9 +40,13 @@ def write_reports(comparison: Comparison, folder: Path) -> None:
 
 
 def overview(comparison: Comparison) -> Table:
-    """A row for each engine: how it ended, its loss, its largest difference, times and memory."""
+    """A row for each engine: how it ended, its loss, its largest difference, times, rates and memory.
+
+    The peak is that of a large matrix product on the same engine, see `Machine`.
+    """
     head = ["Engine", "Device", "Steps", "Last loss", "Largest difference", f"First over {comparison.limit:g}"]
-    head += ["Step (ms)", "Quartiles (ms)", "Samples/s", "First step (s)", "Import (s)", "Peak memory (MB)", "State"]
+    head += ["Step (ms)", "Quartiles (ms)", "Samples/s", "GFLOP/s", "Of the peak", "First step (s)", "Import (s)"]
+    head += ["Peak memory (MB)", "State"]
     rows = []
     for record in comparison.records:
         place = record.begin.get("environment", {}).get("device") or record.device or ""
@@ -52,7 +54,9 @@ def overview(comparison: Comparison) -> Table:
         times = [_number(1000 * s, 3) for s in record.step_seconds]
         quartiles = f"{times[0]} to {times[2]}" if times else ""
         rate = record.samples_per_second
-        figures = ["" if rate is None else chart.amount(rate), _seconds(record.first_step)]
+        reached, share = record.flops_per_second, record.share_of_peak
+        figures = ["" if rate is None else chart.amount(rate), "" if reached is None else chart.amount(reached / 1e9)]
+        figures += ["" if share is None else f"{share:.1%}", _seconds(record.first_step)]
         figures += [_seconds(record.begin.get("import_seconds")), _memory(record)]
         row = [record.name, place, str(len(record.steps)), loss, *_departure(comparison, record)]
         rows.append([*row, times[1] if times else "", quartiles, *figures, state(record)])
@@ -173,8 +177,7 @@ def _about_trace(comparison: Comparison) -> list[str]:
     text = f"Step {traced.step} once more, from the state that {comparison.reference.name} had before it"
     found = [f"{text}: op by op, and compiled. A difference is max |a - b| / max |b|."]
     for name in traced.places:
-        first = traced.first(name, comparison.limit)
-        where = f"first in the {first[0]} ({first[1]:.3g})" if first else f"nowhere more than {comparison.limit:g}"
+        where = traced.where(name, comparison.limit) or f"nowhere more than {comparison.limit:g}"
         found.append(f"{name}: {where}.")
     return found + [f"{name} could not be looked into: {problem}." for name, problem in traced.problems.items()]
 
@@ -197,50 +200,14 @@ def markdown(comparison: Comparison) -> str:
         comparison: The comparison.
     """
     names = ", ".join(r.name for r in comparison.records)
-    found = [f"# {comparison.name} on {names}", *_explained(comparison), _markdown_table(overview(comparison))]
+    found = [f"# {comparison.name} on {names}", *_explained(comparison), markdown_table(overview(comparison))]
     for title, sentences, table in _parts(comparison):
         if sentences or table[1]:
-            found += [f"## {title}", *sentences, *([_markdown_table(table)] if table[1] else [])]
+            found += [f"## {title}", *sentences, *([markdown_table(table)] if table[1] else [])]
     return "\n\n".join([*found, "## Recipe", f"```yaml\n{comparison.recipe}```"]) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
-    head, rows = table
-    cells = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
-
-
 # ---- HTML -----------------------------------------------------------------------------------------------------------
-
-LIGHT = ("#2563c9", "#d9541e", "#1a8a5a", "#8a3fc0", "#b8860b", "#c2255c", "#0b8793", "#6b7280")
-DARK = ("#7aa8ff", "#ff9466", "#56cf98", "#c896f5", "#e6c04d", "#ff85ab", "#56ced9", "#a7b0bd")
-
-
-def _colours(found: Sequence[str]) -> str:
-    return " ".join(f"--c{i}: {colour};" for i, colour in enumerate(found))
-
-
-STYLE = f"""
-:root {{ color-scheme: light dark; --ink: #1c2128; --soft: #5b6572; --line: #dde2e8; --paper: #fff; {_colours(LIGHT)} }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --ink: #e4e8ee; --soft: #9aa5b3; --line: #343b45; --paper: #15181d; {_colours(DARK)} }}
-}}
-body {{ margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
-  background: var(--paper); }}
-h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }} h3 {{ font-size: 0.95rem; margin: 0; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }}
-th, td {{ text-align: left; padding: 0.25rem 0.7rem 0.25rem 0; border-bottom: 1px solid var(--line); }}
-th {{ color: var(--soft); font-weight: 600; vertical-align: bottom; }}
-.scroll {{ overflow-x: auto; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1.5rem; }}
-svg {{ width: 100%; height: auto; }} svg text {{ font-size: 12px; fill: var(--soft); }}
-.grid {{ stroke: var(--line); }} .level {{ stroke: var(--soft); stroke-dasharray: 5 4; }}
-.line {{ fill: none; }} .bad {{ font-weight: 600; }}
-.key {{ margin-right: 1rem; white-space: nowrap; }} .key svg {{ width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }}
-pre {{ overflow-x: auto; padding: 0.8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; }}
-""" + "".join(
-    f".line.c{i} {{ stroke: var(--c{i}); }} .bar.c{i}, .dot.c{i} {{ fill: var(--c{i}); }}\n" for i in range(COLOURS)
-)
 
 
 def html(comparison: Comparison) -> str:
@@ -250,63 +217,43 @@ def html(comparison: Comparison) -> str:
         comparison: The comparison.
     """
     names = [r.name for r in comparison.records]
-    colours = {name: i % COLOURS for i, name in enumerate(names)}
+    colours = {name: i % len(LIGHT) for i, name in enumerate(names)}
     title = escape(f"{comparison.name} on {', '.join(names)}")
     first, *others = [escape(text) for text in _explained(comparison)]
     said = "".join(f'<p class="{"bad" if comparison.problems else ""}">{text}</p>' for text in others)
-    keys = "".join(
-        f'<span class="key"><svg viewBox="0 0 10 10"><rect class="bar c{colours[n]}" width="10" height="10"/></svg>'
-        f"{escape(n)}</span>"
-        for n in names
-    )
-    body = [f"<h1>{title}</h1><p>{first}</p>{said}", _html_table(overview(comparison)), f"<p>{keys}</p>"]
+    body = [f"<h1>{title}</h1><p>{first}</p>{said}", html_table(overview(comparison)), chart.keys(colours)]
     body.append(f'<div class="charts">{"".join(_charts(comparison, colours))}</div>')
     for heading, sentences, table in _parts(comparison):
         if sentences or table[1]:
             text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-            body.append(f"<h2>{heading}</h2>{text}{_html_table(table) if table[1] else ''}")
+            body.append(f"<h2>{heading}</h2>{text}{html_table(table) if table[1] else ''}")
     body.append(f"<h2>Recipe</h2><pre>{escape(comparison.recipe)}</pre>")
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    page = "\n".join(body)
-    head += f"<style>{STYLE}</style>"
-    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{page}\n</body>\n</html>\n'
+    return page(title, body)
 
 
 def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]:
     trained = [r for r in comparison.records if r.steps]
-    yield _figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
+    yield figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
     apart = {name: d[LOSS].curve for name, d in comparison.differences.items() if LOSS in d and d[LOSS].curve}
     if apart:
         heading = f"Relative difference from {comparison.reference.name} (dashed: {comparison.limit:g})"
-        yield _figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
+        yield figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
     for name in trained[0].values if trained else ():
         if name != LOSS and np.ndim(trained[0].curve(name)) == 1:
-            yield _figure(
-                f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours)
-            )
+            yield figure(f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours))
     figures = {r.name: r.figures() for r in comparison.records}
     wanted = [
         ("Step, median", {n: 1000 * f["step_seconds"][1] for n, f in figures.items() if f["step_seconds"]}, "ms"),
         ("Samples in a second", _known(figures, "samples_per_second"), ""),
+        ("GFLOP in a second", _known(figures, "flops_per_second", 1e-9), ""),
+        ("Of what a matrix product reaches", _known(figures, "share_of_peak", 100), "%"),
         ("First step, which compiles", _known(figures, "first_step_seconds"), "s"),
         ("Import", _known(figures, "import_seconds"), "s"),
         ("Peak memory of the process", _known(figures, "peak_memory", 1e-6), "MB"),
         ("Peak memory of the device", _known(figures, "peak_device_memory", 1e-6), "MB"),
     ]
-    yield from (_figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
+    yield from (figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
 
 
 def _known(figures: Mapping[str, Mapping[str, Any]], key: str, factor: float = 1.0) -> dict[str, float]:
     return {name: factor * f[key] for name, f in figures.items() if f[key] is not None and math.isfinite(f[key])}
-
-
-def _figure(heading: str, picture: str) -> str:
-    return f"<div><h3>{escape(heading)}</h3>{picture}</div>"
-
-
-def _html_table(table: Table) -> str:
-    head, rows = table
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    found = f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
-    return found if len(rows) <= FOLDED else f"<details><summary>{len(rows)} rows</summary>{found}</details>"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, TextIO
 
 from unilayers.backend import backend_names, get_backend, is_loaded
 from unilayers.compare.comparison import Comparison
+from unilayers.compare.process import child, how_it_ended, in_words
 from unilayers.compare.record import Entry, Lines, Record, Recorder, plain
 from unilayers.compare.report import write_reports
 from unilayers.compare.trace import STATE, KeepState, Traced, compared, look_into
@@ -112,7 +111,7 @@ def compare(
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     _check(backends, steps, tolerance)
     folder = unused_folder(out, f"{loaded.name}-compare")
-    jobs = [_job(loaded, *place, folder, steps, own=not in_process) for place in _named(backends, device)]
+    jobs = [_job(loaded, *place, folder, steps, own=not in_process) for place in named(backends, device)]
     for part in ("records", "runs", *(["trace"] if trace else [])):
         (folder / part).mkdir(parents=True, exist_ok=True)
     records = [Record(job.name, job.backend, job.device) for job in jobs]
@@ -132,22 +131,41 @@ def compare(
     return comparison
 
 
-def _check(backends: Sequence[str], steps: int | None, tolerance: float | None) -> None:
-    where = "compare"
+def check_backends(backends: Sequence[str], where: str) -> None:
+    """Raise a ``UnilayersError`` unless there are some, and all are engines.
+
+    Args:
+        backends: As ``compare`` takes them.
+        where: What errors begin with.
+    """
     if not backends:
         raise UnilayersError("no backend to train on", where=where, fix=f"Name some: {', '.join(backend_names())}")
     for given in backends:
         name = given.partition(":")[0]
         if name not in backend_names():
             raise BackendError(f"unknown backend {name!r}", where=where, fix=nearest(name, backend_names()))
+
+
+def _check(backends: Sequence[str], steps: int | None, tolerance: float | None) -> None:
+    where = "compare"
+    check_backends(backends, where)
     if steps is not None and steps < 1:
         raise UnilayersError("no steps to compare", where=where, expected="at least 1", received=str(steps))
     if tolerance is not None and not tolerance >= 0:
         raise UnilayersError("bad tolerance", where=where, expected="a number at least 0", received=str(tolerance))
 
 
-def _named(backends: Sequence[str], device: str | None) -> Iterator[tuple[str, str, str | None]]:
-    """A name for each that no other has and that a file can have; the backend; the device."""
+def named(backends: Sequence[str], device: str | None) -> Iterator[tuple[str, str, str | None]]:
+    """A name for each that no other has and that a file can have; the backend; the device.
+
+    Args:
+        backends: As ``compare`` takes them.
+        device: Of those that are named without one.
+
+    Example:
+        >>> [*named(["torch", "torch:cuda", "torch"], None)]
+        [('torch', 'torch', None), ('torch-cuda', 'torch', 'cuda'), ('torch-2', 'torch', None)]
+    """
     taken: dict[str, int] = {}
     for given in backends:
         backend, _, own = given.partition(":")
@@ -184,8 +202,7 @@ def perform(job: Job, tell: Callable[[], Any] = lambda: None) -> bool:
         try:
             _KINDS[job.kind](job, write)
         except Exception as error:
-            text = str(error) if isinstance(error, UnilayersError) else f"{type(error).__name__}: {error}"
-            write({"kind": "problem", "problem": " ".join(text.split())})
+            write({"kind": "problem", "problem": in_words(error)})
             return False
         write({"kind": "end", "ended": True})
         return True
@@ -251,7 +268,7 @@ def _do(job: Job, record: Record, tell: Callable[[], None]) -> None:
         perform(job, now_and_then)
         follow()
         return
-    with _child(job) as process:
+    with child(__name__, "main", asdict(job), job.path(".log")) as process:
         while True:
             try:
                 code = process.wait(INTERVAL)
@@ -261,30 +278,7 @@ def _do(job: Job, record: Record, tell: Callable[[], None]) -> None:
             if code is not None:
                 break
     if not record.problem and not record.end.get("ended"):
-        record.problem = _how_it_ended(code, job.path(".log"))
-
-
-@contextmanager
-def _child(job: Job) -> Iterator[subprocess.Popen[str]]:
-    """A fresh process that does a job; what it prints is in the log. It does not outlive the block."""
-    command = [sys.executable, "-c", "from unilayers.compare.run import main; main()"]
-    with job.path(".log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
-    try:
-        assert process.stdin is not None
-        with process.stdin as pipe:
-            json.dump(asdict(job), pipe)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _how_it_ended(code: int, log: Path) -> str:
-    """In words, with the last line that a process printed."""
-    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return f"the process was {how}" + (f"; its last words: {lines[-1].strip()}" if lines else "")
+        record.problem = how_it_ended(code, job.path(".log"))
 
 
 def _trace(jobs: Sequence[Job], records: Sequence[Record], step: int) -> Traced:
@@ -306,5 +300,5 @@ def _trace(jobs: Sequence[Job], records: Sequence[Record], step: int) -> Traced:
     if reference is None:  # nothing to compare with
         return Traced(step, {}, {}, problems)
     found = {name: compared(reference, path) for name, path in files.items()}
-    by_op, compiled = ({name: both[i] for name, both in found.items()} for i in (0, 1))
-    return Traced(step, by_op, compiled, problems)
+    by_op, compiled, each = ({name: parts[i] for name, parts in found.items()} for i in range(3))
+    return Traced(step, by_op, compiled, problems, each)

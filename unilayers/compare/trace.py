@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from unilayers.backend import get_backend
 from unilayers.callbacks import Callback
 from unilayers.compare.differences import difference
 from unilayers.errors import UnilayersError
-from unilayers.graph import Graph, Value, scope
+from unilayers.graph import Graph, Node, Value, scope
 from unilayers.graph.node import LEAVES
 from unilayers.models import Model
 from unilayers.program import Program, compile_graph, interpret, interpretable, sizes_of
@@ -27,8 +28,9 @@ from unilayers.training.steps import Batch
 from unilayers.variable import Trace, trace_into
 
 STATE = "state.npz"
-OUTPUT, LOSS, GRADIENT = "output of ", "loss", "gradient of "
-COMPILED = "compiled: "  # in files, before a place
+OUTPUT, LOSS, GRADIENT, THROUGH = "output of ", "loss", "gradient of ", "gradient through "
+COMPILED, OP = "compiled: ", "op "  # in files, before a place, and before the number of an op
+SAMPLED = 4096  # numbers of the results of an op that are looked at, evenly spread
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,20 @@ class Traced:
 
     Args:
         step: The step, from 1 on.
-        places: By engine, by place: ``output of <layer>`` in the order of the forward pass, ``loss``, ``gradient of
-            <weight>`` in the order of the backward pass; the difference is ``max |a - b| / max |b|``, op by op.
+        places: By engine, by place: ``output of <layer>`` in the order of the forward pass, ``loss``, then in the order
+            of the backward pass ``gradient of <weight>`` and ``gradient through <layer>``, which is what a layer hands
+            on to those before it; the difference is ``max |a - b| / max |b|``, op by op.
         compiled: The same of the compiled step.
         problems: Why an engine could not be looked into.
+        ops: By engine, the difference of each op's result, as far as a sample of it shows, in the order of the step; by
+            number and name, ``12 tanh of bent``, ``31 gradient of tanh of bent: multiply``.
     """
 
     step: int
     places: Mapping[str, Mapping[str, float]]
     compiled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    ops: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def first(self, name: str, tolerance: float) -> tuple[str, float] | None:
         """The first place where an engine differs by more than the tolerance, and by how much; or None.
@@ -61,6 +67,27 @@ class Traced:
         compiled = self.compiled.get(name, {})
         found = ((place, max(d, compiled.get(place, 0.0))) for place, d in self.places.get(name, {}).items())
         return next(((place, d) for place, d in found if d > tolerance), None)
+
+    def where(self, name: str, tolerance: float) -> str:
+        """The first place and the first op that differ, in words; empty if none does.
+
+        Args:
+            name: Of the engine.
+            tolerance: The largest difference that is none.
+        """
+        place, op = self.first(name, tolerance), self.first_op(name, tolerance)
+        found = f"first in the {place[0]} ({place[1]:.3g})" if place else ""
+        return f"{found}, by the op {op}" if place and op else found
+
+    def first_op(self, name: str, tolerance: float) -> str | None:
+        """The first op whose result differs by more than the tolerance, run by itself; or None.
+
+        Args:
+            name: Of the engine.
+            tolerance: The largest difference that is none.
+        """
+        found = self.ops.get(name, {}).items()
+        return next((op.partition(" ")[2] for op, d in found if d > tolerance), None)
 
 
 class KeepState(Callback):
@@ -110,16 +137,34 @@ def look_into(recipe: Recipe, state: Path, found: Path) -> None:
 
     arrays: dict[str, Any] = {}
     graph = interpretable(whole, inputs)
-    wanted = {**layer_outputs(graph), **graph.outputs}
+    wanted, samples = places_of(graph), dict[str, Any]()
     for node, _, results in interpret(graph, backend, device, place(), inputs):
         made = dict(zip(node.outputs, results, strict=True))
         arrays |= {name: ops.to_numpy(made[v]) for name, v in wanted.items() if v in made}
-    whole = replace(whole, outputs={**layer_outputs(whole), **whole.outputs})
+        if node.op not in LEAVES:
+            samples[f"{OP}{len(samples)} {named(node)}"] = np.concatenate([_sample(made[v]) for v in node.outputs])
+    whole = replace(whole, outputs=places_of(whole))
     function = compile_graph(whole, backend, device, sizes_of(whole.inputs, [x.shape for x in inputs]))
     _, outputs = function(place(), inputs)
     arrays = {name: arrays[name] for name in wanted}  # in their order
     arrays |= {COMPILED + name: backend.get(outputs[name]) for name in wanted}
-    np.savez(found, **arrays)
+    np.savez(found, **arrays, **samples)
+
+
+def _sample(array: Any) -> np.ndarray:
+    """Some of an array's numbers, evenly spread."""
+    flat = ops.to_numpy(array).ravel()
+    return np.asarray(flat[:: -(-flat.size // SAMPLED) or 1], "float64")
+
+
+def named(node: Node) -> str:
+    """An op and where it comes from, for people.
+
+    Args:
+        node: The op.
+    """
+    around = " of ".join(filter(None, (node.part, node.scope)))
+    return f"{around}: {node.op}" if node.part else f"{node.op} of {node.scope}" if node.scope else node.op
 
 
 def examined(model: Model, batch: Batch) -> Program:
@@ -162,14 +207,49 @@ def layer_outputs(graph: Graph) -> dict[str, Value]:
     return found
 
 
-def compared(reference: Path, other: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """The difference at each place of two files of `look_into`: op by op, and compiled.
+def places_of(graph: Graph) -> dict[str, Value]:
+    """Everything that engines are compared by, in the order of a step: outputs of layers, the loss, gradients.
+
+    Args:
+        graph: What `examined` gives, or the same specialised.
+    """
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    gradients = {name: v for name, v in graph.outputs.items() if name != LOSS} | handed_on(graph)
+    ordered = sorted(gradients.items(), key=lambda item: order[item[1].node])
+    return {**layer_outputs(graph), LOSS: graph.outputs[LOSS], **dict(ordered)}
+
+
+def handed_on(graph: Graph) -> dict[str, Value]:
+    """What each layer, or the loss, hands on in the backward pass to what is before it.
+
+    Args:
+        graph: A graph whose nodes know where they come from.
+    """
+    own, found = set(graph.outputs.values()), dict[Value, str]()
+    for node in graph.nodes:
+        for v in node.inputs:
+            before = v.node
+            back = node.part.startswith("gradient") and before.part.startswith("gradient")
+            if back and before.scope != node.scope and v not in own and is_float(v.dtype) and before.op not in LEAVES:
+                found[v] = THROUGH + (before.scope or "the loss")
+    times = Counter[str]()
+    places = {}
+    for v, name in found.items():
+        times[name] += 1
+        places[name if times[name] == 1 else f"{name} ({times[name]})"] = v
+    return places
+
+
+def compared(reference: Path, other: Path) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """The difference of two files of `look_into`: at each place op by op, at each compiled, and of each op.
 
     Args:
         reference: The file that is compared with.
         other: The file that is compared.
     """
+    kinds: dict[str, dict[str, float]] = {"": {}, COMPILED: {}, OP: {}}
     with np.load(reference) as a, np.load(other) as b:
-        found = {name: difference(b[name], a[name]) for name in a.files}
-    compiled = {name.removeprefix(COMPILED): d for name, d in found.items() if name.startswith(COMPILED)}
-    return {name: d for name, d in found.items() if not name.startswith(COMPILED)}, compiled
+        for name in a.files:
+            kind = next(kind for kind in (COMPILED, OP, "") if name.startswith(kind))
+            kinds[kind][name.removeprefix(kind)] = difference(b[name], a[name])
+    return kinds[""], kinds[COMPILED], kinds[OP]

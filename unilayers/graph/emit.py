@@ -18,6 +18,19 @@ Step = Callable[[list[Any], Any], tuple[list[Any], dict[str, Any]]]
 Overwriting = Mapping[str, tuple[Callable[..., Any], Callable[[Node], Sequence[int]]]]
 
 
+class Made:
+    """A function in a table that is made for each node: ``make(**attrs)`` gives what is called with the operands alone.
+
+    So what follows from attributes is found once, and the function may remember what it met.
+    """
+
+    def __init__(self, make: Callable[..., Callable[..., Any]]) -> None:
+        self.make = make
+
+    def __call__(self, *operands: Any, **attrs: Any) -> Any:
+        return self.make(**attrs)(*operands)
+
+
 def straight_line(
     graph: Graph,
     table: Mapping[str, Callable[..., Any]],
@@ -56,10 +69,13 @@ def straight_line(
             own = value.array.dtype.name == value.dtype
             namespace[names[node.outputs[0]]] = array if own else table["astype"](array, dtype=value.dtype)
             continue
-        function = f"{node.op}_{number}" if node in in_place else node.op
-        namespace[function] = (overwriting or {})[node.op][0] if node in in_place else table[node.op]
+        found = (overwriting or {})[node.op][0] if node in in_place else table[node.op]
+        made = isinstance(found, Made)
+        function = f"{node.op}_{number}" if made or node in in_place else node.op
+        namespace[function] = found.make(**node.attrs) if isinstance(found, Made) else found
         arguments = [names[v] for v in node.inputs]
-        arguments += [f"{k}={_literal(v, f'{k}_{number}', namespace)}" for k, v in node.attrs.items()]
+        if not made:
+            arguments += [f"{k}={_literal(v, f'{k}_{number}', namespace)}" for k, v in node.attrs.items()]
         left = ", ".join(names[v] for v in node.outputs) + ("," if node.multiple and len(node.outputs) == 1 else "")
         lines.append(f"{left} = {function}({', '.join(arguments)})")
         dead = [v for v in dict.fromkeys(node.inputs) if last[v] is node and v not in kept and v.node.op not in LEAVES]
@@ -122,7 +138,7 @@ def _memory(graph: Graph, views: Container[str]) -> dict[Value, frozenset[Value]
     """
     memory: dict[Value, frozenset[Value]] = {}
     for node in graph.nodes:
-        bodies = [body for _, body in bodies_of(node)]
+        bodies = [body for _, body in bodies_of(node)] if node.op in views and node.op in OPS else []
         operands = frozenset[Value]().union(*(memory[v] for v in (node.inputs if bodies else node.inputs[:1])))
         for v in node.outputs:
             own = node.op not in views or (bodies and _made_anew(node, v.index, bodies, views))

@@ -15,10 +15,11 @@ from unilayers.ops.define import composite, dtype_of, per_element, require_float
 from unilayers.spec import Shape, Spec, normalize_axis
 
 __all__ = [
-    "celu", "elu", "exponential", "gelu", "glu", "glu_", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_tanh",
-    "leaky_relu", "linear", "log_sigmoid", "log_softmax", "log_softmax_", "mish", "relu", "relu6", "selu", "sigmoid",
-    "silu", "soft_shrink", "softmax", "softmax_", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax",
-    "sparsemax_", "squareplus", "tanh_shrink", "threshold",
+    "celu", "elu", "exponential", "gelu", "gelu_grad", "glu", "glu_", "hard_shrink", "hard_sigmoid", "hard_silu",
+    "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "log_softmax_", "log_softmax_grad", "mish",
+    "relu", "relu6", "relu_grad", "selu", "sigmoid", "sigmoid_grad", "silu", "silu_grad", "soft_shrink", "softmax",
+    "softmax_", "softmax_grad", "softplus", "softsign", "sparse_plus", "sparse_sigmoid", "sparsemax", "sparsemax_",
+    "squareplus", "tanh_shrink", "threshold",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -51,6 +52,21 @@ def _activation(
     return decorate
 
 
+def _gradient(
+    reference: Function, flops: int, attrs: tuple[dict[str, Any], ...] = ({},)
+) -> Callable[[Function], Function]:
+    """Define the gradient of an elementwise activation as an op, which a backend may list: of g, and of y or x."""
+
+    def samples(rng: np.random.Generator) -> list[Sample]:
+        ends = np.array([-80.0, -3.0, 0.0, 0.5, 1.0, 80.0])
+        return [
+            *(Sample((rng.normal(size=(3, 5)), rng.normal(size=(3, 5))), a) for a in attrs),
+            Sample((rng.normal(size=6), ends), attrs[0], False),
+        ]
+
+    return composite(infer=float_spec, cost=per_element(flops), reference=reference, samples=samples, promotes=0)
+
+
 def _gate(g: Any, open_: Any) -> Any:
     """g where the gate is open, else 0."""
     return ops.where(open_, g, 0.0)
@@ -59,13 +75,19 @@ def _gate(g: Any, open_: Any) -> Any:
 # ---- piecewise linear ---------------------------------------------------------
 
 
-@_activation(lambda x: np.where(x > 0, x, 0.0), vjp=lambda g, y, x: _gate(g, y > 0), flops=1)
+@_activation(lambda x: np.where(x > 0, x, 0.0), vjp=lambda g, y, x: ops.relu_grad(g, y), flops=1)
 def relu(x: Any) -> Any:
     """max(x, 0); gradient 0 at 0.
 
-    Engines: The gradient at NaN is 1 in PyTorch, and 0 in TensorFlow, in JAX and here.
+    Engines: The gradient at NaN is 1 in PyTorch, also here, and 0 in the others.
     """
     return ops.maximum(x, 0.0)
+
+
+@_gradient(lambda g, y: np.where(y > 0, g, 0.0), 1)
+def relu_grad(g: Any, y: Any) -> Any:
+    """The gradient of ``y = relu(x)`` to x, from that of y."""
+    return _gate(g, y > 0)
 
 
 @_activation(lambda x: np.clip(x, 0, 6), vjp=lambda g, y, x: _gate(g, ops.logical_and(x > 0, x < 6.0)), flops=2)
@@ -222,7 +244,7 @@ def selu(x: Any) -> Any:
 _EXP_LIMIT = {"float16": 11.0, "bfloat16": 88.0, "float32": 88.0, "float64": 709.0}
 
 
-@_activation(lambda x: np.exp(-np.logaddexp(0, -x)), vjp=lambda g, y, x: g * y * (1.0 - y), flops=4)
+@_activation(lambda x: np.exp(-np.logaddexp(0, -x)), vjp=lambda g, y, x: ops.sigmoid_grad(g, y), flops=4)
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), without overflow.
 
@@ -230,6 +252,12 @@ def sigmoid(x: Any) -> Any:
     """
     small = ops.minimum(ops.negative(x), _EXP_LIMIT[dtype_of(x)])
     return ops.reciprocal(ops.exp(small) + 1.0)
+
+
+@_gradient(lambda g, y: g * (y - y**2), 3)
+def sigmoid_grad(g: Any, y: Any) -> Any:
+    """The gradient of ``y = sigmoid(x)`` to x, from that of y."""
+    return g * y * (1.0 - y)
 
 
 @_activation(lambda x: np.logaddexp(0, x), vjp=lambda g, y, x: g * ops.sigmoid(x), flops=5)
@@ -257,12 +285,7 @@ def softsign(x: Any) -> Any:
     return x / (ops.abs(x) + 1.0)
 
 
-def _silu_vjp(g: Any, y: Any, x: Any) -> Any:
-    s = ops.sigmoid(x)
-    return g * (s + y * (1.0 - s))
-
-
-@_activation(lambda x: x * np.exp(-np.logaddexp(0, -x)), vjp=_silu_vjp, flops=5)
+@_activation(lambda x: x * np.exp(-np.logaddexp(0, -x)), vjp=lambda g, y, x: ops.silu_grad(g, x), flops=5)
 def silu(x: Any) -> Any:
     """x * sigmoid(x), also called swish.
 
@@ -271,6 +294,18 @@ def silu(x: Any) -> Any:
     Reference: Elfwing, Uchibe, Doya, Sigmoid-Weighted Linear Units, 2017, arXiv 1702.03118.
     """
     return x * ops.sigmoid(x)
+
+
+def _silu_grad_reference(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    s = np.exp(-np.logaddexp(0, -x))
+    return g * s * (1 + x * np.exp(-np.logaddexp(0, x)))
+
+
+@_gradient(_silu_grad_reference, 9)
+def silu_grad(g: Any, x: Any) -> Any:
+    """The gradient of ``silu(x)`` to x, from that of its result."""
+    s = ops.sigmoid(x)
+    return g * (s + x * s * (1.0 - s))
 
 
 @_activation(lambda x: x * np.tanh(np.logaddexp(0, x)), flops=8)
@@ -323,16 +358,10 @@ def _tanh_inside(x: Any) -> Any:
     return (ops.square(x) * x * _CUBIC + x) * _ROOT_2_OVER_PI
 
 
-def _gelu_vjp(g: Any, y: Any, x: Any, *, approximate: bool) -> Any:
-    if approximate:
-        t = ops.tanh(_tanh_inside(x))
-        slope = (ops.square(x) * (3 * _CUBIC) + 1.0) * _ROOT_2_OVER_PI
-        return g * (t * 0.5 + 0.5 + x * (1.0 - t * t) * slope * 0.5)
-    density = ops.exp(ops.square(x) * -0.5) * (1 / math.sqrt(2 * math.pi))
-    return g * (_normal_cdf(x) + x * density)
+_FORMS = ({"approximate": False}, {"approximate": True})
 
 
-@_activation(_gelu_reference, vjp=_gelu_vjp, flops=12, attrs=({"approximate": False}, {"approximate": True}))
+@_activation(_gelu_reference, vjp=lambda g, y, x, **form: ops.gelu_grad(g, x, **form), flops=12, attrs=_FORMS)
 def gelu(x: Any, *, approximate: bool = True) -> Any:
     """x times the normal distribution function of x; ``approximate`` takes its tanh form.
 
@@ -341,6 +370,26 @@ def gelu(x: Any, *, approximate: bool = True) -> Any:
     Reference: Hendrycks, Gimpel, Gaussian Error Linear Units, 2016, arXiv 1606.08415.
     """
     return x * (ops.tanh(_tanh_inside(x)) * 0.5 + 0.5 if approximate else _normal_cdf(x))
+
+
+def _gelu_grad_reference(g: np.ndarray, x: np.ndarray, approximate: bool = True) -> np.ndarray:
+    if approximate:
+        inside = _ROOT_2_OVER_PI * (x + _CUBIC * x**3)
+        slope = _ROOT_2_OVER_PI * (1 + 3 * _CUBIC * x**2)
+        return g * ((1 + np.tanh(inside)) / 2 + x * slope / np.cosh(inside.clip(-300, 300)) ** 2 / 2)
+    share = np.vectorize(lambda v: math.erfc(-v / math.sqrt(2)) / 2, otypes=[float])(x)
+    return g * (share + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi))
+
+
+@_gradient(_gelu_grad_reference, 20, _FORMS)
+def gelu_grad(g: Any, x: Any, *, approximate: bool = True) -> Any:
+    """The gradient of ``gelu(x)`` to x, from that of its result."""
+    if approximate:
+        t = ops.tanh(_tanh_inside(x))
+        slope = (ops.square(x) * (3 * _CUBIC) + 1.0) * _ROOT_2_OVER_PI
+        return g * (t * 0.5 + 0.5 + x * (1.0 - t * t) * slope * 0.5)
+    density = ops.exp(ops.square(x) * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return g * (_normal_cdf(x) + x * density)
 
 
 def linear(x: Any) -> Any:
@@ -426,17 +475,9 @@ def _log_softmax_reference(x: np.ndarray, axis: int) -> np.ndarray:
     return x - np.logaddexp.reduce(x, axis, keepdims=True)
 
 
-def _softmax_vjp(g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any]:
-    return (y * (g - ops.sum(g * y, axis, keepdims=True)),)
-
-
-def _log_softmax_vjp(g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any]:
-    return (g - ops.exp(y) * ops.sum(g, axis, keepdims=True),)
-
-
 @composite(
-    infer=float_spec, vjp=_softmax_vjp, cost=per_element(5), samples=_axis_samples,
-    reference=lambda x, axis: np.exp(_log_softmax_reference(x, axis)),
+    infer=float_spec, vjp=lambda g, y, x, *, axis: (ops.softmax_grad(g, y, axis=axis),), cost=per_element(5),
+    samples=_axis_samples, reference=lambda x, axis: np.exp(_log_softmax_reference(x, axis)),
 )  # fmt: skip
 def softmax_(x: Any, *, axis: int) -> Any:
     """exp(x) over its sum along an axis, without overflow."""
@@ -445,13 +486,45 @@ def softmax_(x: Any, *, axis: int) -> Any:
 
 
 @composite(
-    infer=float_spec, vjp=_log_softmax_vjp, cost=per_element(5), samples=_axis_samples,
-    reference=_log_softmax_reference,
+    infer=float_spec, vjp=lambda g, y, x, *, axis: (ops.log_softmax_grad(g, y, axis=axis),), cost=per_element(5),
+    samples=_axis_samples, reference=_log_softmax_reference,
 )  # fmt: skip
 def log_softmax_(x: Any, *, axis: int) -> Any:
     """The logarithm of softmax along an axis, exact also where softmax rounds to 0."""
     low, e = _shifted(x, axis)
     return low - ops.log(ops.sum(e, axis, keepdims=True))
+
+
+def _of_results(reference: Function) -> Callable[..., list[Sample]]:
+    """Samples of the gradient of an op with an axis: g, and y as the op gives it."""
+
+    def draw(rng: np.random.Generator) -> list[Sample]:
+        found = [s for s in _axis_samples(rng) if s.differentiable]
+        return [Sample((rng.normal(size=s.inputs[0].shape), reference(*s.inputs, **s.attrs)), s.attrs) for s in found]
+
+    return draw
+
+
+def _softmax_reference(x: np.ndarray, axis: int) -> np.ndarray:
+    return np.exp(_log_softmax_reference(x, axis))
+
+
+@composite(
+    infer=float_spec, cost=per_element(4), samples=_of_results(_softmax_reference), promotes=0,
+    reference=lambda g, y, axis: y * g - y * np.sum(y * g, axis, keepdims=True),
+)  # fmt: skip
+def softmax_grad(g: Any, y: Any, *, axis: int) -> Any:
+    """The gradient of ``y = softmax(x)`` to x, from that of y."""
+    return y * (g - ops.sum(g * y, axis, keepdims=True))
+
+
+@composite(
+    infer=float_spec, cost=per_element(4), samples=_of_results(_log_softmax_reference), promotes=0,
+    reference=lambda g, y, axis: g - np.exp(y) * np.sum(g, axis, keepdims=True),
+)  # fmt: skip
+def log_softmax_grad(g: Any, y: Any, *, axis: int) -> Any:
+    """The gradient of ``y = log_softmax(x)`` to x, from that of y."""
+    return g - ops.exp(y) * ops.sum(g, axis, keepdims=True)
 
 
 def softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:

@@ -15,7 +15,7 @@ from unilayers.spec import INTS, Spec, normalize_axis, promote, public_shape
 
 __all__ = [
     "ctc_loss", "sigmoid_cross_entropy", "softmax_cross_entropy", "softmax_cross_entropy_",
-    "sparse_softmax_cross_entropy",
+    "sparse_softmax_cross_entropy", "sparse_softmax_cross_entropy_grad",
 ]  # fmt: skip
 
 # ---- labels as probabilities ----------------------------------------------------
@@ -88,9 +88,7 @@ def _sparse_infer(logits: Spec, labels: Spec) -> Spec:
 
 
 def _sparse_vjp(g: Any, y: Any, logits: Any, labels: Any) -> tuple[Any, None]:
-    classes = shape_of(logits)[-1]
-    hot = ops.one_hot(labels, classes, dtype=dtype_of(logits))
-    return ops.expand_dims(g, -1) * (ops.softmax(logits) - hot), None
+    return ops.sparse_softmax_cross_entropy_grad(g, logits, labels), None
 
 
 def _sparse_reference(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -128,6 +126,38 @@ def sparse_softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     picked = ops.take_along_axis(ops.log_softmax(logits), ops.expand_dims(inside, -1), -1)
     losses = ops.negative(ops.reshape(picked, shape_of(labels)))
     return ops.where(known, losses, math.nan)
+
+
+def _sparse_grad_infer(g: Spec, logits: Spec, labels: Spec) -> Spec:
+    if tuple(g.shape) != tuple(_sparse_infer(logits, labels).shape):
+        raise ShapeError("one gradient per label", expected=str(labels.shape), received=str(g.shape))
+    return logits
+
+
+def _sparse_grad_reference(g: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    shares = np.exp(logits - np.logaddexp.reduce(logits, -1, keepdims=True))
+    for at in np.ndindex(*labels.shape):
+        if 0 <= labels[at] < logits.shape[-1]:
+            shares[(*at, labels[at])] -= 1
+    return g[..., None] * shares
+
+
+def _sparse_grad_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample((rng.normal(size=s.inputs[1].shape), *s.inputs), {}, (0, 1) if s.differentiable else False)
+        for s in _sparse_samples(rng)
+    ]
+
+
+@composite(
+    infer=_sparse_grad_infer, cost=lambda g, x, labels: 7 * x.size, reference=_sparse_grad_reference,
+    samples=_sparse_grad_samples,
+)  # fmt: skip
+def sparse_softmax_cross_entropy_grad(g: Any, logits: Any, labels: Any) -> Any:
+    """The gradient of ``sparse_softmax_cross_entropy`` to the logits, from that of the losses: g times softmax minus
+    one-hot labels. A label outside the classes is none of them."""
+    hot = ops.one_hot(labels, shape_of(logits)[-1], dtype=dtype_of(logits))
+    return ops.expand_dims(g, -1) * (ops.softmax(logits) - hot)
 
 
 # ---- independent labels -----------------------------------------------------------

@@ -14,8 +14,8 @@ from unilayers.ops.define import composite, require_float, shape_of
 from unilayers.spec import Shape, Spec, normalize_axes, normalize_axis
 
 __all__ = [
-    "batch_norm", "batch_norm_", "batch_norm_inference", "group_norm", "group_norm_", "layer_norm", "layer_norm_",
-    "rms_norm", "rms_norm_", "unit_norm",
+    "batch_norm", "batch_norm_", "batch_norm_grad", "batch_norm_inference", "batch_norm_inference_", "group_norm",
+    "group_norm_", "layer_norm", "layer_norm_", "layer_norm_grad", "rms_norm", "rms_norm_", "unit_norm",
 ]  # fmt: skip
 
 Axes = tuple[int, ...]
@@ -88,19 +88,15 @@ def _batch_infer(x: Spec, gamma: Spec, beta: Spec, *, axes: Axes, epsilon: float
 
 def _batch_vjp(g: Any, y: Any, x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
     kept = _others(len(shape_of(x)), axes)
-    unit, inverse, mean, _ = _standardised(x, axes, epsilon)
     gy, g_mean, g_variance = g
     count = ops.size(x, axes)
     to_x = to_gamma = to_beta = None
     if gy is not None:
-        to_gamma, to_beta = ops.sum(gy * unit, axes), ops.sum(gy, axes)
-        # The sums over the batch are those of gamma's and beta's gradients: nothing is summed twice.
-        spread = unit * _along(to_gamma / count, x, kept) + _along(to_beta / count, x, kept)
-        to_x = (gy - spread) * (_along(gamma, x, kept) * inverse)
+        to_x, to_gamma, to_beta = ops.batch_norm_grad(gy, x, gamma, axes=axes, epsilon=epsilon)
     if g_mean is not None:
         to_x = _plus(to_x, ops.broadcast_to(_along(g_mean / count, x, kept), shape_of(x)))
     if g_variance is not None:
-        to_x = _plus(to_x, (x - mean) * _along(g_variance * 2.0 / count, x, kept))
+        to_x = _plus(to_x, (x - ops.mean(x, axes, keepdims=True)) * _along(g_variance * 2.0 / count, x, kept))
     return to_x, to_gamma, to_beta
 
 
@@ -116,9 +112,12 @@ def _batch_reference(
     return gamma * unit + beta, np.squeeze(mean, axes), np.squeeze(variance, axes)
 
 
+_BATCHES = _samples([((6, 3), (0,)), ((2, 3, 2, 4), (0, 1, 2)), ((2, 3, 4), (0, 2))], _others)
+
+
 @composite(
     infer=_batch_infer, vjp=_batch_vjp, reference=_batch_reference, cost=lambda x, *a, **k: 7 * x.size, promotes=0,
-    samples=_samples([((6, 3), (0,)), ((2, 3, 2, 4), (0, 1, 2)), ((2, 3, 4), (0, 2))], _others),
+    samples=_BATCHES,
 )  # fmt: skip
 def batch_norm_(x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta with the statistics of the batch, and these statistics.
@@ -129,6 +128,65 @@ def batch_norm_(x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) ->
     unit, _, mean, variance = _standardised(x, axes, epsilon)
     y = unit * _along(gamma, x, features) + _along(beta, x, features)
     return y, ops.reshape(mean, shape_of(gamma)), ops.reshape(variance, shape_of(gamma))
+
+
+def _grad_infer(over: Callable[[int, Axes], Axes]) -> Callable[..., tuple[Spec, Spec, Spec]]:
+    """Shape rule of a gradient to x, gamma and beta; ``over(ndim, axes)`` names the axes that gamma has."""
+
+    def infer(g: Spec, x: Spec, gamma: Spec, *, axes: Axes, epsilon: float) -> tuple[Spec, Spec, Spec]:
+        _check(x, _features(x.shape, over(x.ndim, axes)), gamma=gamma)
+        if tuple(g.shape) != tuple(x.shape):
+            raise ShapeError("g does not have the shape of x", expected=str(x.shape), received=str(g.shape))
+        return x, gamma, gamma
+
+    return infer
+
+
+def _grad_samples(samples: Callable[..., list[Sample]]) -> Callable[..., list[Sample]]:
+    """Those of the op, with a gradient of its result in front, and without beta."""
+    return lambda rng: [
+        Sample((rng.normal(size=s.inputs[0].shape), *s.inputs[:2]), s.attrs, s.differentiable) for s in samples(rng)
+    ]
+
+
+def _grad_reference(over: Callable[[int, Axes], Axes]) -> Callable[..., tuple[np.ndarray, ...]]:
+    """By the matrix of all derivatives of one standardised group of numbers, for each group."""
+
+    def reference(
+        g: np.ndarray, x: np.ndarray, gamma: np.ndarray, axes: Axes, epsilon: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        features, rest = over(x.ndim, axes), _others(x.ndim, axes)
+        wide = np.broadcast_to(gamma.reshape([d if a in features else 1 for a, d in enumerate(x.shape)]), x.shape)
+        unit, _, _ = _reference_unit(x, axes, epsilon)
+        to_x = np.zeros_like(x)
+        for at in np.ndindex(*(x.shape[a] for a in rest)):
+            index: list[Any] = [slice(None)] * x.ndim
+            for a, i in zip(rest, at, strict=True):
+                index[a] = i
+            values, flow = x[tuple(index)].ravel(), (g * wide)[tuple(index)].ravel()
+            n, centred = values.size, values - values.mean()
+            deviation = np.sqrt(values.var() + epsilon)
+            matrix = (np.eye(n) - 1 / n) / deviation - np.outer(centred, centred) / (n * deviation**3)
+            to_x[tuple(index)] = (flow @ matrix).reshape(to_x[tuple(index)].shape)
+        summed = _others(x.ndim, features)
+        return to_x, np.sum(g * unit, summed), np.sum(g, summed)
+
+    return reference
+
+
+@composite(
+    infer=_grad_infer(_others), reference=_grad_reference(_others), cost=lambda g, *a, **k: 11 * g.size, promotes=0,
+    samples=_grad_samples(_BATCHES),
+)  # fmt: skip
+def batch_norm_grad(g: Any, x: Any, gamma: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
+    """The gradients of ``batch_norm`` to x, gamma and beta, from that of its first result."""
+    kept = _others(len(shape_of(x)), axes)
+    unit, inverse, _, _ = _standardised(x, axes, epsilon)
+    count = ops.size(x, axes)
+    to_gamma, to_beta = ops.sum(g * unit, axes), ops.sum(g, axes)
+    # The sums over the batch are those of gamma's and beta's gradients: nothing is summed twice.
+    spread = unit * _along(to_gamma / count, x, kept) + _along(to_beta / count, x, kept)
+    return (g - spread) * (_along(gamma, x, kept) * inverse), to_gamma, to_beta
 
 
 def batch_norm(
@@ -164,16 +222,51 @@ def batch_norm(
     return batch_norm_(x, gamma, beta, axes=normalize_axes(axes, len(shape_of(x))), epsilon=float(epsilon))
 
 
-def batch_norm_inference(
-    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, *, axes: int | tuple[int, ...], epsilon: float = 1e-3
+def _inference_infer(
+    x: Spec, gamma: Spec, beta: Spec, mean: Spec, variance: Spec, *, axes: Axes, epsilon: float
+) -> Spec:
+    features = _features(x.shape, _others(x.ndim, axes))
+    _check(x, features, gamma=gamma, beta=beta, mean=mean, variance=variance)
+    return x
+
+
+def _inference_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample((*s.inputs, rng.normal(size=n), rng.uniform(0.5, 2, n)), s.attrs)
+        for s in _BATCHES(rng) for n in (s.inputs[1].shape,)
+    ]  # fmt: skip
+
+
+def _inference_reference(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, axes: Axes,
+    epsilon: float,
+) -> np.ndarray:  # fmt: skip
+    shape = [1 if a in axes else d for a, d in enumerate(x.shape)]
+    gamma, beta, mean, variance = (v.reshape(shape) for v in (gamma, beta, mean, variance))
+    return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
+
+
+@composite(
+    infer=_inference_infer, reference=_inference_reference, samples=_inference_samples, promotes=0,
+    cost=lambda x, *a, **k: 2 * x.size,
+)  # fmt: skip
+def batch_norm_inference_(
+    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, *, axes: Axes, epsilon: float
 ) -> Any:
-    """Normalise x with given statistics: one scale and one offset per feature. Arguments as of ``batch_norm``."""
-    axes = normalize_axes(axes, len(shape_of(x)))
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta with given statistics: a scale and an offset per feature."""
     features = _others(len(shape_of(x)), axes)
     # By name, not by operators: the statistics may be variables that are not on x's device.
     scale = ops.multiply(gamma, ops.rsqrt(ops.add(variance, epsilon)))
     offset = ops.subtract(beta, ops.multiply(mean, scale))
     return ops.add(ops.multiply(x, _along(scale, x, features)), _along(offset, x, features))
+
+
+def batch_norm_inference(
+    x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, *, axes: int | tuple[int, ...], epsilon: float = 1e-3
+) -> Any:
+    """Normalise x with given statistics: one scale and one offset per feature. Arguments as of ``batch_norm``."""
+    axes = normalize_axes(axes, len(shape_of(x)))
+    return batch_norm_inference_(x, gamma, beta, mean, variance, axes=axes, epsilon=float(epsilon))
 
 
 # ---- layer normalization ----------------------------------------------------------
@@ -185,10 +278,7 @@ def _layer_infer(x: Spec, gamma: Spec, beta: Spec, *, axes: Axes, epsilon: float
 
 
 def _layer_vjp(g: Any, y: Any, x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
-    unit, inverse, _, _ = _standardised(x, axes, epsilon)
-    samples = _others(len(shape_of(x)), axes)
-    to_x = _input_gradient(g * _along(gamma, x, axes), unit, inverse, axes)
-    return to_x, ops.sum(g * unit, samples), ops.sum(g, samples)
+    return ops.layer_norm_grad(g, x, gamma, axes=axes, epsilon=epsilon)
 
 
 def _layer_reference(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, axes: Axes, epsilon: float) -> np.ndarray:
@@ -197,14 +287,33 @@ def _layer_reference(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, axes: A
     return unit * gamma.reshape(shape) + beta.reshape(shape)
 
 
+def _same_axes(ndim: int, axes: Axes) -> Axes:
+    return axes
+
+
+_LAYERS = _samples([((3, 5), (1,)), ((2, 3, 4), (2,)), ((2, 3, 4), (1, 2))], _same_axes)
+
+
 @composite(
     infer=_layer_infer, vjp=_layer_vjp, reference=_layer_reference, cost=lambda x, *a, **k: 8 * x.size, promotes=0,
-    samples=_samples([((3, 5), (1,)), ((2, 3, 4), (2,)), ((2, 3, 4), (1, 2))], lambda ndim, axes: axes),
+    samples=_LAYERS,
 )  # fmt: skip
 def layer_norm_(x: Any, gamma: Any, beta: Any, *, axes: Axes, epsilon: float) -> Any:
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, each sample by itself; gamma and beta have the ``axes``."""
     unit, _, _, _ = _standardised(x, axes, epsilon)
     return unit * _along(gamma, x, axes) + _along(beta, x, axes)
+
+
+@composite(
+    infer=_grad_infer(_same_axes), reference=_grad_reference(_same_axes), cost=lambda g, *a, **k: 13 * g.size,
+    promotes=0, samples=_grad_samples(_LAYERS),
+)  # fmt: skip
+def layer_norm_grad(g: Any, x: Any, gamma: Any, *, axes: Axes, epsilon: float) -> tuple[Any, Any, Any]:
+    """The gradients of ``layer_norm`` to x, gamma and beta, from that of its result."""
+    unit, inverse, _, _ = _standardised(x, axes, epsilon)
+    samples = _others(len(shape_of(x)), axes)
+    to_x = _input_gradient(g * _along(gamma, x, axes), unit, inverse, axes)
+    return to_x, ops.sum(g * unit, samples), ops.sum(g, samples)
 
 
 def layer_norm(x: Any, gamma: Any, beta: Any, *, axes: int | tuple[int, ...] = -1, epsilon: float = 1e-3) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +56,25 @@ def cost(recipe: Recipe, model: Model) -> Cost:
         model.count_params(),
         sum(int(np.prod(v.shape)) for v in model.trainable_weights),
         sum(int(np.prod(v.shape)) * ITEMSIZE[v.dtype] for v in weights),
-        flops(forward.graph, size),
-        flops(training.graph, size),
+        flops(forward.graph, _sizes(forward.graph, size)),
+        flops(training.graph, _sizes(training.graph, size)),
         size,
     )
 
 
-def flops(graph: Graph, batch_size: int) -> int:
-    """Floating-point operations of one run of a graph, equal expressions counted once."""
-    known = {name: batch_size if name == "batch" else 1 for name in graph.symbols}
-    graph = simplify(eliminate_common(specialise(graph, known)))
+def flops(graph: Graph, sizes: Mapping[str, int]) -> int:
+    """Floating-point operations of one run of a graph, equal expressions counted once.
+
+    Args:
+        graph: The graph.
+        sizes: Values of its symbolic sizes.
+    """
+    graph = simplify(eliminate_common(specialise(graph, sizes)))
     return sum(int(OPS[n.op].cost(*(v.spec for v in n.inputs), **n.attrs)) for n in graph.nodes)
+
+
+def _sizes(graph: Graph, batch_size: int) -> dict[str, int]:
+    return {name: batch_size if name == "batch" else 1 for name in graph.symbols}
 
 
 def _sample(shape: tuple[int | None, ...], dtype: str) -> np.ndarray:

@@ -140,8 +140,16 @@ def parse(text: str | bytes, source: str) -> Document:
     return document
 
 
-def _parsed_value(text: str, source: str) -> Any:
-    """The right side of an override."""
+def read_value(text: str, source: str) -> Any:
+    """The value in a line of YAML, such as the right side of an override.
+
+    Raises:
+        RecipeError: for text that is not YAML, at ``source``.
+
+    Example:
+        >>> read_value("[1e-3, {a: no}]", "here")
+        [0.001, {'a': 'no'}]
+    """
     try:
         return parse(f"value: {text}", source).value["value"]
     except RecipeError as error:
@@ -307,7 +315,7 @@ def override(document: Document, text: str) -> None:
     if not equals or steps is None:
         expected = "path=value, as in optimizer.Adam.learning_rate=0.01 or model[3].Dropout.rate=0.5"
         raise RecipeError("not an override", where=source, expected=expected)
-    value, path = _parsed_value(value_text, source), _descend(document, steps, source)
+    value, path = read_value(value_text, source), _descend(document, steps, source)
     parent = _container(document.value, path[:-1])
     parent[path[-1]] = value
     for marks in (document.marks, document.key_marks):
@@ -395,4 +403,4 @@ def same_name(a: str, b: str) -> bool:
     return a == b or (a.replace("_", "").lower() == b.replace("_", "").lower() and ":" not in a + b)
 
 
-__all__ = ["Cursor", "Document", "dotted", "override", "parse", "same_name", "shown", "to_yaml"]
+__all__ = ["Cursor", "Document", "dotted", "override", "parse", "read_value", "same_name", "shown", "to_yaml"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from unilayers.layers.base import Layer
 from unilayers.models import Functional, Model, Sequential
 from unilayers.recipe.document import Cursor, override, parse, to_yaml
 from unilayers.recipe.fields import Checker, create, explained
-from unilayers.recipe.sections import CALLBACKS, INPUT, arguments_of_layer, check, layer_name
+from unilayers.recipe.sections import CALLBACKS, INPUT, arguments_of_layer, check, layer_name, paths_of
 from unilayers.registry import Registry, resolve
 
 if TYPE_CHECKING:
@@ -173,6 +174,21 @@ class Recipe:
         """The same recipe with further overrides."""
         return Recipe(self._text, self._source, (*self._overrides, *overrides), self.allow_imports, self._folder)
 
+    def watched_by(self, callback: str) -> Recipe:
+        """The same recipe with one more callback; itself if there is one of this class already.
+
+        Args:
+            callback: The name of its class.
+
+        Example:
+            >>> load_recipe("digits-mlp").watched_by("TerminateOnNaN").settings["fit"]["callbacks"]
+            [{'TerminateOnNaN': {'raise_error': False, 'explain': True, 'weights': False}}]
+        """
+        there = self.settings["fit"]["callbacks"]
+        if callback in map(layer_name, there):
+            return self
+        return self.changed(f"fit.callbacks={json.dumps([*there, callback])}")
+
     def at(self, *path: str | int) -> Cursor:
         """The place of a value, to be named in errors."""
         return Cursor(self._root.document, path)
@@ -230,9 +246,17 @@ class Recipe:
     def _model_arguments(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype, "seed": self.seed}
 
-    def callbacks(self) -> list[Any]:
-        """New callbacks as ``fit.callbacks`` says."""
-        return [create(CALLBACKS.get(layer_name(c)), arguments_of_layer(c)) for c in self.settings["fit"]["callbacks"]]
+    def callbacks(self, folder: Path) -> list[Any]:
+        """New callbacks as ``fit.callbacks`` says.
+
+        Args:
+            folder: Where they write, if they do.
+        """
+        found = []
+        for described in self.settings["fit"]["callbacks"]:
+            paths = {name: str(folder / path) for name, path in paths_of(described).items()}
+            found.append(create(CALLBACKS.get(layer_name(described)), arguments_of_layer(described) | paths))
+        return found
 
     # ---- data
 

@@ -21,12 +21,13 @@ import numpy as np
 from unilayers import config
 from unilayers.backend import AUTO, get_backend, version_of
 from unilayers.callbacks import Callback
+from unilayers.callbacks.base import Saver
 from unilayers.data import load
 from unilayers.errors import UnilayersError, nearest
 from unilayers.models import Model
 from unilayers.recipe.fit import check_fit
 from unilayers.recipe.recipe import Parts, Recipe, load_recipe
-from unilayers.saving import load_running_values, load_state, write_atomically
+from unilayers.saving import load_state, write_atomically
 
 RECIPE, HISTORY, CHECKPOINT, ENVIRONMENT = "recipe.yaml", "history.jsonl", "checkpoint.safetensors", "environment.json"
 HEAD = "# The recipe of this run with every default written out. It can be trained again: unilayers train recipe.yaml\n"
@@ -53,11 +54,11 @@ class Result:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted; ``folder`` holds what is needed to go on."""
+    """Training was interrupted; ``folder`` holds what is needed to go on, and ``fix`` says how."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fix: str = "") -> None:
         super().__init__(f"interrupted; the run is in {folder}")
-        self.folder = folder
+        self.folder, self.fix = folder, fix or f"Go on with: unilayers train --resume {folder}"
 
 
 def train(
@@ -80,18 +81,17 @@ def train(
         _restore(model, recipe, folder)
     done = model.position.epoch
     patience = Patience()
-    recorder = Recorder(recipe, folder, patience)
+    recorder = Recorder(recipe, folder, patience, resume)
     with config.dtype_scope(recipe.dtype), patience:
         try:
             model.fit(
                 *parts.train,
                 batch_size=recipe.batch_size,
                 epochs=recipe.epochs,
-                initial_epoch=done,
                 shuffle=recipe.settings["fit"]["shuffle"],
                 validation_data=parts.validation,
                 validation_freq=recipe.settings["fit"]["validation_freq"],
-                callbacks=[*([GoOn(folder)] if resume else []), *recipe.callbacks(), *callbacks, recorder],
+                callbacks=[*recipe.callbacks(folder), *callbacks, recorder],
                 verbose=verbose,
                 retime=retime,
             )
@@ -99,7 +99,7 @@ def train(
             if not (folder / RECIPE).is_file():  # before the first step
                 raise
             raise Interrupted(folder) from None
-        model.save(folder / CHECKPOINT)  # callbacks may have changed the weights at the end
+        recorder.save(folder / CHECKPOINT)  # callbacks may have changed the weights at the end
         history = read_history(folder)
         found = scores(recipe, model, parts) or _last(history)
         return Result(folder, model, history, found, model.position.epoch - done)
@@ -190,19 +190,7 @@ class Patience:
         self.asked = True
 
 
-class GoOn(Callback):
-    """Begins where the run in a folder stopped, if that was in the middle of an epoch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / CHECKPOINT
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.model.start_batch = self.model.position.of_epoch
-        if self.model.start_batch:
-            load_running_values(self.model, self.path)
-
-
-class Recorder(Callback):
+class Recorder(Saver):
     """Writes the run folder while the model trains; made when training starts, so that no error leaves one behind.
 
     Its recipe names the backend that was chosen, so that the run is resumed, or repeated, on that one.
@@ -211,10 +199,11 @@ class Recorder(Callback):
         recipe: What is trained.
         folder: Where to.
         patience: Says whether to stop after the step.
+        resume: Whether to go on where the run in the folder stopped.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, patience: Patience) -> None:
-        self.recipe, self.folder, self._patience = recipe, folder, patience
+    def __init__(self, recipe: Recipe, folder: Path, patience: Patience, resume: bool = False) -> None:
+        self.recipe, self.folder, self._patience, self._resume = recipe, folder, patience, resume
         self._every: float = recipe.settings["fit"]["save_seconds"]
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -227,20 +216,24 @@ class Recorder(Callback):
         self._write(RECIPE, HEAD + recipe.to_yaml())
         environment = _after(self.folder / ENVIRONMENT, environment_of(backend, device))
         self._write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
-        done = [line for line in _lines(self.folder) if line["epoch"] <= self.model.position.epoch]
+        done = [line for line in read_lines(self.folder) if line["epoch"] <= self.model.position.epoch]
         self._write(HISTORY, "".join(json.dumps(line) + "\n" for line in done))
         self._saved = time.perf_counter()
+        self.model.start_epoch = self.model.position.epoch
+        if self._resume and (self.folder / CHECKPOINT).is_file():
+            self.go_on(self.folder / CHECKPOINT)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         due = self._patience.asked or time.perf_counter() - self._saved > self._every
-        if due and batch + 1 != self.params["steps"]:  # after the last one the epoch ends first
+        last = batch + 1 == self.params["steps"] or self.model.stop_training
+        if due and not last:  # after the last one the epoch ends first
             self._save()
 
     def _save(self) -> None:
-        self.model.save(self.folder / CHECKPOINT)
+        self.save(self.folder / CHECKPOINT)
         self._saved = time.perf_counter()
         if self._patience.asked:
             raise KeyboardInterrupt
@@ -309,7 +302,8 @@ def _restore(model: Model, recipe: Recipe, folder: Path) -> None:
         model.optimizer.learning_rate = wanted
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the history in a run folder, as far as they are whole."""
     path = folder / HISTORY
     texts = path.read_text("utf-8").splitlines() if path.is_file() else []
     return [json.loads(text) for text in texts if text.endswith("}")]  # a line cut short by a crash is none
@@ -318,7 +312,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 def read_history(folder: str | PathLike[str]) -> dict[str, list[float]]:
     """The values of each epoch by name, as a run folder has them."""
     found: dict[str, list[float]] = {}
-    for line in _lines(Path(folder)):
+    for line in read_lines(Path(folder)):
         for name, value in line.items():
             found.setdefault(name, []).append(math.nan if value is None else value)
     return found

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -90,7 +90,8 @@ class Fit(Section):
         shuffle: Whether the samples come in a new order each epoch.
         validation_freq: Validate every so many epochs.
         save_seconds: A checkpoint is written after each epoch, and in long ones whenever so many seconds have passed.
-        callbacks: What may stop training early: EarlyStopping, TerminateOnNaN.
+        callbacks: What looks on and acts: EarlyStopping, ReduceLROnPlateau, SwapEMAWeights, TerminateOnNaN; and
+            ModelCheckpoint, CSVLogger and TensorBoard, which write into the run folder.
     """
 
     epochs: PositiveInt = 1
@@ -102,7 +103,10 @@ class Fit(Section):
 
 
 CALLBACKS = Registry("callback")
-for _cls in (callbacks.EarlyStopping, callbacks.TerminateOnNaN):
+WRITING = {callbacks.CSVLogger: "filename", callbacks.ModelCheckpoint: "filepath", callbacks.TensorBoard: "log_dir"}
+for _cls in (
+    callbacks.EarlyStopping, callbacks.ReduceLROnPlateau, callbacks.SwapEMAWeights, callbacks.TerminateOnNaN, *WRITING,
+):  # fmt: skip
     CALLBACKS.register(_cls)
 
 
@@ -151,8 +155,22 @@ def _fit(at: Cursor, checker: Checker) -> dict[str, Any]:
     if at.value is None:
         return {}
     _options(at)
-    one = partial(checker.config, CALLBACKS)
-    return checker.arguments(Fit, at, at, {"callbacks": partial(_list_of, one=one)})
+    return checker.arguments(Fit, at, at, {"callbacks": partial(_list_of, one=partial(_callback, checker=checker))})
+
+
+def _callback(at: Cursor, checker: Checker) -> dict[str, Any]:
+    """A callback; what it writes lies in the run folder, so that a recipe touches nothing else."""
+    found = checker.config(CALLBACKS, at)
+    for path in paths_of(found).values():
+        if not isinstance(path, str) or PurePath(path).is_absolute() or ".." in PurePath(path).parts:
+            raise at.error("not a path in the run folder", expected="a relative one without ..", received=shown(path))
+    return found
+
+
+def paths_of(callback: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a callback in ``{name: arguments}`` writes, by the name of the argument."""
+    key = WRITING.get(CALLBACKS.get(layer_name(callback)))
+    return {} if key is None else {key: arguments_of_layer(callback)[key]}
 
 
 def _backend(at: Cursor) -> str:

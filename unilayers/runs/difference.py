@@ -18,7 +18,8 @@ from unilayers.recipe.run import CHECKPOINT
 from unilayers.runs.folder import BESIDE, Run, Step, read_run
 from unilayers.saving import read
 
-PARTS = {"optimizer/": "optimizer", "metrics/": "metrics"}  # by how a tensor's name begins; the others are weights
+# By how a tensor's name begins; the others are weights.
+PARTS = {f"{part}/": part for part in ("optimizer", "metrics", "callbacks")}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class TensorDifference:
 
     Args:
         name: Its name in the checkpoint.
-        part: ``weights``, ``optimizer`` or ``metrics``.
+        part: ``weights``, ``optimizer``, ``metrics`` or ``callbacks``.
         beyond: Whether it differs by more than the tolerance.
         problem: Why there is no number: it is in one only, of another shape, or not finite in the same places.
         elements: How many of its elements differ.

@@ -112,18 +112,25 @@ class Run:
         """The best value on the validation part, or where there is none in training: of the first metric of which it is
         known whether more is better, else of the loss."""
         held = [name for name in self.names if name.startswith("val_")] or self.names
-        directions = _directions(self.settings.get("metrics"))
-        for name in sorted(held, key=lambda name: name.removeprefix("val_") == "loss"):
-            own = name.removeprefix("val_")
-            ends = [d for n, d in directions.items() if own == n or own.endswith(f"_{n}")]
-            direction = "down" if own == "loss" else next(iter(ends), None)
+        for name in sorted(held, key=lambda name: (name.endswith("loss"), name.removeprefix("val_") != "loss")):
+            direction = direction_of(name, self.settings.get("metrics"))
             if direction is not None:
-                finite = [(epoch, value) for epoch, value in self.values(name) if math.isfinite(value)]
-                epoch, value = (max if direction == "up" else min)(
-                    finite or self.values(name), key=lambda pair: pair[1]
-                )
-                return Best(name, value, epoch)
+                return self.best_of(name, direction)
         return None
+
+    def best_of(self, name: str, direction: str) -> Best | None:
+        """The best value of one name; None if there is none.
+
+        Args:
+            name: As the history has it.
+            direction: ``up`` if more is better, ``down`` if less is.
+        """
+        values = self.values(name)
+        finite = [(epoch, value) for epoch, value in values if math.isfinite(value)]
+        if not values:
+            return None
+        epoch, value = (max if direction == "up" else min)(finite or values, key=lambda pair: pair[1])
+        return Best(name, value, epoch)
 
     def changes(self) -> dict[str, Any]:
         """The settings that are not those that a recipe has where it says nothing, by their dotted path.
@@ -243,6 +250,24 @@ def _why(name: str, error: Exception) -> str:
     if isinstance(error, RecursionError):
         return f"{name}: damaged (nested too deep)"
     return f"{name}: {getattr(error, 'strerror', None) or f'damaged ({error})'}"
+
+
+def direction_of(name: str, metrics: Any) -> str | None:
+    """Whether more is better (``up``) or less (``down``) of a value in a history; None if nothing says so.
+
+    Args:
+        name: The value.
+        metrics: The metrics, as a recipe describes them.
+
+    Example:
+        >>> direction_of("val_loss", []), direction_of("val_accuracy", ["accuracy"]), direction_of("size", [])
+        ('down', 'up', None)
+    """
+    own = name.removeprefix("val_")
+    if own == "loss" or own.endswith("_loss"):
+        return "down"
+    ends = [way for known, way in _directions(metrics).items() if own == known or own.endswith(f"_{known}")]
+    return next(iter(ends), None)
 
 
 def _directions(described: Any) -> dict[str, str]:

@@ -145,7 +145,7 @@ def blocks(size: int, whole: Sequence[Array], work: Sequence[Array]) -> Iterator
         yield *parts, *(w[: len(parts[0])] for w in work)
 
 
-FEW = 6  # calls that a step may as well make in lines of their own
+FEW = 16  # calls that a step may as well make in lines of their own
 
 
 class Batch:

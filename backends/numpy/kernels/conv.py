@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from .elementwise import ROW, bits, by_rows, row_of, zeros
 
 COLUMN_BYTES = 1 << 20  # of a block's columns: what a core's second-level cache holds
 RESULT_BYTES = 3 << 17  # of what is computed from them
-TURNED = 1.15  # elements for each window up to which the gradient is a convolution itself
+WIDER = 1.35  # elements of a row for each window up to which its gradient is gathered
 SHORT = 16  # elements: a copy of shorter runs is slow
 BLOCK_ROWS = 192  # windows in a block that a product needs at least to run at full speed
 
@@ -61,6 +61,17 @@ class Geometry:
         return tuple(((n - (k - 1) * d - 1) // s + 1) // e for n, k, s, d, e in axes)
 
     @property
+    def full(self) -> Sizes:
+        """How many windows there are on each axis, with those that no pool sees."""
+        return replace(self, every=()).counts
+
+    @property
+    def around(self) -> tuple[int, int]:
+        """By how much the last axis of a gradient is widened on both sides, so that windows on it give the input's."""
+        (low, high), reach = self.padding[-1], (self.window[-1] - 1) * self.dilation[-1]
+        return reach - low, reach - high
+
+    @property
     def pool(self) -> Sizes:
         return self.every or (1,) * len(self.window)
 
@@ -90,10 +101,6 @@ class Geometry:
         windows, columns = math.prod(self.lead), math.prod(self.window) * self.kernel[-2]
         fitting = min(COLUMN_BYTES // max(4, 4 * windows * columns), RESULT_BYTES // max(4, 4 * windows * self.kernel[-1]))
         return max(1, min(self.x[0], max(fitting, -(-BLOCK_ROWS // max(1, windows)))))
-
-    def reach(self) -> Iterator[tuple[int, int, tuple[int, int]]]:
-        """For each axis: the window's size, its dilation, the padding."""
-        return zip(self.window, self.dilation, self.padding, strict=True)
 
     def blocks(self) -> Iterator[slice]:
         for start in range(0, self.x[0], self.images):
@@ -273,44 +280,111 @@ def conv_kernel_grad(do: Calls, x: Array, g: Array, y: Array, *, shape: Sizes, g
 
 @kernel("conv_input_grad")
 def conv_input_grad(do: Calls, g: Array, kernel: Array, y: Array, *, shape: Sizes, groups: int, **attrs: Any) -> None:
-    """The columns' gradients, added up where the windows lie. Where the windows lie close and there are hardly less of
-    them than elements, a convolution of the gradient with the kernel turned round is faster."""
     g, kernel = dense(do, g), dense(do, kernel)
     geometry, each = Geometry(shape, kernel.shape, groups=groups, **attrs), Batch(do)
-    turned = tuple(((k - 1) * d - low, (k - 1) * d - high) for k, d, (low, high) in geometry.reach())
-    close = set(geometry.strides) == {1} and groups == 1 and not geometry.every and not geometry.is_product
-    close = close and kernel.size <= 2 * g.size  # else turning it round takes too long
-    if close and min(map(min, turned)) >= 0 and math.prod(shape[1:-1]) <= TURNED * math.prod(geometry.counts):
-        axes = len(geometry.window)
-        flipped = do.workspace((*kernel.shape[:-2], *kernel.shape[:-3:-1]), kernel.dtype)
-        there = kernel[(slice(None, None, -1),) * axes].transpose(*range(axes), axes + 1, axes)
-        do(do.xp.copyto, flipped, there)
-        conv(do, g, flipped, y, **{**attrs, "padding": turned}, groups=1)
-        return
     if geometry.is_product:
         product = Product(each, math.prod(g.shape[:-1]), kernel.shape[-2], g.dtype, groups)
         for group in range(groups):
             product(part(g, group, groups), part(kernel, group, groups).T, part(y, group, groups))
     else:
-        columns = Columns(each, geometry, g.dtype, upright=False)
+        back = way_back(do, each, geometry, kernel)
         for block in geometry.blocks():
-            _scatter(each, geometry, columns, g[block], kernel, y[block])
+            back(g[block], y[block])
     each.run()
 
 
-def _scatter(do: Calls, geometry: Geometry, columns: Columns, g: Array, kernel: Array, y: Array) -> None:
-    """One block of ``conv_input_grad``."""
-    n, groups, elements = len(g), geometry.groups, math.prod(kernel.shape[:-1])
-    target = y if columns.padded is None else columns.padded[:n]
-    windows = columns.array(n, (n, *geometry.lead, *geometry.window, kernel.shape[-2]))
-    do(target.fill, 0)
-    for group in range(groups):
-        matrix = columns.array(n, (-1, elements))
-        do(do.xp.dot, part(g, group, groups), part(kernel, group, groups).T, matrix)
-        for some, there in geometry.runs(do.xp, windows, target[..., geometry.channels(group)]):
-            do(do.xp.add, there, some, there)
-    if target is not y:
-        do(do.xp.copyto, y, target[geometry.inside])
+def way_back(do: Calls, each: Calls, geometry: Geometry, kernel: Array) -> Callable[[Array, Array], None]:
+    """What turns the gradient of a block's results into that of its images, the faster way."""
+    windows = geometry.x[0] * math.prod(geometry.lead)
+    few = kernel.size > 2 * windows * kernel.shape[-1]  # so that turning the kernel round takes too long
+    many = geometry.x[-2] > WIDER * geometry.counts[-1] * geometry.pool[-1]
+    one_by_one = geometry.strides[-1] == 1 and min(geometry.around) >= 0 and geometry.groups == 1
+    if one_by_one and not few and not many:
+        return Gathered(do, each, geometry, kernel).back
+    return Scattered(each, geometry, kernel).back
+
+
+class Scattered:
+    """The columns' gradients, added up where the windows lie."""
+
+    def __init__(self, do: Calls, geometry: Geometry, kernel: Array) -> None:
+        self.do, self.geometry, self.kernel = do, geometry, kernel
+        self.columns = Columns(do, geometry, kernel.dtype, upright=False)
+
+    def back(self, g: Array, y: Array) -> None:
+        do, columns, geometry, kernel, n = self.do, self.columns, self.geometry, self.kernel, len(y)
+        groups, elements = geometry.groups, math.prod(kernel.shape[:-1])
+        target = y if columns.padded is None else columns.padded[:n]
+        windows = columns.array(n, (n, *geometry.lead, *geometry.window, kernel.shape[-2]))
+        do(target.fill, 0)
+        for group in range(groups):
+            matrix = columns.array(n, (-1, elements))
+            do(do.xp.dot, part(g, group, groups), part(kernel, group, groups).T, matrix)
+            for some, there in geometry.runs(do.xp, windows, target[..., geometry.channels(group)]):
+                do(do.xp.add, there, some, there)
+        if target is not y:
+            do(do.xp.copyto, y, target[geometry.inside])
+
+
+class Gathered:
+    """Along the last axis a convolution of the gradient with the kernel turned round: then only as many results as the
+    window has rows are added up, and whole rows of them."""
+
+    def __init__(self, do: Calls, each: Calls, geometry: Geometry, kernel: Array) -> None:
+        self.do, self.geometry, (low, high), dtype = each, geometry, geometry.around, kernel.dtype
+        self.taps = list(itertools.product(*map(range, geometry.window[:-1])))
+        size, filters, channels = geometry.window[-1], kernel.shape[-1], kernel.shape[-2]
+        self.rows = tuple(c * e for c, e in zip(geometry.counts[:-1], geometry.pool, strict=False))
+        self.wide = do.workspace((geometry.images, *self.rows, low + geometry.full[-1] + high, filters), dtype)
+        places = (geometry.images, *self.rows, geometry.x[-2])
+        self.columns = do.workspace((*places, size, filters), dtype)
+        self.found = do.workspace((*places, channels), dtype)
+        self.turned = do.workspace((len(self.taps), size, filters, channels), dtype)
+        there = kernel.reshape(len(self.taps), size, channels, filters)[:, ::-1].transpose(0, 1, 3, 2)
+        do(do.xp.copyto, self.turned, there)
+        do(self.wide.fill, 0)
+
+    def back(self, g: Array, y: Array) -> None:
+        do, copyto, n = self.do, self.do.xp.copyto, len(y)
+        wide, columns, found = self.wide[:n], self.columns[:n], self.found[:n]
+        for part, there in self.laid(g, wide):
+            do(copyto, there, part)
+        step = wide.strides[-2]
+        strides = (*wide.strides[:-1], step * self.geometry.dilation[-1], wide.strides[-1])
+        do(copyto, columns, do.xp.lib.stride_tricks.as_strided(wide, columns.shape, strides))
+        matrix, channels = columns.reshape(-1, math.prod(columns.shape[-2:])), y.shape[-1]
+        if len(self.taps) > 1:
+            do(y.fill, 0)
+        for tap, kernel in zip(self.taps, self.turned, strict=True):
+            into = found if len(self.taps) > 1 else y
+            do(do.xp.dot, matrix, kernel.reshape(-1, channels), into.reshape(-1, channels))
+            if into is not y:
+                some, there = self.rows_of(tap)
+                do(do.xp.add, y[there], found[some], y[there])
+
+    def laid(self, g: Array, wide: Array) -> Iterator[tuple[Array, Array]]:
+        """The gradient, and where it lies between the zeros; of pooled windows, for each place in the pools."""
+        start, geometry = self.geometry.around[0], self.geometry
+        if not geometry.every:
+            yield g, wide[..., start : start + g.shape[-2], :]
+            return
+        for at in itertools.product(*map(range, geometry.every)):
+            first = (*at[:-1], start + at[-1])
+            ends = (a + c * e for a, c, e in zip(first, geometry.counts, geometry.every, strict=True))
+            there = (slice(a, b, e) for a, b, e in zip(first, ends, geometry.every, strict=True))
+            place = g.reshape(len(g), *geometry.lead, g.shape[-1])[(slice(None), *at)]
+            yield place, wide[(slice(None), *there)]
+
+    def rows_of(self, tap: Sizes) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Which rows of the products a place in the window sends where in the images, as far as they are inside."""
+        some, there, g = [slice(None)], [slice(None)], self.geometry
+        axes = zip(tap, self.rows, g.strides, g.dilation, g.padding, g.x[1:], strict=False)
+        for t, count, stride, dilation, (low, _), size in axes:
+            shift = t * dilation - low
+            first, last = max(0, -(shift // stride)), min(count, (size - 1 - shift) // stride + 1)
+            some.append(slice(first, max(first, last)))
+            there.append(slice(first * stride + shift, max(0, (last - 1) * stride + shift + 1), stride))
+        return tuple(some), tuple(there)
 
 
 # ---- convolution, bias, relu and pools that touch, in one piece -----------------------
@@ -359,7 +433,7 @@ def conv_pool_grad(
     spread = do.workspace((images, *above.shape[1:]), g.dtype)
     more = {k: do.workspace(into[k].shape, g.dtype) for k in ("kernel", "bias") if k in into}
     columns = Columns(each, geometry, g.dtype) if "kernel" in into else None
-    back = Columns(each, geometry, g.dtype, upright=False) if "input" in into else None
+    back = way_back(do, each, geometry, kernel) if "input" in into else None
     _clear(do, columns.padded if columns else None)
 
     def add_up(name: str, i: int, a: Array, b: Array) -> None:
@@ -384,5 +458,5 @@ def conv_pool_grad(
         if columns is not None:
             add_up("kernel", i, columns.of(x[block], 0).T, found.reshape(-1, filters))
         if back is not None:
-            _scatter(each, geometry, back, found, kernel, into["input"][block])
+            back(found, into["input"][block])
     each.run()

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .contract import KERNELS, Array, Calls, Kernel, address, blocks, dense, scalar
+from .contract import KERNELS, Array, Batch, Calls, Kernel, address, blocks, dense, scalar
 
 BLOCK = 1 << 15  # elements: five float32 blocks fit into a second-level cache of 1 MB
 
 Attrs = Mapping[str, Any]
-# step(p, g, slots, new_p, new_slots, t, u) on blocks: the new arrays may be the old ones, t and u are free for use.
+# step(p, g, slots, new_p, new_slots, t, u) says the calls on blocks: the new arrays may be the old ones, t and u are
+# free for use.
 Step = Callable[[Array, Array, Sequence[Array], Array, Sequence[Array], Array, Array], None]
 
 
@@ -168,22 +169,37 @@ class Update:
         rate, decayed = (do.workspace((), dtype) for _ in range(2))
         size = min(BLOCK, sum(group[0].size for group in groups))
         t, u = (do.workspace((size,), dtype) for _ in range(2))
-        step = self.rule(Setting(do.xp, attrs, rate, decayed, lambda value: scalar(do, value, dtype)))
-        parts = []
-        for run in runs(do.xp, groups):
-            for p, g, *rest in blocks(size, run, (t, u)):
-                parts.append((p, g, rest[:slots], rest[slots], rest[slots + 1 : -2], *rest[-2:]))
+        each = Batch(do)
+        step = self.rule(Setting(Said(each), attrs, rate, decayed, lambda value: scalar(do, value, dtype)))
 
-        def update(parts: Sequence[Any], *given: Array) -> None:
-            numbers = [float(x) for x in given]
+        def begin(rate: Array, decayed: Array, *given: Array) -> None:
+            numbers = [x.item() for x in given]
             rate[()] = rate_of(*numbers)
             if decay:
                 decayed[()] = numbers[0] * decay
-            for part in parts:
-                step(*part)
 
-        update.__name__ = name
-        do(update, parts, *scalars)
+        begin.__name__ = f"begin_{name}"
+        do(begin, rate, decayed, *scalars)
+        for run in runs(do.xp, groups):
+            for p, g, *rest in blocks(size, run, (t, u)):
+                step(p, g, rest[:slots], rest[slots], rest[slots + 1 : -2], *rest[-2:])
+        each.run()
+
+
+class Said:
+    """An array module whose functions are said to a listener. Each gives the array that its result will be in."""
+
+    def __init__(self, do: Calls) -> None:
+        self._do = do
+
+    def __getattr__(self, name: str) -> Callable[..., Array]:
+        function = getattr(self._do.xp, name)
+
+        def say(*args: Array, **kwargs: Array) -> Array:
+            self._do(function, *args, **kwargs)
+            return kwargs.get("out", args[-1])
+
+        return say
 
 
 def runs(xp: Any, groups: Sequence[tuple[Array, ...]]) -> Iterator[list[Array]]:

@@ -213,4 +213,4 @@ class _Difference:
         self.scale, self.log = scale, math.log(scale)
 
     def __call__(self, logs: Array, weight: Array, low: Array, hot: Array, loss: Array) -> None:
-        loss[...] = logs.dot(weight) + logs.size * self.log - low.dot(hot) / self.scale
+        loss[...] = float(logs.dot(weight)) + logs.size * self.log - float(low.dot(hot)) / self.scale

@@ -1,0 +1,171 @@
+"""A sweep as a table, as Markdown, and as one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from html import escape
+
+import numpy as np
+
+from unilayers.saving import write_atomically
+from unilayers.sweep.space import shown
+from unilayers.sweep.trial import DONE, FAILED, TRAINS, WAITS, Sweep, Trial, label
+from unilayers.utils import charts
+from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
+
+COLOURED = len(charts.LIGHT)  # of the best trials; the others are faint
+SHOWN = 12  # rows of trials that are done, while others are trained
+WIDE = 100.0  # the ratio of largest and least from which an axis has logarithms
+
+
+def write_reports(sweep: Sweep) -> None:
+    """Write ``report.json``, ``report.md`` and ``report.html`` into the folder of a sweep.
+
+    Args:
+        sweep: The sweep.
+    """
+    texts = {
+        "report.json": json.dumps(sweep.to_plain(), indent=1, allow_nan=False) + "\n",
+        "report.md": markdown(sweep),
+        "report.html": html(sweep),
+    }
+    for name, text in texts.items():
+        write_atomically(sweep.folder / name, text.encode())
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def overview(sweep: Sweep) -> Table:
+    """A row for each trial, the best first."""
+    names = list(dict.fromkeys(name for trial in sweep.trials for name in trial.scores if name != sweep.monitor))
+    head = ["Trial", *sweep.varied, sweep.monitor, "Epoch", "Epochs", "Time (s)", *names, "State"]
+    rows = []
+    for trial in sweep.ranked:
+        seconds = f"{trial.run.seconds:.1f}" if trial.run.epochs else ""
+        scores = [_number(trial.scores.get(name)) for name in names]
+        rows.append([*_start(sweep, trial), seconds, *scores, state(trial)])
+    return head, rows
+
+
+def progress(sweep: Sweep) -> Table:
+    """The trials that are trained, and the best of those that are done, with how many there are.
+
+    Args:
+        sweep: As far as it is.
+    """
+    head = ["Trial", *sweep.varied, sweep.monitor, "Epoch", "Epochs", "State"]
+    ranked = sweep.ranked
+    shown_now = [t for t in ranked if t.state == TRAINS] + [t for t in ranked if t.state == DONE][:SHOWN]
+    shown_now += [t for t in ranked if t.state == FAILED][:SHOWN]
+    rows = [[*_start(sweep, trial), state(trial)] for trial in shown_now]
+    counts = {name: sum(t.state == name for t in ranked) for name in (DONE, FAILED, TRAINS, WAITS)}
+    told = ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+    return head, [*rows, [f"{len(ranked)}", *[""] * (len(head) - 2), told]]
+
+
+def _start(sweep: Sweep, trial: Trial) -> list[str]:
+    best, done = sweep.score(trial), len(trial.run.epochs)
+    score = [_number(best.value), str(best.epoch)] if best is not None else ["", ""]
+    return [trial.name, *(shown(trial.values[path]) for path in sweep.varied), *score, str(done or "")]
+
+
+def state(trial: Trial) -> str:
+    """How far a trial is, in words."""
+    return trial.problem or trial.state
+
+
+def seeds(sweep: Sweep) -> Table:
+    """A row for each setting that was trained with several seeds."""
+    rows = []
+    for name, trials in sweep.groups().items():
+        values = np.array([best.value for trial in trials if (best := sweep.score(trial)) is not None])
+        spread = f"{values.std(ddof=1):.3g}" if len(values) > 1 else ""
+        rows.append([name, str(len(values)), *map(_number, (values.mean(), values.min(), values.max())), spread])
+    return ["Setting", "Seeds", f"Mean {sweep.monitor}", "Least", "Most", "Standard deviation"], rows
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{float(np.mean(value)):.5g}"
+
+
+def _explained(sweep: Sweep) -> Iterator[str]:
+    """What the tables mean, in sentences."""
+    how = {"grid": "all combinations", "random": "drawn at random", "search": "searched for"}[sweep.how]
+    better = "less is better" if sweep.direction == "down" else "more is better"
+    yield f"{len(sweep.trials)} trials, {how}. What counts is {sweep.monitor} at its best epoch; {better}."
+    if (best := sweep.best) is not None and (score := sweep.score(best)) is not None:
+        values = label(best.values, sweep.varied)
+        yield f"Best: trial {best.name} ({values}) with {sweep.monitor} {score.value:.5g} in epoch {score.epoch}."
+    else:
+        yield "No trial has a score yet."
+    if left := sum(trial.state in (TRAINS, WAITS) for trial in sweep.trials):
+        yield f"{left} are not done."
+    if failed := sum(trial.state == FAILED for trial in sweep.trials):
+        yield f"{failed} failed; the last column says why."
+
+
+# ---- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def markdown(sweep: Sweep) -> str:
+    """The report as Markdown.
+
+    Args:
+        sweep: The sweep.
+    """
+    found = [f"# {_title(sweep)}", *_explained(sweep), markdown_table(overview(sweep))]
+    if (table := seeds(sweep))[1]:
+        found += ["## Over seeds", markdown_table(table)]
+    return "\n\n".join([*found, "## Recipe", f"```yaml\n{sweep.recipe}```"]) + "\n"
+
+
+def _title(sweep: Sweep) -> str:
+    return f"{sweep.name}: {', '.join(sweep.varied)}"
+
+
+# ---- HTML -----------------------------------------------------------------------------------------------------------
+
+
+def html(sweep: Sweep) -> str:
+    """The report as one page: nothing is loaded from anywhere.
+
+    Args:
+        sweep: The sweep.
+    """
+    title = escape(_title(sweep))
+    body = [f"<h1>{title}</h1>", *(f"<p>{escape(text)}</p>" for text in _explained(sweep)), html_table(overview(sweep))]
+    ranked = [trial for trial in sweep.ranked if sweep.score(trial) is not None]
+    names = {trial.number: f"{trial.name}: {label(trial.values, sweep.varied)}" for trial in ranked}
+    colours = {names[trial.number]: i for i, trial in enumerate(ranked[:COLOURED])}
+    if ranked:
+        body += [charts.keys(colours), f'<div class="charts">{"".join(_charts(sweep, ranked, names, colours))}</div>']
+    if (table := seeds(sweep))[1]:
+        body += ["<h2>Over seeds</h2>", html_table(table)]
+    return page(title, [*body, f"<h2>Recipe</h2><pre>{escape(sweep.recipe)}</pre>"])
+
+
+def _charts(sweep: Sweep, ranked: list[Trial], names: dict[int, str], colours: dict[str, int]) -> Iterator[str]:
+    curves = {names[t.number]: t.run.values(sweep.monitor) for t in reversed(ranked)}  # the best above the others
+    yield figure(f"{sweep.monitor} of each epoch", charts.lines(curves, colours, marks="epoch"))
+    heights = {t.number: best.value for t in ranked if (best := sweep.score(t)) is not None}
+    for path in sweep.varied:
+        values = [t.values[path] for t in ranked]
+        across, below, log = _across(values)
+        points = [(across[i], heights[t.number], names[t.number]) for i, t in enumerate(ranked)]
+        yield figure(f"{sweep.monitor} by {path}", charts.dots(points, colours, names=below, log=log))
+    if len(sweep.trials) > 2:
+        points = [(float(n), height, names[n]) for n, height in heights.items()]
+        yield figure(f"{sweep.monitor} of each trial", charts.dots(points, colours))
+
+
+def _across(values: list[object]) -> tuple[list[float], dict[float, str] | None, bool]:
+    """Where values lie across; what is written below where they are not numbers; whether logarithms are meant."""
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        numbers = [float(v) for v in values]  # type: ignore[arg-type]
+        low, high = min(numbers), max(numbers)
+        return numbers, None, low > 0 and high / low >= WIDE and math.isfinite(high)
+    written = list(dict.fromkeys(map(shown, values)))
+    return [float(written.index(shown(v))) for v in values], dict(enumerate(written)), False  # type: ignore[arg-type]

@@ -237,8 +237,57 @@ def test_a_loop_and_its_gradient_are_two_loops() -> None:
     loops = [n for n in every_node(graph) if n.op == "scan"]
     assert len(loops) == 2 and [n.attrs["reverse"] for n in loops] == [False, True]
     work = [sum(n.op in ("matmul", "tanh") for n in every_node(loop.attrs["body"])) for loop in loops]
-    assert work == [2, 2]  # forward: product and tanh; back: one product for the state, one for the weights
-    assert len(loops[1].outputs) == 2  # state and weights, no rows
+    assert work == [2, 1]  # forward: product and tanh; back: the product for the state
+    assert len(loops[1].outputs) == 2  # the state, and rows for the weights: they are one product after the loop
+
+
+def adding(rows: Any, columns: Any) -> tuple[Any, ...]:
+    """Sums over steps, all linear in products or sums, and one that is neither."""
+
+    def step(totals: Any, now: Any) -> Any:
+        a, b, c, d, e = totals
+        x, y = now
+        a = a + ops.matmul(ops.transpose(x), y)
+        b = ops.matmul(x, ops.transpose(y)) + b
+        c = c + ops.sum(y, 0) + ops.reshape(ops.matmul(x, ops.transpose(x)), (-1,))[:3]
+        d = d - ops.pad(-ops.sum(x, 0, keepdims=True), ((0, 0), (1, 0)))
+        return (a, b, c, d, e + ops.exp(x)), None
+
+    x = rows[0]
+    start = (ops.ones_like(ops.matmul(ops.transpose(x), x)), ops.zeros_like(ops.matmul(x, ops.transpose(x))))
+    start = (*start, ops.zeros_like(x[0]), ops.pad(x[:1], ((0, 0), (1, 0))), x)
+    return tuple(ops.scan(step, start, (rows, columns), reverse=True)[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sums_of_products_are_taken_after_the_loop(backend: str) -> None:
+    x, y = symbols((5, 2, 3), (5, 2, 3))
+    graph = Graph((x, y), (), {str(i): v for i, v in enumerate(adding(x, y))})
+    engine, rng = require_backend(backend), np.random.default_rng(0)
+    (loop,) = (n for n in optimise(graph, engine.table, node_runner(engine, "cpu")).nodes if n.op == "scan")
+    assert loop.attrs["carried"] == len(loop.outputs) == 1 and not any(n.op == "matmul" for n in loop.attrs["body"].nodes)
+    a, b = rng.normal(size=(2, 5, 2, 3))
+    summed = -np.pad(-a.sum((0, 1), keepdims=True)[0], ((0, 0), (1, 0)))
+    expected = [
+        1 + np.einsum("tbi,tbj->ij", a, b), np.einsum("tbi,tci->bc", a, b),
+        b.sum((0, 1)) + np.stack([(r @ r.T).ravel()[:3] for r in a]).sum(0),
+        np.pad(a[0, :1], ((0, 0), (1, 0))) + summed, a[0] + np.exp(a).sum(0),
+    ]  # fmt: skip
+    for i, (found, wanted) in enumerate(zip(run(graph, [a, b], backend).values(), expected, strict=True)):
+        assert_close(found, wanted, rtol=1e-12, atol=1e-12, what=f"sum {i}")
+
+
+def test_sums_stay_in_loops_where_they_would_take_much_memory() -> None:
+    """What is added depends on large values that are made in each step, from small rows."""
+    x, w = symbols((50, 2, 2), (2, 100))
+
+    def step(total: Any, row: Any) -> Any:
+        wide = ops.exp(ops.matmul(row, w))
+        return total + ops.matmul(ops.transpose(wide), wide), None
+
+    total, _ = ops.scan(step, ops.zeros((100, 100), "float64"), x)
+    (loop,) = (n for n in optimised(Graph((x, w), (), {"y": total})).nodes if n.op == "scan")
+    assert len(loop.outputs) == 1 and any(n.op == "exp" for n in loop.attrs["body"].nodes)
 
 
 def test_a_saved_loop_is_saved_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,8 +11,20 @@ import tensorflow as tf
 
 from unilayers.graph import Graph
 from unilayers.graph.emit import straight_line
+from unilayers.graph.node import LEAVES
+from unilayers.graph.passes import every_node
+from unilayers.spec import is_float
 
 Body = Callable[..., list[Any]]
+
+# A loop of such steps is compiled as a whole: TensorFlow's own takes some microseconds for each op of each step.
+COMPILED = frozenset(
+    "add subtract multiply divide maximum minimum negative abs square sqrt rsqrt reciprocal exp expm1 log log1p sin cos "
+    "tanh sigmoid relu erf softmax equal not_equal less less_equal greater greater_equal logical_and logical_or "
+    "logical_not where astype identity stop_gradient sum max min matmul reshape permute_dims broadcast_to concat slice pad "
+    "flip".split()
+)
+LONG = 16  # steps; compiling a shorter loop takes longer than it saves
 
 
 def control(table: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
@@ -43,23 +56,54 @@ def control(table: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., 
         return tuple(found)
 
     def scan(*operands: Any, body: Graph, carried: int, scanned: int, reverse: bool) -> tuple[Any, ...]:
-        xs, constants = operands[carried : carried + scanned], operands[carried + scanned :]
-        length, specs = xs[0].shape[0], [v.spec for v in body.outputs.values()][carried:]
-        if not length:
-            return (*operands[:carried], *(tf.zeros((0, *s.shape), s.dtype) for s in specs))
-        rows = [_array(length, x.dtype, x.shape[1:]).unstack(x) for x in xs]
-        made = [_array(length, s.dtype, s.shape) for s in specs]
+        def loop(*operands: Any) -> tuple[Any, ...]:
+            return _loop(compiled, operands, body, carried, scanned, reverse)
 
-        def step(turn: Any, values: Sequence[Any], ys: Sequence[Any]) -> Any:
-            at = length - 1 - turn if reverse else turn
-            found = compiled(body)(*values, *(r.read(at) for r in rows), *constants)
-            return turn + 1, found[:carried], [y.write(at, f) for y, f in zip(ys, found[carried:], strict=True)]
-
-        start = (tf.constant(0), list(operands[:carried]), made)
-        _, values, ys = tf.while_loop(lambda turn, *_: turn < length, step, start, maximum_iterations=length)
-        return (*values, *(tf.ensure_shape(y.stack(), (length, *s.shape)) for y, s in zip(ys, specs, strict=True)))
+        length = operands[carried].shape[0]
+        if tf.executing_eagerly() or length < LONG or not (_can_be_compiled(body) and _has_xla()):
+            return loop(*operands)
+        return tuple(tf.function(loop, autograph=False, jit_compile=True)(*operands))
 
     return {"switch": switch, "while_loop": while_loop, "scan": scan, "barrier": barrier}
+
+
+def _loop(
+    compiled: Callable[[Graph], Body], operands: Sequence[Any], body: Graph, carried: int, scanned: int, reverse: bool
+) -> tuple[Any, ...]:  # fmt: skip
+    """A scan in TensorFlow's own ops."""
+    xs, constants = operands[carried : carried + scanned], operands[carried + scanned :]
+    length, specs = xs[0].shape[0], [v.spec for v in body.outputs.values()][carried:]
+    if not length:
+        return (*operands[:carried], *(tf.zeros((0, *s.shape), s.dtype) for s in specs))
+    rows = [_array(length, x.dtype, x.shape[1:]).unstack(x) for x in xs]
+    made = [_array(length, s.dtype, s.shape) for s in specs]
+
+    def step(turn: Any, values: Sequence[Any], ys: Sequence[Any]) -> Any:
+        at = length - 1 - turn if reverse else turn
+        found = compiled(body)(*values, *(r.read(at) for r in rows), *constants)
+        return turn + 1, found[:carried], [y.write(at, f) for y, f in zip(ys, found[carried:], strict=True)]
+
+    start = (tf.constant(0), list(operands[:carried]), made)
+    _, values, ys = tf.while_loop(lambda turn, *_: turn < length, step, start, maximum_iterations=length)
+    return (*values, *(tf.ensure_shape(y.stack(), (length, *s.shape)) for y, s in zip(ys, specs, strict=True)))
+
+
+def _can_be_compiled(body: Graph) -> bool:
+    """Whether XLA does all of it as TensorFlow does, in full precision."""
+    nodes = [n for n in every_node(body) if n.op not in LEAVES]
+    dtypes = {v.dtype for n in nodes for v in (*n.inputs, *n.outputs)}
+    return all(n.op in COMPILED for n in nodes) and all(d in ("float32", "float64") for d in dtypes if is_float(d))
+
+
+@cache
+def _has_xla() -> bool:
+    """Not all of TensorFlow's builds come with it."""
+    try:
+        with tf.init_scope():
+            tf.function(tf.identity, jit_compile=True)(tf.constant(0.0))
+    except tf.errors.OpError:
+        return False
+    return True
 
 
 def barrier(x: Any, *after: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Kernels of convolutions kept in the order that aten's kernels read them in, so that no step has to rearrange them."""
+"""Kernels kept in the order that aten's kernels read them in, so that no step has to rearrange them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from torch import Tensor
 from unilayers.backend import Executable
 from unilayers.graph import Graph, Node
 
-# Where the kernel stands among the operands of an op that reads it. aten wants it with the axes (out, *window, in) in
-# memory, when data is channels-last; here its axes are (*window, in, out), whatever lies behind them.
-KERNELS = {"conv": 1, "conv_input_grad": 1}
-_MEMORY, _AXES = (3, 0, 1, 2), (1, 2, 3, 0)  # to the order in memory, and back
+# Where kernels stand among the operands of an op that reads them. aten wants them with the axes (out, *window, in) in
+# memory, when data is channels-last; here their axes are (*window, in, out), whatever lies behind them.
+KERNELS = {"conv": (1,), "conv_input_grad": (1,), "lstm": (3, 4)}
+_MEMORY = {4: (3, 0, 1, 2), 2: (1, 0)}  # by the number of axes: to the order in memory, and back
+_AXES = {4: (1, 2, 3, 0), 2: (1, 0)}
 
 
 def relaid(x: Tensor) -> Tensor:
     """A kernel with its axes in memory as aten wants them; the same tensor if they are so."""
-    wanted = x.permute(_MEMORY)
-    return x if wanted.is_contiguous() else wanted.contiguous().permute(_AXES)
+    wanted = x.permute(_MEMORY[x.ndim])
+    return x if wanted.is_contiguous() else wanted.contiguous().permute(_AXES[x.ndim])
 
 
 def kernels_of(graph: Graph, updates: Mapping[str, Callable[[Node], Sequence[int]]]) -> list[int]:
-    """The numbers of the state that convolutions over two axes read as kernels, and of what optimizers keep for it.
+    """The numbers of the state that convolutions over two axes, and LSTMs, read as kernels, and of what optimizers keep
+    for it.
 
     Args:
         graph: The graph.
         updates: For an optimizer's op, the numbers of the operands that are written, parameters first.
     """
-    read = {node.inputs[KERNELS[node.op]] for node in graph.nodes if node.op in KERNELS}
-    found = {v for v in graph.state if v in read and v.ndim == 4}
+    read = {node.inputs[i] for node in graph.nodes for i in KERNELS.get(node.op, ())}
+    found = {v for v in graph.state if v in read and v.ndim in _MEMORY}
     for node in graph.nodes:
         if node.op in updates and found:
             written, count = updates[node.op](node), node.attrs["count"]
@@ -59,7 +61,7 @@ def laying(step: Executable, kernels: Sequence[int]) -> Executable:
 
 def without_gaps(x: Tensor) -> bool:
     """Whether a parameter fills its memory."""
-    return x.is_contiguous() or (x.ndim == 4 and x.permute(_MEMORY).is_contiguous())
+    return x.is_contiguous() or (x.ndim in _MEMORY and x.permute(_MEMORY[x.ndim]).is_contiguous())
 
 
 def like(x: Tensor, pattern: Tensor) -> Tensor:

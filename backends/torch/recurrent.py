@@ -6,6 +6,7 @@ What a forward op keeps for its gradient is in a form of its own here. Where nei
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -68,7 +69,7 @@ def lstm(
 ) -> Results:
     """The outputs, the states, and NaNs that bear what oneDNN keeps: other tensors must not be taken for them."""
     operands = (x.contiguous(), *_layer(kernel, recurrent_kernel, bias), h.contiguous()[None], c.contiguous()[None])
-    with torch.set_grad_enabled(keeps):  # otherwise nothing is kept
+    with torch.enable_grad() if keeps else nullcontext():  # aten keeps something only where autograd could want it
         ys, last, cell, workspace = torch.ops.aten.mkldnn_rnn_layer(
             *operands, reverse, [], _LSTM, h.shape[-1], 1, True, False, False, keeps
         )

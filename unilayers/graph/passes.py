@@ -383,7 +383,9 @@ def optimise(
     graph: Graph, table: Container[str], run: Callable[[Node, list[np.ndarray]], Sequence[np.ndarray]]
 ) -> Graph:
     """All passes a backend wants before it compiles a specialised graph."""
-    graph = forget(prune(merge_scans(simplify(eliminate_common(lower(graph, table))))))
+    from unilayers.graph.collect import collect  # which is written with these passes
+
+    graph = collect(forget(prune(merge_scans(simplify(eliminate_common(lower(graph, table)))))))
     return eliminate_common(simplify(fold_constants(graph, run)))
 
 

@@ -126,7 +126,7 @@ def test_pieces_compute_what_the_step_computes(backend: Backend, name: str) -> N
     looked = replace(graph, outputs={str(i): v for i, v in enumerate(across)})
     new, outputs = compile_graph(looked, backend, device)(put(hosts.values(), graph.state), inputs)
     wanted = {v.node.attrs["name"]: backend.get(a) for v, a in zip(graph.state, new, strict=True)}
-    between = dict(zip(across, outputs.values(), strict=True)) | dict(zip(graph.inputs, inputs, strict=True))
+    between = {v: outputs[str(i)] for i, v in enumerate(across)} | dict(zip(graph.inputs, inputs, strict=True))
     leaves = {v.node.attrs["name"]: v for v in graph.state}
     updated = set()
     for key, piece in pieces.items():

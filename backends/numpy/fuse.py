@@ -7,10 +7,9 @@ exist between here and their kernels only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import math
 
 import numpy as np
 

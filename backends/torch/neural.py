@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-
 from unilayers.backends.numpy.backend import TABLE as HOST
+
 from unilayers.graph import OPS, Node
 from unilayers.ops.define import name_of
 

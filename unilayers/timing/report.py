@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from unilayers.compare import chart
-from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
 from unilayers.timing.cut import BACKWARD, FORWARD
 from unilayers.timing.engines import NETWORKS, Bench
 from unilayers.timing.layers import Part, Timing
+from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
 
 
 def table(timing: Timing) -> Table:

@@ -13,6 +13,7 @@ from unilayers.backends.numpy.onednn.library import VARIABLE
 
 import unilayers as ul
 from tests.compare import assert_close
+from tests.conftest import EXPECTED
 from tests.test_numpy_backend import SAMPLES, arrays_of, graph_of, planned
 from tests.test_training import DIGITS_RECIPES, first_losses
 from unilayers.errors import BackendError
@@ -249,6 +250,11 @@ def test_first_hundred_losses_agree(recipe: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(VARIABLE, "on")
     _, found = first_losses(recipe, "numpy", "float32")
     assert_close(np.array(found), np.array(expected), rtol=1e-4, atol=0, what=f"{recipe} with oneDNN")
+
+
+@pytest.mark.skipif(not EXPECTED, reason="UNILAYERS_EXPECT_BACKENDS names nothing")
+def test_it_is_installed_where_everything_is() -> None:
+    assert not MISSING
 
 
 # ---- choosing -------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def kernel(library: Library, op: str) -> Kernel | None:
 
 
 def is_real(x: Array) -> bool:
+    """Whether the library takes an array: float32, not empty."""
     return bool(x.dtype == "float32" and x.size)
 
 
@@ -77,21 +78,23 @@ class Fitted:
     """An array in the layout that a primitive wants for an argument: itself, or memory for a copy."""
 
     def __init__(self, do: Calls, primitive: Primitive, argument: int, array: Array, layout: Layout) -> None:
-        library, wanted = primitive.library, primitive.wanted(argument)
-        self.array, self._do, self._plain = array, do, array
-        self._there = self._back = None
-        if not wanted.same(library.desc(layout)):
+        wanted = primitive.wanted(argument)
+        self.array, self._do, self._plain, self._library = array, do, array, primitive.library
+        self._copied = None if wanted.same(self._library.desc(layout)) else (layout, wanted)
+        if self._copied:
             self.array = do.workspace((wanted.nbytes,), "uint8")
-            self._there = library.primitive("reorder", layout, "engine", wanted, "engine", None)
-            self._back = library.primitive("reorder", wanted, "engine", layout, "engine", None)
 
     def fill(self) -> Array:
         """Say that the copy is to be made."""
-        if self._there is not None:
-            run(self._do, self._there, {SRC: self._plain, DST: self.array})
+        if self._copied:
+            layout, wanted = self._copied
+            reorder = self._library.primitive("reorder", layout, "engine", wanted, "engine", None)
+            run(self._do, reorder, {SRC: self._plain, DST: self.array})
         return self.array
 
     def read(self) -> None:
         """Say that the result is to be brought to where it belongs."""
-        if self._back is not None:
-            run(self._do, self._back, {SRC: self.array, DST: self._plain})
+        if self._copied:
+            layout, wanted = self._copied
+            reorder = self._library.primitive("reorder", wanted, "engine", layout, "engine", None)
+            run(self._do, reorder, {SRC: self.array, DST: self._plain})

@@ -40,7 +40,7 @@ def _note_places(scene: Scene, action: Action) -> None:
     if library is None or pool is None or pool.inputs[0] is not x or pool.attrs != action.attrs or not 3 <= x.ndim <= 5:
         return
     sketches = [scene.plan.sketch[v] for v in (g, x, y)]
-    if not all(map(is_real, sketches)) or scene.depends(x, action):
+    if not all(map(is_real, sketches)):
         return
     try:
         size = Pooling(library, np.empty(x.shape, "float32"), sketches[2], **pool.attrs, trained=True).places
@@ -71,13 +71,9 @@ def _sigmoids(scene: Scene, action: Action) -> None:
         if maker is None or not scene.private(value, chain[-1]):
             return
         chain.append(maker)
-        operands = [v for v in maker.inputs if scene.constant(v) is None] or [value]
-        numbers = [n for v in maker.inputs for n in [scene.constant(v)] if n is not None]
-        if (
-            len(operands) != 1
-            or operands[0].shape != value.shape
-            or [float(n) for n in numbers] != [wanted] * len(numbers)
-        ):
+        operands = [v for v in maker.inputs if scene.constant(v) is None]
+        numbers = [float(n) for v in maker.inputs for n in [scene.constant(v)] if n is not None]
+        if len(operands) != 1 or operands[0].shape != value.shape or numbers != ([] if wanted is None else [wanted]):
             return
         value = operands[0]
     scene.replace(chain, "sigmoid", (value,), action.outputs)

@@ -22,13 +22,13 @@ NUMBER = Layout((1,), (1,))
 
 
 def _sigmoid(library: Library, do: Calls, x: Array, y: Array) -> None:
+    """In one pass, which takes vectors only."""
     whole = Layout((y.size,), (1,))
     if not x.flags.c_contiguous:
         do(np.copyto, y, x)
         x = y
-    run(
-        do, library.primitive("eltwise_forward", INFERENCE, LOGISTIC, whole, whole, 0.0, 0.0, After()), {SRC: x, DST: y}
-    )
+    primitive = library.primitive("eltwise_forward", INFERENCE, LOGISTIC, whole, whole, 0.0, 0.0, After())
+    run(do, primitive, {SRC: x, DST: y})
 
 
 OWN["sigmoid"] = _sigmoid
@@ -50,8 +50,7 @@ class _Vectors:
         self, kind: int, x: Array, y: Array, result: Array, *steps: Any, beside: dict[int, Array] | None = None
     ) -> None:
         """One pass; ``beside`` has the further arrays by the numbers of the steps that take them."""
-        of = {1: NUMBER}
-        layouts = [of.get(a.size) or Layout((a.size,), (1,)) for a in (x, y, result)]
+        layouts = [Layout((a.size,), (1,)) for a in (x, y, result)]
         arrays = {SRC: x, OTHER: y, DST: result} | {After.beside(i): a for i, a in (beside or {}).items()}
         run(self._do, self._library.primitive("binary", kind, *layouts, After(steps)), arrays)
 

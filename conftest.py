@@ -13,6 +13,8 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "torch")
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(_name, "1")
+# The NumPy backend's own kernels are what is tested, except where a test asks for oneDNN; "on" here asks for it always.
+os.environ.setdefault("UNILAYERS_ONEDNN", "off")
 
 
 @pytest.fixture(autouse=True)

@@ -23,10 +23,11 @@ def backends(
         except BackendError as error:
             rows.append((name, "not installed", "", error.fix))
             continue
-        versions = ", ".join(f"{package} {version_of(package)}" for package in found.packages)
+        versions = {package: version_of(package) for package in found.packages} | found.libraries()
         ways = list(how_ops_run(found).values())
         counts = ", ".join(f"{ways.count(way)} {way}" for way in ("primitive", "fused", "expanded"))
-        rows.append((name, versions, ", ".join(found.devices()), counts))
+        said = ", ".join(f"{package} {version}" for package, version in versions.items())
+        rows.append((name, said, ", ".join(found.devices()), counts))
     table(["Backend", "Version", "Devices", "Ops"], rows)
     if ops:
         columns = {name: how_ops_run(found) for name, found in installed.items()}

@@ -55,6 +55,7 @@ class Backend:
         feed: ``feed(arrays, device, owned)`` gives NumPy arrays as a compiled function takes them in one call, where
             that needs less than ``put``. If they are ``owned``, nobody else ever writes to them and their memory may be
             shared; else neither a call that still computes nor its results may share it.
+        libraries: What else compiled graphs use here, name to version, or to the reason why not.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Backend:
     native_grad: Callable[..., list[Array]] | None = None
     at_once: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     feed: Feed | None = None
+    libraries: Callable[[], dict[str, str]] = dict
 
     def __post_init__(self) -> None:
         from unilayers import ops  # noqa: F401  (the records that the table is checked against)

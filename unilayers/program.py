@@ -210,7 +210,7 @@ class Program:
         assert all(v.store is store for v in self.variables), "a variable is not in the store"
         function = self.executable(store.backend, store.device, [x.shape for x in inputs])
         host = all(isinstance(x, np.ndarray) for x in inputs) and [*map(host_dtype, self._dtypes)] == self._dtypes
-        casts = [(i, d) for i, d in enumerate(self._dtypes) if host and dtype_name(inputs[i].dtype) != d]
+        casts = [(i, d) for i, d in enumerate(self._dtypes) if host and name_of(inputs[i].dtype) != d]
         indices = [v.index for v in self.variables]
         whole = indices == list(range(len(store.arrays)))
         return Link(store, forms, function, host, casts, indices, whole)

@@ -20,6 +20,7 @@ from .fuse import unstretch
 from .kernels.contract import quiet
 from .link import LinkedStep, aligned
 from .loops import functions
+from .onednn import in_use
 
 Array = Any
 
@@ -199,5 +200,6 @@ AT_ONCE = {
     "log_softmax": _when_small("log_softmax", _log_softmax),
 }
 BACKEND = Backend(
-    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE, feed=feed
-)
+    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE, feed=feed,
+    libraries=lambda: {"oneDNN": in_use()},
+)  # fmt: skip

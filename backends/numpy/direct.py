@@ -37,7 +37,7 @@ def _taken_apart(plan: Plan, action: Action, inputs: set[Value]) -> set[Value]:
     """Those inputs of which an action's kernel uses parts, or which it puts into lists."""
     if not inputs:
         return set()
-    watcher = _Watcher({v: [plan.sketch[w] for w in (v, *plan.views.get(v, ()))] for v in inputs})
+    watcher = _Watcher(plan.library, {v: [plan.sketch[w] for w in (v, *plan.views.get(v, ()))] for v in inputs})
     plan.kernel(action).build(watcher, *(plan.sketch[v] for v in (*action.inputs, *action.outputs)), **action.attrs)
     return watcher.taken_apart
 
@@ -45,8 +45,8 @@ def _taken_apart(plan: Plan, action: Action, inputs: set[Value]) -> set[Value]:
 class _Watcher(Rehearsal):
     """Looks what a kernel does with some operands: ``known`` are the arrays that stand for each."""
 
-    def __init__(self, known: dict[Value, list[np.ndarray]]) -> None:
-        super().__init__()
+    def __init__(self, library: Any, known: dict[Value, list[np.ndarray]]) -> None:
+        super().__init__(library)
         self.known = known
         self.taken_apart: set[Value] = set()
 

@@ -39,7 +39,7 @@ class Writer:
         self, plan: Plan, xp: Any, arrays: Mapping[Value, Array], cut: Callable[..., Array],
         constants: dict[Any, Array], filling: bool = False,
     ) -> None:  # fmt: skip
-        self.plan, self.xp, self.arrays, self._cut, self._constants = plan, xp, arrays, cut, constants
+        self.plan, self.library, self.xp, self.arrays, self._cut, self._constants = plan, plan.library, xp, arrays, cut, constants
         self._filling = filling
         self.namespace: dict[str, Any] = {}
         self._names: dict[Any, str] = {}

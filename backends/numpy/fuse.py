@@ -17,6 +17,7 @@ from unilayers.graph import OPS, Const, Graph, Node, Value, make_node
 from unilayers.graph.passes import rewrite
 from unilayers.spec import Spec
 
+from . import onednn
 from .action import Action
 from .kernels import KERNELS
 from .kernels.elementwise import UFUNCS
@@ -141,7 +142,7 @@ Rule = Callable[[Scene, Action], None]
 def fuse(plan: Plan, actions: list[Action]) -> list[Action]:
     """The actions with the rules applied, without those whose results nobody reads any more."""
     scene = Scene(plan, actions)
-    for rule in RULES:
+    for rule in (*SHARED, *onednn.RULES) if plan.library else (*SHARED, _pooled):
         for action in list(scene.actions):
             if action in scene.actions:
                 rule(scene, action)
@@ -344,9 +345,9 @@ def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, list[Act
 
 CONVOLUTION = ("strides", "padding", "dilation", "groups")
 
-RULES: list[Rule] = [
-    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses,
-    _sparse_loss_and_gradient, _bias, _bias_relu, _relu_gate, _pooled,
+SHARED: list[Rule] = [
+    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _sparse_loss_and_gradient,
+    _bias, _bias_relu, _relu_gate,
 ]  # fmt: skip
 JOINED = (
     "gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "sparse_loss_and_gradient", "conv_bias",

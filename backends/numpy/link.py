@@ -17,6 +17,7 @@ from unilayers.spec import Spec
 from .arena import ALIGNMENT, Storage
 from .emit import Writer
 from .kernels.contract import address
+from .onednn import library
 from .plan import Plan, Table
 
 Array = Any
@@ -40,7 +41,8 @@ class LinkedStep:
     """
 
     def __init__(self, graph: Graph, xp: Any, table: Table) -> None:
-        self.plan, self.source, self._xp = Plan(graph, table, direct=xp is np), "", xp
+        self.plan = Plan(graph, table, direct=xp is np, library=library(xp))
+        self.source, self._xp = "", xp
         self._memory = aligned(xp, self.plan.arena_bytes)
         self._linker = Linker(self.plan, xp)
         self._linked: list[Array] = []

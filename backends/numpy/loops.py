@@ -54,19 +54,23 @@ class Part:
 _plans: WeakKeyDictionary[Graph, dict[Any, Plan]] = WeakKeyDictionary()
 
 
-def planned(xp: Any, body: Graph, inputs: Collection[int] = (), carried: int = 0, results: bool = False) -> Plan:
+def planned(
+    xp: Any, library: Any, body: Graph, inputs: Collection[int] = (), carried: int = 0, results: bool = False
+) -> Plan:
     """The plan of a body whose operands stay where they are.
 
     Args:
         xp: NumPy or CuPy.
+        library: oneDNN, where it is to be used.
         body: Its inputs become state.
         inputs: The numbers of those that come anew with every run.
         carried: So many of the results are the new values of the first operands.
         results: Whether the results have memory of their own instead: further state, before the operands.
     """
-    known, key = _plans.setdefault(body, {}), (xp, tuple(inputs), carried, results)
+    known, key = _plans.setdefault(body, {}), (xp, library, tuple(inputs), carried, results)
     if key not in known:
-        known[key] = Plan(_with_state(body, inputs, carried, results), functions(xp), direct=True, apart=True)
+        graph = _with_state(body, inputs, carried, results)
+        known[key] = Plan(graph, functions(xp), direct=True, apart=True, library=library)
     return known[key]
 
 
@@ -106,7 +110,7 @@ def _begin(do: Calls, values: Iterable[Array], results: Iterable[Array]) -> None
 @kernel("switch")
 def switch(do: Calls, index: Array, *arrays: Array, branches: tuple[Graph, ...]) -> None:
     count = len(branches[0].inputs)
-    plans = [planned(do.xp, b, results=True) for b in branches]
+    plans = [planned(do.xp, do.library, b, results=True) for b in branches]
     memory = do.workspace((max(p.arena_bytes for p in plans),), "uint8")
     operands = [dense(do, x) for x in arrays[:count]]
     do(_Switch([Part(p, do.xp) for p in plans]), index, memory, [*arrays[count:], *operands])
@@ -127,7 +131,7 @@ class _Switch:
 def while_loop(do: Calls, *arrays: Array, cond: Graph, body: Graph, carried: int, maximum: int | None) -> None:
     count = len(body.inputs)
     values, results = arrays[:carried], arrays[count:]
-    test, step = planned(do.xp, cond), planned(do.xp, body, carried=carried)
+    test, step = planned(do.xp, do.library, cond), planned(do.xp, do.library, body, carried=carried)
     memory = do.workspace((max(test.arena_bytes, step.arena_bytes),), "uint8")
     constants = [dense(do, x) for x in arrays[carried:count]]
     _begin(do, values, results)
@@ -154,7 +158,7 @@ class _While:
 def scan(do: Calls, *arrays: Array, body: Graph, carried: int, scanned: int, reverse: bool) -> None:
     count, rows = len(body.inputs), range(carried, carried + scanned)
     values, results, ys = arrays[:carried], arrays[count : count + carried], arrays[count + carried :]
-    plan = planned(do.xp, body, inputs=rows, carried=carried)
+    plan = planned(do.xp, do.library, body, inputs=rows, carried=carried)
     memory = do.workspace((plan.arena_bytes,), "uint8")
     constants = [dense(do, x) for x in arrays[rows.stop : count]]
     _begin(do, values, results)

@@ -14,6 +14,7 @@ from unilayers.graph import Graph, Node, Value
 from unilayers.graph.node import LEAVES
 from unilayers.spec import Spec
 
+from . import onednn
 from .action import MOVES, Action
 from .arena import Storage, lower_bound, place, together
 from .direct import direct_inputs
@@ -36,6 +37,7 @@ class Plan:
         table: Functions for ops without a kernel.
         direct: Whether inputs may be read where the caller has them.
         apart: Whether these are known to lie apart from the state.
+        library: oneDNN, where it is to be used.
 
     Attributes:
         actions: In running order.
@@ -45,8 +47,15 @@ class Plan:
         arena_bytes, lower_bound: The arena's size, and the bytes that are alive at the fullest moment.
     """
 
-    def __init__(self, graph: Graph, table: Table, direct: bool = False, apart: bool = False) -> None:
-        self.graph, self.table = graph, table
+    def __init__(
+        self,
+        graph: Graph,
+        table: Table,
+        direct: bool = False,
+        apart: bool = False,
+        library: onednn.Library | None = None,
+    ) -> None:
+        self.graph, self.table, self.library = graph, table, library
         self.base: dict[Value, Value] = {}
         self.views: dict[Value, list[Value]] = {}
         self.storage: dict[Value, Storage] = {}
@@ -153,7 +162,8 @@ class Plan:
 
     def kernel(self, action: Action) -> Kernel:
         """The kernel of an action, or one made from the table's function."""
-        return action.kernel or from_function(action.op, self.table[action.op], len(action.outputs))
+        faster = onednn.kernel(self.library, action.op) if self.library else None
+        return faster or action.kernel or from_function(action.op, self.table[action.op], len(action.outputs))
 
     def arrays(self, make: Callable[[Storage, Spec], Array], xp: Any) -> dict[Value, Array]:
         """An array for every value in use. ``make(storage, spec)`` gives those with memory of their own."""
@@ -232,7 +242,7 @@ def _rehearse(plan: Plan) -> None:
     """Learn which workspaces the kernels need."""
     for time, action in enumerate(plan.actions):
         if action.op not in MOVES:
-            listener = Rehearsal()
+            listener = Rehearsal(plan.library)
             arrays = [plan.sketch[v] for v in (*action.inputs, *action.outputs)]
             plan.kernel(action).build(listener, *arrays, **action.attrs)
             action.workspaces = [

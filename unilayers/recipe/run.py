@@ -349,7 +349,7 @@ def environment_of(backend: str, device: str) -> dict[str, Any]:
         "backend": backend,
         "device": device,
         "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in dict.fromkeys(packages)},
+        "packages": {name: version_of(name) for name in dict.fromkeys(packages)} | get_backend(backend).libraries(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from unilayers.backend import AUTO, VARIABLE, Backend, backend_names, get_backend, is_loaded, version_of
+from unilayers.backend import AUTO, EMBEDDED, VARIABLE, Backend, backend_names, get_backend, is_loaded, version_of
 from unilayers.errors import BackendError, UnilayersError
 from unilayers.graph import Graph
 from unilayers.graph.serialize import to_json
@@ -328,7 +328,8 @@ def _cores() -> int:
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str | None]:
-    return {name: version_of(name) for name in dict.fromkeys(("unilayers", "numpy", *packages))}
+    found = {name: version_of(name) for name in dict.fromkeys(("unilayers", "numpy", *packages))}
+    return found | get_backend(EMBEDDED).libraries()
 
 
 def _document(name: str) -> dict[str, Any]:

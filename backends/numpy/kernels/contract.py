@@ -26,9 +26,12 @@ class Calls(Protocol):
 
     Kernels may look at shapes, dtypes and strides, never at values: those are not there yet. Operands and results reach
     a function among its arguments (in lists, too), not through its closure: the compiler looks for them there.
+
+    ``library`` is oneDNN where the step uses it: what a kernel compiles itself may use it, too.
     """
 
     xp: Any
+    library: Any
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None: ...
 
@@ -152,7 +155,7 @@ class Batch:
     """
 
     def __init__(self, do: Calls) -> None:
-        self.xp, self.workspace, self.constant = do.xp, do.workspace, do.constant
+        self.xp, self.library, self.workspace, self.constant = do.xp, do.library, do.workspace, do.constant
         self._do, self._calls = do, []  # type: ignore[var-annotated]
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -179,7 +182,8 @@ class Rehearsal:
 
     xp = np
 
-    def __init__(self) -> None:
+    def __init__(self, library: Any = None) -> None:
+        self.library = library
         self.workspaces: list[np.ndarray] = []
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -198,6 +202,8 @@ class Rehearsal:
 
 class Immediate:
     """Runs a kernel's calls as they are said."""
+
+    library = None
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp

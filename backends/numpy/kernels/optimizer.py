@@ -222,11 +222,12 @@ def _vector(xp: Any, first: Array, size: int) -> Array:
     return flat if flat.size == size else xp.lib.stride_tricks.as_strided(flat, (size,), flat.strides)
 
 
-KERNELS.update(
-    sgd_update=Update(1, lambda attrs: int(attrs["momentum"] != 0), _rate, _sgd).kernel("sgd_update"),
-    rmsprop_update=Update(
+UPDATES = {
+    "sgd_update": Update(1, lambda attrs: int(attrs["momentum"] != 0), _rate, _sgd),
+    "rmsprop_update": Update(
         1, lambda attrs: 1 + int(attrs["momentum"] > 0) + int(attrs["centered"]), _rate, _rmsprop
-    ).kernel("rmsprop_update"),
-    adagrad_update=Update(1, lambda attrs: 1, _rate, _adagrad).kernel("adagrad_update"),
-    adam_update=Update(2, lambda attrs: 2 + int(attrs["amsgrad"]), _alpha, _adam).kernel("adam_update"),
-)
+    ),
+    "adagrad_update": Update(1, lambda attrs: 1, _rate, _adagrad),
+    "adam_update": Update(2, lambda attrs: 2 + int(attrs["amsgrad"]), _alpha, _adam),
+}  # fmt: skip
+KERNELS.update({name: update.kernel(name) for name, update in UPDATES.items()})

@@ -161,10 +161,13 @@ def compile(graph: Graph, device: str) -> Executable:
         result = table[node.op](*put(arrays, device), **node.attrs)
         return [get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
 
-    with on(device):
-        step = LinkedStep(fold_constants(unstretch(graph), run), module(device), table)
+    graph = fold_constants(unstretch(graph), run)
     if device == "cpu":
-        return step
+        return LinkedStep(graph, np, table)
+    from .cuda import Replayed, join
+
+    with on(device):
+        step = Replayed(LinkedStep(graph, module(device), table, join), module(device), graph.inputs)
 
     def run_there(state: list[Array], inputs: Sequence[Array]) -> tuple[list[Array], dict[str, Array]]:
         with on(device):

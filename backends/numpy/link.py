@@ -17,7 +17,7 @@ from unilayers.spec import Spec
 from .arena import ALIGNMENT, Storage
 from .emit import Writer
 from .kernels.contract import address
-from .plan import Plan, Table
+from .plan import Join, Plan, Table
 
 Array = Any
 Result = tuple[list[Array], dict[str, Array]]
@@ -33,14 +33,15 @@ class LinkedStep:
         graph: Specialised and lowered.
         xp: NumPy or CuPy.
         table: Functions of that module, for ops without a kernel.
+        join: What joins actions, see ``Plan``.
 
     Attributes:
         plan: Actions, and where values live; ``plan.arena_bytes`` and ``plan.lower_bound``.
         source: The text of the generated step; empty before the first run.
     """
 
-    def __init__(self, graph: Graph, xp: Any, table: Table) -> None:
-        self.plan, self.source, self._xp = Plan(graph, table, direct=xp is np), "", xp
+    def __init__(self, graph: Graph, xp: Any, table: Table, join: Join | None = None) -> None:
+        self.plan, self.source, self._xp = Plan(graph, table, direct=xp is np, join=join), "", xp
         self._memory = aligned(xp, self.plan.arena_bytes)
         self._linker = Linker(self.plan, xp)
         self._linked: list[Array] = []

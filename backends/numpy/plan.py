@@ -26,6 +26,7 @@ from .views import as_view, view
 
 Array = Any
 Table = Mapping[str, Callable[..., Any]]
+Join = Callable[["Plan", list[Action]], list[Action]]
 
 
 class Plan:
@@ -36,6 +37,7 @@ class Plan:
         table: Functions for ops without a kernel.
         direct: Whether inputs may be read where the caller has them.
         apart: Whether these are known to lie apart from the state.
+        join: What joins actions.
 
     Attributes:
         actions: In running order.
@@ -45,7 +47,9 @@ class Plan:
         arena_bytes, lower_bound: The arena's size, and the bytes that are alive at the fullest moment.
     """
 
-    def __init__(self, graph: Graph, table: Table, direct: bool = False, apart: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, table: Table, direct: bool = False, apart: bool = False, join: Join | None = None
+    ) -> None:
         self.graph, self.table = graph, table
         self.base: dict[Value, Value] = {}
         self.views: dict[Value, list[Value]] = {}
@@ -53,7 +57,7 @@ class Plan:
         self.sketch: dict[Value, np.ndarray] = {}  # arrays with the shape and strides of the real ones; never touched
         for node in graph.nodes:
             self._lay_out(node)
-        actions = fuse(self, _actions(self))
+        actions = (join or fuse)(self, _actions(self))
         self.direct = direct_inputs(self, actions) if direct else set()
         actions = [a for a in actions if a.op != "load" or a.outputs[0] not in self.direct]
         for v in self.direct:

@@ -1,0 +1,13 @@
+"""Kernels of our own for CUDA devices: C source made from a plan, compiled by CuPy, which keeps it on disk.
+
+- ``expressions``: each elementwise op as an expression of C.
+- ``program``: a few ops as one kernel will run them; ``source``: its text; ``launch``: the call.
+- ``join``: which actions of a plan become one kernel; ``lowering``: what each of them is in a program.
+- ``updates``, ``index``: optimizers over flat vectors, gradients of look-ups.
+- ``replay``: the whole step recorded once as a CUDA graph.
+"""
+
+from .join import join
+from .replay import Replayed
+
+__all__ = ["Replayed", "join"]

@@ -1,0 +1,57 @@
+"""Kernels that are no programs: gradients of look-ups, and updates of weights."""
+
+from __future__ import annotations
+
+import math
+
+from unilayers.backends.numpy.action import Action
+from unilayers.backends.numpy.kernels import Kernel
+from unilayers.backends.numpy.kernels.contract import Array, Calls, dense
+
+from .expressions import TYPES
+from .launch import Launch
+from .source import MOST_BLOCKS, THREADS, Source, finished
+from .updates import SCALARS, update
+
+ADDED = ("float32", "float64", "int32", "uint32", "uint64")  # what devices can add to in memory that others add to
+
+
+def own_kernels(action: Action) -> Kernel | None:
+    """The kernel for a single action, where there is one."""
+    if action.op in SCALARS:
+        return update(action.op)
+    return _TAKE_GRAD if action.op == "take_grad" and action.outputs[0].dtype in ADDED else None
+
+
+def _take_grad(do: Calls, g: Array, indices: Array, y: Array, *, axis: int, size: int) -> None:
+    """Every element added where it was taken from; in which order, a device decides anew each time."""
+    g, indices = dense(do, g), dense(do, indices)
+    after = math.prod(g.shape[axis + indices.ndim :])
+    do(y.fill, 0)
+    do(Launch(do.xp, scatter(g.dtype.name, indices.dtype.name, g.size, indices.size, after, size)), g, indices, y)
+
+
+def scatter(dtype: str, index: str, total: int, taken: int, after: int, size: int) -> Source:
+    """``y[b, indices[n], a] += g[b, n, a]``.
+
+    Args:
+        dtype: Of g and y.
+        index: Dtype of the indices.
+        total: Elements of g.
+        taken: How many indices there are.
+        after: Elements behind the axis.
+        size: Of the axis in y.
+    """
+    t = TYPES[dtype]
+    lines = [
+        f"for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < {total}; "
+        "i += (long long)gridDim.x * blockDim.x) {",
+        f"    const long long n = i / {after} % {taken}, at = a1[n];",
+        f"    if (at >= 0 && at < {size}) atomicAdd(&y0[(i / {after * taken} * {size} + at) * {after} + i % {after}], a0[i]);",
+        "}",
+    ]  # fmt: skip
+    parameters = f"const {t}* a0, const {TYPES[index]}* a1, {t}* y0"
+    return finished("scatter", parameters, lines, min(MOST_BLOCKS, -(-total // THREADS)), THREADS)
+
+
+_TAKE_GRAD = Kernel(_take_grad)

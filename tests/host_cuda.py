@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, wraps
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -107,24 +108,114 @@ def compile_kernels(bodies: Iterable[str]) -> None:
         _compiled.update((name, library[f"run_{name}"]) for name in names)
 
 
+class Device(np.ndarray):
+    """An array on the device."""
+
+    device = SimpleNamespace(id=0)
+
+    def get(self) -> np.ndarray:
+        return np.array(self)
+
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        assert type(arr) is np.ndarray
+        assert _tape is None, "a copy from the host cannot be recorded here"
+        np.ndarray.__setitem__(self, ..., arr)
+
+    def __setitem__(self, at: Any, value: Any) -> None:
+        issue(np.ndarray.__setitem__, self, at, value)
+
+    def fill(self, value: Any) -> None:
+        issue(np.ndarray.fill, self, value)
+
+    def copy(self, order: Any = "C") -> Device:
+        made = np.empty(self.shape, self.dtype).view(Device)
+        issue(np.copyto, made, self)
+        return made
+
+    def item(self, *args: Any) -> Any:
+        if _tape is not None:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+        return super().item(*args)
+
+
+_tape: list[Callable[[], Any]] | None = None  # the calls of a recording
+log: list[str] = []  # what was asked of streams and events
+
+
+def issue(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A call now, or noted for later while a stream is recorded."""
+    call = partial(function, *args, **kwargs)
+    return call() if _tape is None else _tape.append(call)
+
+
+class Stream:
+    """``cupy.cuda.Stream``: what is queued runs at once, unless it is recorded."""
+
+    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+        self.name = "copying" if non_blocking else "main"
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def wait_event(self, event: Event) -> None:
+        log.append(f"{self.name} waits for {event.number}")
+
+    def begin_capture(self, mode: Any = None) -> None:
+        global _tape
+        log.append("begin")
+        _tape = []
+
+    def end_capture(self) -> Any:
+        global _tape
+        calls, _tape = _tape, None
+        log.append("end")
+
+        def launch(stream: Any = None) -> None:
+            log.append("launch")
+            for call in calls or ():
+                call()
+
+        return SimpleNamespace(launch=launch)
+
+
+class Event:
+    """``cupy.cuda.Event``."""
+
+    count = 0
+
+    def __init__(self, block: bool = False, disable_timing: bool = False) -> None:
+        Event.count += 1
+        self.number = Event.count
+
+    def record(self, stream: Stream) -> None:
+        log.append(f"{stream.name} records {self.number}")
+
+    def synchronize(self) -> None:
+        log.append(f"host waits for {self.number}")
+
+
 class RawKernel:
     """``cupy.RawKernel``. All that were made are compiled when one is first called."""
 
     waiting: dict[str, str] = {}  # noqa: RUF012
+    seen: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
         self.name, self.count = name, len(_SIGNATURE.search(code)[2].split(","))  # type: ignore[index]
-        self.waiting[name] = code.removeprefix(PRELUDE)
+        self.waiting[name] = self.seen[name] = code.removeprefix(PRELUDE)
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any]) -> None:
         if self.name not in _compiled:
             compile_kernels(self.waiting.values())
             self.waiting.clear()
         assert len(args) == self.count
-        assert all(type(a) is np.ndarray for a in args), "a device takes arrays only"
+        assert all(type(a) is Device for a in args), "a kernel takes arrays on the device only"
         assert 0 < grid[0] < 1 << 31
         pointers = (ctypes.c_void_p * len(args))(*(a.ctypes.data for a in args))
-        _compiled[self.name](pointers, ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]))
+        issue(_compiled[self.name], pointers, ctypes.c_uint(grid[0]), ctypes.c_uint(block[0]))
 
 
 class OtherUfunc:
@@ -135,38 +226,70 @@ class OtherUfunc:
 
     def __call__(self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
         operands, given = args[: self._function.nin], args[self._function.nin :]
-        return self._function(*operands, out=out if not given else given[0], dtype=dtype, casting=casting)
+        out = out if not given else given[0]
+        return issue(self._function, *operands, out=out, dtype=dtype, casting=casting)
 
     def reduce(self, array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
         assert self.__name__ in ("add", "multiply")
-        return self._function.reduce(array, axis, dtype, out, keepdims)
+        return issue(self._function.reduce, array, axis, dtype, out, keepdims)
 
     def at(self, a: Any, indices: Any, b: Any) -> None:
-        self._function.at(a, indices, b)
+        issue(self._function.at, a, indices, b)
+
+
+IN_PLACE = ("copyto", "dot", "sum", "prod", "max", "min", "any", "all")  # what kernels call, besides ufuncs
 
 
 class OtherModule(ModuleType):
-    """NumPy with the narrower signatures of CuPy, as far as kernels call them, and its ``RawKernel``."""
+    """NumPy with the narrower signatures of CuPy, as far as kernels call them, and CuPy's own devices and kernels."""
 
-    ndarray = np.ndarray
+    ndarray = Device
     RawKernel = RawKernel
     lib = SimpleNamespace(
-        stride_tricks=SimpleNamespace(as_strided=lambda *args: np.lib.stride_tricks.as_strided(*args[:3])),
+        stride_tricks=SimpleNamespace(
+            as_strided=lambda *args: np.lib.stride_tricks.as_strided(*args[:3], subok=True),
+        ),
     )
     cuda = SimpleNamespace(
         runtime=SimpleNamespace(getDeviceCount=lambda: 1, deviceSynchronize=lambda: None),
         Device=lambda number: contextlib.nullcontext(),
+        Stream=Stream,
+        Event=Event,
+        MemoryPool=lambda: SimpleNamespace(malloc=None),
+        using_allocator=lambda allocator: contextlib.nullcontext(),
+        alloc_pinned_memory=bytearray,
     )
 
+    def empty(self, shape: Any, dtype: Any = "float64") -> Any:
+        return np.empty(shape, dtype).view(Device)
+
+    def asarray(self, a: Any, dtype: Any = None) -> Any:
+        return np.asarray(a, dtype).view(Device)
+
     def take(self, a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
-        return np.take(a, indices, axis, out, "raise")
+        return issue(np.take, a, indices, axis, out, "raise")
 
     def argmax(self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return np.argmax(a, axis, out, keepdims=keepdims)
+        return issue(np.argmax, a, axis, out, keepdims=keepdims)
 
     def argmin(self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return np.argmin(a, axis, out, keepdims=keepdims)
+        return issue(np.argmin, a, axis, out, keepdims=keepdims)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(np, name)
-        return OtherUfunc(name) if isinstance(found, np.ufunc) else found
+        if isinstance(found, np.ufunc):
+            return OtherUfunc(name)
+        if name in IN_PLACE:
+            return wraps(found)(partial(issue, found))
+        return found if isinstance(found, (type, ModuleType)) or not callable(found) else _there(found)
+
+
+def _there(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose results are on the device."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        found = function(*args, **kwargs)
+        return found.view(Device) if isinstance(found, np.ndarray) else found
+
+    return call

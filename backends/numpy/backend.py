@@ -62,10 +62,10 @@ def _cuda_devices() -> list[str]:
 
 
 def device_of(array: object) -> str | None:
-    if isinstance(array, (np.ndarray, np.generic)):
-        return "cpu"
     cupy = sys.modules.get("cupy")
-    return f"cuda:{array.device.id}" if cupy is not None and isinstance(array, cupy.ndarray) else None
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return f"cuda:{array.device.id}"
+    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else None
 
 
 def module(device: str) -> Any:
@@ -101,7 +101,7 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[Array]:
 
 
 def get(array: Array) -> np.ndarray:
-    return np.array(array) if isinstance(array, (np.ndarray, np.generic)) else array.get()
+    return np.array(array) if device_of(array) == "cpu" else array.get()
 
 
 # ---- graphs ---------------------------------------------------------------------

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unilayers.ops.random import PARITY, ROTATIONS, ROUND_GROUPS
+from unilayers.spec import ITEMSIZE
 
 # What a value is in a register, by dtype. In memory float16 is two bytes; it is computed with as float and rounded.
 TYPES = {
-    "bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",
-    "int32": "int", "uint32": "unsigned int", "int64": "long long", "uint64": "unsigned long long",
-    "float16": "float", "float32": "float", "float64": "double",
+    "bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "int32": "int",
+    "int64": "long long", "float16": "float", "float32": "float", "float64": "double",
 }  # fmt: skip
 UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}  # by bytes
-BYTES = {"bool": 1, **{f"{u}int{8 * n}": n for u in ("", "u") for n in UNSIGNED}, "float16": 2, "float32": 4}
-BYTES["float64"] = 8
 INFINITE = "(1e308 * 10)"
 
 _FUNCTIONS = "exp expm1 log log1p sqrt sin cos tan asin acos atan sinh cosh tanh erf floor ceil".split()  # noqa: SIM905
@@ -86,7 +84,7 @@ def text(op: str, operands: Sequence[str], dtypes: Sequence[str], result: str, a
     form = _cast(dtypes[0], result) if op == "astype" else _form(op, dtypes[0])
     assert form is not None, f"{op} of {dtypes} has no expression"
     whole = form.format(
-        **dict(zip("abc", operands, strict=False)), T=TYPES[dtypes[0]], U=UNSIGNED[BYTES[dtypes[0]]], R=TYPES[result]
+        **dict(zip("abc", operands, strict=False)), T=TYPES[dtypes[0]], U=UNSIGNED[ITEMSIZE[dtypes[0]]], R=TYPES[result]
     )
     return f"rounded_half({whole})" if result == "float16" else f"({TYPES[result]})({whole})"
 
@@ -105,7 +103,7 @@ def _form(op: str, dtype: str) -> str | None:
 def _cast(dtype: str, result: str) -> str:
     if result == "bool":
         return "{a} != 0"
-    narrowing = kind(dtype) == "f" and kind(result) in "iu" and result != "uint64"
+    narrowing = kind(dtype) == "f" and kind(result) in "iu"
     return "(long long){a}" if narrowing else "{a}"  # so that what is too large wraps around
 
 
@@ -116,8 +114,8 @@ def literal(value: Any, dtype: str) -> str:
         return f'({TYPES[dtype]})nan("")'
     if number in (float("inf"), float("-inf")):
         return f"({TYPES[dtype]})({'-' if number < 0 else ''}{INFINITE})"
-    if dtype in ("int64", "uint64"):
-        return f"({TYPES[dtype]}){number % (1 << 64)}ULL"
+    if dtype == "int64":
+        return f"({TYPES[dtype]}){int(number) % (1 << 64)}ULL"
     return f"({TYPES[dtype]})({number!r})"
 
 

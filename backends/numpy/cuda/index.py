@@ -13,7 +13,7 @@ from .launch import Launch
 from .source import MOST_BLOCKS, THREADS, Source, finished
 from .updates import SCALARS, update
 
-ADDED = ("float32", "float64", "int32", "uint32", "uint64")  # what devices can add to in memory that others add to
+ADDED = ("float32", "float64", "int32")  # what devices can add to in memory that others add to
 
 
 def own_kernels(action: Action) -> Kernel | None:

@@ -122,7 +122,7 @@ class _Writer:
         return [*lines, "}"]
 
     def _rows(self, block: int) -> list[str]:
-        lines = [f"const {self.integer} i = blockIdx.x;"]
+        lines = [f"[[maybe_unused]] const {self.integer} i = blockIdx.x;"]
         for depth in range(max(self.depths, default=0) + 1):
             few = [n for n, p in enumerate(self.places) if p < FULL and self.depths[n] == depth and not self._reduces(n)]
             lines += self._define(few)

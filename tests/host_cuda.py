@@ -137,6 +137,18 @@ class Device(np.ndarray):
             raise RuntimeError("cudaErrorStreamCaptureUnsupported")
         return super().item(*args)
 
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
 
 _tape: list[Callable[[], Any]] | None = None  # the calls of a recording
 log: list[str] = []  # what was asked of streams and events

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unilayers.backends.numpy.cuda import Replayed, join
+from unilayers.backends.numpy.cuda import Replayed, join, without_branches
 from unilayers.backends.numpy.cuda.expressions import ABSENT, EXPRESSIONS, PRELUDE, TYPES, known
 from unilayers.backends.numpy.link import LinkedStep
 from unilayers.backends.numpy.loops import functions
@@ -27,8 +27,9 @@ from tests.test_numpy_backend import (
     naive,
 )
 from tests.test_ops import attrs_in_dtype
-from unilayers import layers, ops
+from unilayers import ops
 from unilayers.autodiff import gradients
+from unilayers.callbacks import LambdaCallback
 from unilayers.errors import UnilayersError
 from unilayers.graph import OPS, Graph, leaf, tracing
 from unilayers.graph.passes import lower
@@ -268,3 +269,105 @@ def test_the_cuda_compiler_takes_every_kernel(tmp_path: Path) -> None:
     assert "warning" not in done.stderr, done.stderr[:3000]
     ptx = (tmp_path / "kernels.ptx").read_text()
     assert all(f".entry {name}(" in ptx for name in bodies)
+
+
+# ---- whole steps ----------------------------------------------------------------------------
+
+
+def first_losses(name: str, device: str, dtype: str, steps: int) -> tuple[list[float], list[np.ndarray]]:
+    """The losses of the first steps of a shipped recipe, and the weights after them."""
+    recipe = load_recipe(name, [f"dtype={dtype}"])
+    model, data, found = recipe.build(), recipe.data(), []
+
+    def keep(batch: int, logs: dict[str, float]) -> None:
+        found.append(logs["batch_loss"])
+        model.stop_training = len(found) == steps
+
+    watch = LambdaCallback(on_train_batch_end=keep)
+    model.fit(data.x, data.y, batch_size=32, epochs=1, callbacks=[watch], verbose=0, backend="numpy", device=device)
+    assert len(found) == steps
+    return found, model.get_weights()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 2e-5), ("float64", 1e-12), ("mixed_float16", 2e-2)])
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
+def test_training_gives_the_losses_of_the_cpu(name: str, dtype: str, close: float, cupy: Any) -> None:
+    host_cuda.log.clear()
+    (found, weights), (wanted, others) = (first_losses(name, device, dtype, 20) for device in ("cuda", "cpu"))
+    assert_close(np.array(found), np.array(wanted), rtol=close, atol=0, what="losses")
+    for a, b in zip(weights, others, strict=True):
+        assert_close(a, b, rtol=0, atol=close, what="weights")
+    assert found[-1] < found[0]
+    assert host_cuda.log.count("launch") == 19  # all but the first step were one launch
+
+
+def test_a_step_is_recorded_once_and_replayed(cupy: Any) -> None:
+    x, w = leaf("input", "x", Spec((4, 3), "float32")), leaf("state", "w", Spec((3, 2), "float32"))
+    with tracing():
+        y = ops.matmul(x, w)
+    graph = Graph((x,), (w,), {"y": y}, {"w": w - 0.5 * ops.matmul(ops.transpose(x), y)})
+    step = BACKEND.compile(graph, "cuda:0")
+    host, there = naive(graph), BACKEND.put([np.ones((3, 2), "float32")], "cuda:0")
+    wanted, rng, kept = [np.ones((3, 2), "float32")], np.random.default_rng(0), []
+    host_cuda.log.clear()
+    for _ in range(5):
+        given = rng.normal(size=(4, 3)).astype("float32")
+        there, found = step(there, [given])
+        wanted, expected = host(wanted, [given])
+        kept.append((found["y"], expected["y"]))
+        assert_close(there[0].get(), np.asarray(wanted[0]), rtol=1e-6, atol=1e-6, what="state")
+    for a, b in kept:  # later runs leave what earlier ones returned
+        assert_close(a.get(), b, rtol=1e-6, atol=1e-6, what="output")
+    assert host_cuda.log.count("begin") == host_cuda.log.count("end") == 1
+    assert host_cuda.log.count("launch") == 4
+    others = BACKEND.put([np.zeros((3, 2), "float32")], "cuda:0")
+    others, found = step(others, [given])  # other state: recorded anew
+    others, found = step(others, [given])
+    assert host_cuda.log.count("begin") == 2
+    assert not found["y"].get().any()
+
+
+def test_batches_travel_on_a_stream_of_their_own(cupy: Any) -> None:
+    x = leaf("input", "x", Spec((4,), "float32"))
+    step = BACKEND.compile(Graph((x,), (), {"y": ops.tanh(x)}), "cuda:0")
+    host_cuda.log.clear()
+    host_cuda.Event.count = 0
+    for i in range(3):
+        step([], [np.full(4, i, "float32")])
+    a, b = 1, 3  # the events of two rounds: arrived, and one further, taken
+    rounds = [
+        [f"host waits for {e}", f"copying waits for {e + 1}", f"copying records {e}", f"main waits for {e}",
+         f"main records {e + 1}"] for e in (a, b, a)
+    ]  # fmt: skip
+    assert [entry for entry in host_cuda.log if entry not in ("begin", "end", "launch")] == sum(rounds, [])
+
+
+def test_a_step_that_looks_at_values_runs_as_it_is(cupy: Any) -> None:
+    x = leaf("input", "x", Spec((4,), "float32"))
+    with tracing():
+        (y,) = ops.while_loop(lambda y: ops.max(y) < 10.0, lambda y: (y * 2.0,), (x,))
+    graph = Graph((x,), (), {"y": y})
+    step = Replayed(on_device(graph, cupy), cupy, graph.inputs)
+    for value, wanted in ((1.0, 16.0), (3.0, 12.0), (2.0, 16.0), (11.0, 11.0)):
+        _, found = step([], [np.full(4, value, "float32")])
+        np.testing.assert_array_equal(found["y"].get(), np.full(4, wanted, "float32"))
+    assert "cudaErrorStreamCapture" in step.why
+
+
+@pytest.mark.parametrize("index", [-1, 0, 1, 2, 7])
+def test_cheap_branches_are_all_computed(index: int, cupy: Any) -> None:
+    x, i = leaf("input", "x", Spec((4,), "float32")), leaf("input", "i", Spec((), "int32"))
+    with tracing():
+        branches = [lambda x: (x + 1.0, x), lambda x: (x * 2.0, -x), lambda x: (ops.exp(x), x - 3.0)]
+        y, z = ops.switch(i, branches, x)
+    graph = lower(Graph((x, i), (), {"y": y, "z": z}), BACKEND.table)
+    flat = without_branches(graph)
+    assert {n.op for n in graph.nodes} > {"switch"} and "switch" not in {n.op for n in flat.nodes}
+    given = [np.linspace(-1, 1, 4, dtype="float32"), np.array(index, "int32")]
+    wanted = naive(graph)([], given)[1]
+    for key, value in naive(flat)([], given)[1].items():
+        assert_same(value, wanted[key])
+    step = on_device(flat, cupy)
+    for key, value in step([], given)[1].items():
+        assert_same(value, wanted[key])

@@ -51,6 +51,7 @@ class Backend:
         packages: Distributions whose versions belong into a report.
         native_grad: ``native_grad(f, arrays, cotangent)`` by the framework's own autograd; a witness for tests.
         at_once: Functions that ops run by eagerly, in place of those in the table or of an expansion.
+        feeds: Whether what is compiled for a device takes NumPy arrays for its inputs, and brings them there itself.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Backend:
     memory: Callable[[str], dict[str, int]] = lambda device: {}
     native_grad: Callable[..., list[Array]] | None = None
     at_once: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    feeds: Callable[[str], bool] = lambda device: False
 
     def __post_init__(self) -> None:
         from unilayers import ops  # noqa: F401  (the records that the table is checked against)

@@ -153,7 +153,8 @@ class Program:
         host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self._dtypes[i]]
         inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
         function = self.executable(backend, store.device, [x.shape for x in inputs])
-        inputs = moved(inputs, backend, store.device, self._dtypes)
+        if not (backend.feeds(store.device) and all(map(_of_numpy, inputs, self._dtypes))):
+            inputs = moved(inputs, backend, store.device, self._dtypes)
         state, whole = self._state(store)
         new, outputs = function(state, inputs)
         if whole:
@@ -210,6 +211,11 @@ class Program:
             picked = arrays
         self._picked = (store, indices, picked)
         return picked, False
+
+
+def _of_numpy(x: Any, dtype: str) -> bool:
+    """Whether an array is NumPy's, and of this dtype."""
+    return type(x) is np.ndarray and x.dtype == dtype
 
 
 def moved(arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence[str] | None = None) -> Sequence[Array]:

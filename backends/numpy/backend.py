@@ -161,12 +161,12 @@ def compile(graph: Graph, device: str) -> Executable:
         result = table[node.op](*put(arrays, device), **node.attrs)
         return [get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
 
-    graph = fold_constants(unstretch(graph), run)
     if device == "cpu":
-        return LinkedStep(graph, np, table)
-    from .cuda import Replayed, join
+        return LinkedStep(fold_constants(unstretch(graph), run), np, table)
+    from .cuda import Replayed, join, without_branches
 
     with on(device):
+        graph = fold_constants(unstretch(without_branches(graph)), run)
         step = Replayed(LinkedStep(graph, module(device), table, join), module(device), graph.inputs)
 
     def run_there(state: list[Array], inputs: Sequence[Array]) -> tuple[list[Array], dict[str, Array]]:
@@ -197,5 +197,6 @@ AT_ONCE = {
     "log_softmax": _when_small("log_softmax", _log_softmax),
 }
 BACKEND = Backend(
-    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE
-)
+    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE,
+    feeds=lambda device: device != "cpu",
+)  # fmt: skip

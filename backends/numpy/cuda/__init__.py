@@ -4,10 +4,12 @@
 - ``program``: a few ops as one kernel will run them; ``source``: its text; ``launch``: the call.
 - ``join``: which actions of a plan become one kernel; ``lowering``: what each of them is in a program.
 - ``updates``, ``index``: optimizers over flat vectors, gradients of look-ups.
+- ``branches``: no question to the host where both answers cost little.
 - ``replay``: the whole step recorded once as a CUDA graph.
 """
 
+from .branches import without_branches
 from .join import join
 from .replay import Replayed
 
-__all__ = ["Replayed", "join"]
+__all__ = ["Replayed", "join", "without_branches"]

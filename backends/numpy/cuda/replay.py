@@ -34,7 +34,7 @@ class Replayed:
         self._step, self._xp, self._inputs = step, xp, inputs
         self._stream = xp.cuda.Stream()  # not the default one, which cannot be recorded; but in order with it
         self._feed: Feed | None = None
-        self._state: list[Array] = []
+        self._state: list[Array] | None = None
         self._recorded: tuple[Any, dict[str, Array], Any] | None = None
         self.why = ""
         self._lock = Lock()
@@ -46,7 +46,7 @@ class Replayed:
             if self._feed is None:
                 self._feed = Feed(self._xp, self._inputs, self._stream)
             fed = self._feed(inputs)
-            if not self._state or not all(map(is_, state, self._state)):
+            if self._state is None or not all(map(is_, state, self._state)):
                 self._recorded = None
                 state, outputs = self._step(state, fed)
                 self._state = list(state)

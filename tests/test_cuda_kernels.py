@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unilayers.backends.numpy.cuda import Replayed, join, without_branches
+from unilayers.backends.numpy.cuda import CupyQueue, join, without_branches
 from unilayers.backends.numpy.cuda.expressions import ABSENT, EXPRESSIONS, PRELUDE, TYPES, known
 from unilayers.backends.numpy.link import LinkedStep
 from unilayers.backends.numpy.loops import functions
+from unilayers.backends.replay import Replayed
 
 from tests import host_cuda
 from tests.compare import assert_close
@@ -348,7 +349,7 @@ def test_a_step_that_looks_at_values_runs_as_it_is(cupy: Any) -> None:
     with tracing():
         (y,) = ops.while_loop(lambda y: ops.max(y) < 10.0, lambda y: (y * 2.0,), (x,))
     graph = Graph((x,), (), {"y": y})
-    step = Replayed(on_device(graph, cupy), cupy, graph.inputs)
+    step = Replayed(on_device(graph, cupy), CupyQueue(cupy), graph.inputs)
     for value, wanted in ((1.0, 16.0), (3.0, 12.0), (2.0, 16.0), (11.0, 11.0)):
         _, found = step([], [np.full(4, value, "float32")])
         np.testing.assert_array_equal(found["y"].get(), np.full(4, wanted, "float32"))

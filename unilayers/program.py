@@ -214,8 +214,8 @@ class Program:
 
 
 def _of_numpy(x: Any, dtype: str) -> bool:
-    """Whether an array is NumPy's, and of this dtype."""
-    return type(x) is np.ndarray and x.dtype == dtype
+    """Whether an array is NumPy's, in the dtype that stands for this one there."""
+    return type(x) is np.ndarray and x.dtype == host_dtype(dtype)
 
 
 def moved(arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence[str] | None = None) -> Sequence[Array]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unilayers.backend import Backend, Executable
+from unilayers.backends.replay import Replayed
 from unilayers.graph import Graph, Node
 from unilayers.graph.passes import fold_constants
 
@@ -163,11 +164,11 @@ def compile(graph: Graph, device: str) -> Executable:
 
     if device == "cpu":
         return LinkedStep(fold_constants(unstretch(graph), run), np, table)
-    from .cuda import Replayed, join, without_branches
+    from .cuda import CupyQueue, join, without_branches
 
     with on(device):
-        graph = fold_constants(unstretch(without_branches(graph)), run)
-        step = Replayed(LinkedStep(graph, module(device), table, join), module(device), graph.inputs)
+        graph, xp = fold_constants(unstretch(without_branches(graph)), run), module(device)
+        step = Replayed(LinkedStep(graph, xp, table, join), CupyQueue(xp), graph.inputs)
 
     def run_there(state: list[Array], inputs: Sequence[Array]) -> tuple[list[Array], dict[str, Array]]:
         with on(device):

@@ -12,6 +12,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
+from .cuda import replayed
 from .layout import kernels_of, laying
 from .table import AT_ONCE, OVERWRITING, TABLE, VIEWS, tensor
 
@@ -42,7 +43,8 @@ def compile(graph: Graph, device: str) -> Executable:
     graph = own_results(graph, VIEWS)
     step = straight_line(graph, TABLE, lambda a: put([a], device)[0], OVERWRITING, VIEWS)
     kernels = kernels_of(graph, {name: written for name, (_, written) in OVERWRITING.items()})
-    return torch.inference_mode()(laying(step, kernels))
+    step = torch.inference_mode()(laying(step, kernels))
+    return replayed(step, graph.inputs, device) if device.startswith("cuda") else step
 
 
 def synchronize() -> None:
@@ -78,5 +80,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent
 
 
 BACKEND = Backend(
-    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad, AT_ONCE
+    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad, AT_ONCE,
+    lambda device: device.startswith("cuda"),
 )  # fmt: skip

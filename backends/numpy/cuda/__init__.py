@@ -5,11 +5,11 @@
 - ``join``: which actions of a plan become one kernel; ``lowering``: what each of them is in a program.
 - ``updates``, ``index``: optimizers over flat vectors, gradients of look-ups.
 - ``branches``: no question to the host where both answers cost little.
-- ``replay``: the whole step recorded once as a CUDA graph.
+- ``queue``: streams and recordings, with which a whole step becomes one launch.
 """
 
 from .branches import without_branches
 from .join import join
-from .replay import Replayed
+from .queue import CupyQueue
 
-__all__ = ["Replayed", "join", "without_branches"]
+__all__ = ["CupyQueue", "join", "without_branches"]

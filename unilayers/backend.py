@@ -21,6 +21,7 @@ from unilayers.errors import BackendError, nearest
 from unilayers.graph import OPS, Graph, Node
 from unilayers.graph.node import LEAVES
 from unilayers.graph.passes import map_attr, optimise
+from unilayers.hardware import Hardware
 from unilayers.spec import host_dtype
 
 GROUP = "unilayers.backends"
@@ -51,6 +52,7 @@ class Backend:
         packages: Distributions whose versions belong into a report.
         native_grad: ``native_grad(f, arrays, cotangent)`` by the framework's own autograd; a witness for tests.
         at_once: Functions that ops run by eagerly, in place of those in the table or of an expansion.
+        hardware: What it knows of its devices.
         feeds: Whether what is compiled for a device takes NumPy arrays for its inputs, and brings them there itself.
     """
 
@@ -66,6 +68,7 @@ class Backend:
     memory: Callable[[str], dict[str, int]] = lambda device: {}
     native_grad: Callable[..., list[Array]] | None = None
     at_once: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    hardware: Hardware = Hardware()  # noqa: RUF009  (nothing in it can be changed)
     feeds: Callable[[str], bool] = lambda device: False
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
 from unilayers.graph import OPS, Graph, Node, Value
 from unilayers.graph.passes import lower, optimise, specialise
+from unilayers.memory import explain
 from unilayers.ops.define import bind
 from unilayers.spec import Dim, dtype_name, host_dtype, public_shape
 from unilayers.variable import Store, Variable, place_together
@@ -152,6 +153,16 @@ class Program:
             store.own()
         host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and dtype_name(x.dtype) != self._dtypes[i]]
         inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
+        try:
+            return self._run(store, inputs)
+        except Exception as error:
+            shapes = [tuple(x.shape) for x in inputs]
+            explain(error, self.graph, backend, store.device, sizes_of(self.graph.inputs, shapes), shapes)
+            raise
+
+    def _run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
+        """``run`` with inputs in their dtypes."""
+        backend = store.backend
         function = self.executable(backend, store.device, [x.shape for x in inputs])
         if not (backend.feeds(store.device) and all(map(_of_numpy, inputs, self._dtypes))):
             inputs = moved(inputs, backend, store.device, self._dtypes)

@@ -17,6 +17,7 @@ from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
 from .precision import in_64_bits
+from .hardware import HARDWARE, options
 from .table import TABLE, VIEWS
 
 _PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
@@ -80,7 +81,7 @@ def compile(graph: Graph, device: str) -> Executable:
     states = len(graph.state)
     specs = ([leaves[i] for i in moving], [leaves[i] for i in fixed], leaves[states:])
     with jax.default_device(_devices()[device]):
-        compiled = jax.jit(pure, donate_argnums=0).lower(*specs).compile()
+        compiled = jax.jit(pure, donate_argnums=0, compiler_options=options()).lower(*specs).compile()
 
     def run(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
         new, outputs = compiled([state[i] for i in moving], [state[i] for i in fixed], list(inputs))
@@ -118,5 +119,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
 
 
 BACKEND = Backend(
-    "jax", TABLE, devices, put, get, device_of, compile, ("jax", "jaxlib"), synchronize, memory, native_grad
+    "jax", TABLE, devices, put, get, device_of, compile, ("jax", "jaxlib"), synchronize, memory, native_grad,
+    hardware=HARDWARE,
 )  # fmt: skip

@@ -18,6 +18,7 @@ from unilayers.graph.passes import fold_constants
 
 from .emit import load
 from .fuse import unstretch
+from .hardware import HARDWARE
 from .kernels.contract import quiet
 from .link import LinkedStep, aligned
 from .loops import functions
@@ -199,5 +200,5 @@ AT_ONCE = {
 }
 BACKEND = Backend(
     "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE,
-    feeds=lambda device: device != "cpu",
+    hardware=HARDWARE, feeds=lambda device: device != "cpu",
 )  # fmt: skip

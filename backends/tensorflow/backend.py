@@ -13,6 +13,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import straight_line
 
+from .hardware import HARDWARE
 from .table import TABLE
 
 # Ops without a kernel for the GPU run on the CPU, as everywhere in TensorFlow 2.
@@ -106,5 +107,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
 
 
 BACKEND = Backend(
-    "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad
+    "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad,
+    hardware=HARDWARE,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
 from .cuda import replayed
+from .hardware import HARDWARE
 from .layout import kernels_of, laying
 from .table import AT_ONCE, OVERWRITING, TABLE, VIEWS, tensor
 
@@ -81,5 +82,5 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent
 
 BACKEND = Backend(
     "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad, AT_ONCE,
-    lambda device: device.startswith("cuda"),
+    HARDWARE, lambda device: device.startswith("cuda"),
 )  # fmt: skip

@@ -9,7 +9,8 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os import PathLike
@@ -81,7 +82,7 @@ def train(
     done = model.position.epoch
     patience = Patience()
     recorder = Recorder(recipe, folder, patience)
-    with config.dtype_scope(recipe.dtype), patience:
+    with config.dtype_scope(recipe.dtype), _deterministic(recipe), patience:
         try:
             model.fit(
                 *parts.train,
@@ -103,6 +104,24 @@ def train(
         history = read_history(folder)
         found = scores(recipe, model, parts) or _last(history)
         return Result(folder, model, history, found, model.position.epoch - done)
+
+
+@contextmanager
+def _deterministic(recipe: Recipe) -> Iterator[None]:
+    """While active, the engine's deterministic algorithms are on, where the recipe says so."""
+    if not recipe.settings["deterministic"]:
+        yield
+        return
+    if recipe.backend == AUTO:
+        raise recipe.at("deterministic").error(
+            "with backend 'auto' another run may be on another engine", fix="Name a backend: --backend torch"
+        )
+    engine = get_backend(recipe.backend).hardware
+    engine.deterministic(True)
+    try:
+        yield
+    finally:
+        engine.deterministic(False)
 
 
 def scores(recipe: Recipe, model: Model, parts: Parts) -> dict[str, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from unilayers.backends.numpy.action import Action
+from unilayers.backends.numpy.choices import DETERMINISTIC
 from unilayers.backends.numpy.kernels import Kernel
 from unilayers.backends.numpy.kernels.contract import Array, Calls, dense
 
@@ -24,15 +26,17 @@ def own_kernels(action: Action) -> Kernel | None:
 
 
 def _take_grad(do: Calls, g: Array, indices: Array, y: Array, *, axis: int, size: int) -> None:
-    """Every element added where it was taken from; in which order, a device decides anew each time."""
+    """Every element added where it was taken from; in which order, a device decides anew each time, unless it is told
+    not to."""
     g, indices = dense(do, g), dense(do, indices)
     after = math.prod(g.shape[axis + indices.ndim :])
+    kind = in_order if DETERMINISTIC.get() else scatter
     do(y.fill, 0)
-    do(Launch(do.xp, scatter(g.dtype.name, indices.dtype.name, g.size, indices.size, after, size)), g, indices, y)
+    do(Launch(do.xp, kind(g.dtype.name, indices.dtype.name, g.size, indices.size, after, size)), g, indices, y)
 
 
 def scatter(dtype: str, index: str, total: int, taken: int, after: int, size: int) -> Source:
-    """``y[b, indices[n], a] += g[b, n, a]``.
+    """``y[b, indices[n], a] += g[b, n, a]``, each as it comes.
 
     Args:
         dtype: Of g and y.
@@ -42,16 +46,39 @@ def scatter(dtype: str, index: str, total: int, taken: int, after: int, size: in
         after: Elements behind the axis.
         size: Of the axis in y.
     """
-    t = TYPES[dtype]
+    add = f"atomicAdd(&y0[(b * {size} + at) * {after} + i % {after}], a0[i]);"
+    return _each("scatter", dtype, index, total, taken, after, size, [add])
+
+
+def in_order(dtype: str, index: str, total: int, taken: int, after: int, size: int) -> Source:
+    """The same, all that goes to one place added by the thread that has the first of it: as long as it takes to look
+    at all indices for each element, but with the same bits every time. The arguments are those of ``scatter``."""
     lines = [
+        "bool first = true;",
+        "for (long long q = 0; q < n && first; q++) first = a1[q] != at;",
+        "if (!first) continue;",
+        f"{TYPES[dtype]} sum = 0;",
+        f"for (long long q = n; q < {taken}; q++) if (a1[q] == at) sum += a0[(b * {taken} + q) * {after} + i % {after}];",
+        f"y0[(b * {size} + at) * {after} + i % {after}] = sum;",
+    ]
+    return _each("ordered", dtype, index, total, taken, after, size, lines)
+
+
+def _each(
+    kind: str, dtype: str, index: str, total: int, taken: int, after: int, size: int, lines: Iterable[str]
+) -> Source:
+    """A kernel with these lines for each element of g whose index is inside."""
+    t = TYPES[dtype]
+    body = [
         f"for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < {total}; "
         "i += (long long)gridDim.x * blockDim.x) {",
-        f"    const long long n = i / {after} % {taken}, at = a1[n];",
-        f"    if (at >= 0 && at < {size}) atomicAdd(&y0[(i / {after * taken} * {size} + at) * {after} + i % {after}], a0[i]);",
+        f"    const long long n = i / {after} % {taken}, b = i / {after * taken}, at = a1[n];",
+        f"    if (at < 0 || at >= {size}) continue;",
+        *(f"    {line}" for line in lines),
         "}",
-    ]  # fmt: skip
+    ]
     parameters = f"const {t}* a0, const {TYPES[index]}* a1, {t}* y0"
-    return finished("scatter", parameters, lines, min(MOST_BLOCKS, -(-total // THREADS)), THREADS)
+    return finished(kind, parameters, body, min(MOST_BLOCKS, -(-total // THREADS)), THREADS)
 
 
 _TAKE_GRAD = Kernel(_take_grad)

@@ -272,6 +272,9 @@ class OtherModule(ModuleType):
         alloc_pinned_memory=bytearray,
     )
 
+    def get_default_memory_pool(self) -> Any:
+        return SimpleNamespace(used_bytes=lambda: 0, total_bytes=lambda: 0)
+
     def empty(self, shape: Any, dtype: Any = "float64") -> Any:
         return np.empty(shape, dtype).view(Device)
 

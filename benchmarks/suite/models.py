@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.suite.workloads import ADAM, HEADS, NORM, Workload, blocks, weights
+from benchmarks.suite.workloads import ADAM, HEADS, NORM, Workload, blocks, bottlenecks, weights
 
 
 def model(keras: Any, w: Workload, dropout: bool = True) -> Any:
@@ -67,23 +67,40 @@ def _convnet(keras: Any, w: Workload, rate: float) -> Any:
     )
 
 
+def _conv(keras: Any, x: Any, filters: int, size: int, stride: int, prefix: str, number: int) -> Any:
+    """A convolution without bias, and the normalization behind it."""
+    layers = keras.layers
+    if stride > 1 and size > 1:  # zeros on all sides, as the other frameworks have it
+        x = layers.ZeroPadding2D(size // 2)(x)
+    padding = "valid" if stride > 1 else "same"
+    x = layers.Conv2D(filters, size, stride, padding, use_bias=False, name=f"{prefix}conv{number}")(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=NORM[0], name=f"{prefix}norm{number}")(x)
+
+
 def _resnet(keras: Any, w: Workload, rate: float) -> Any:
     layers = keras.layers
-
-    def conv(x: Any, filters: int, size: int, stride: int, prefix: str, number: int) -> Any:
-        if stride > 1 and size > 1:  # zeros on all sides, as the other frameworks have it
-            x = layers.ZeroPadding2D(1)(x)
-        padding = "valid" if stride > 1 else "same"
-        x = layers.Conv2D(filters, size, stride, padding, use_bias=False, name=f"{prefix}conv{number}")(x)
-        return layers.BatchNormalization(momentum=0.9, epsilon=NORM[0], name=f"{prefix}norm{number}")(x)
-
     inputs = keras.Input(w.shape)
-    x = layers.ReLU()(conv(inputs, w.sizes[0], 3, 1, "", 0))
+    x = layers.ReLU()(_conv(keras, inputs, w.sizes[0], 3, 1, "", 0))
     for name, before, filters, stride in blocks(w):
-        y = layers.ReLU()(conv(x, filters, 3, stride, f"{name}_", 1))
-        y = conv(y, filters, 3, 1, f"{name}_", 2)
+        y = layers.ReLU()(_conv(keras, x, filters, 3, stride, f"{name}_", 1))
+        y = _conv(keras, y, filters, 3, 1, f"{name}_", 2)
         if stride > 1 or before != filters:
-            x = conv(x, filters, 1, stride, f"{name}_", 3)
+            x = _conv(keras, x, filters, 1, stride, f"{name}_", 3)
+        x = layers.ReLU()(layers.Add()([y, x]))
+    return keras.Model(inputs, layers.Dense(w.sizes[4], name="dense")(layers.GlobalAveragePooling2D()(x)))
+
+
+def _bottleneck(keras: Any, w: Workload, rate: float) -> Any:
+    layers = keras.layers
+    inputs = keras.Input(w.shape)
+    x = layers.ReLU()(_conv(keras, inputs, w.sizes[0], 7, 2, "", 0))
+    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
+    for name, before, narrow, stride in bottlenecks(w):
+        y = layers.ReLU()(_conv(keras, x, narrow, 1, 1, f"{name}_", 1))
+        y = layers.ReLU()(_conv(keras, y, narrow, 3, stride, f"{name}_", 2))
+        y = _conv(keras, y, 4 * narrow, 1, 1, f"{name}_", 3)
+        if stride > 1 or before != 4 * narrow:
+            x = _conv(keras, x, 4 * narrow, 1, stride, f"{name}_", 4)
         x = layers.ReLU()(layers.Add()([y, x]))
     return keras.Model(inputs, layers.Dense(w.sizes[4], name="dense")(layers.GlobalAveragePooling2D()(x)))
 
@@ -117,6 +134,6 @@ def _transformer(keras: Any, w: Workload, rate: float) -> Any:
 
 
 _MODELS = {
-    "dense": _dense, "convnet": _convnet, "resnet": _resnet, "lstm": _recurrent, "gru": _recurrent,
-    "transformer": _transformer,
+    "dense": _dense, "convnet": _convnet, "resnet": _resnet, "bottleneck": _bottleneck, "lstm": _recurrent,
+    "gru": _recurrent, "transformer": _transformer,
 }  # fmt: skip

@@ -54,14 +54,14 @@ class Queue(Protocol):
         """An event, with ``record(stream)`` and ``synchronize()``; one that was never recorded is over."""
 
     def record(self, run: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
-        """Record what ``run`` asks for on the main stream, without doing it: what does it, and what ``run`` returned."""
+        """Record what ``run`` asks for on the main stream, without doing it; gives what does it, and run's result."""
 
 
 class Replayed:
     """``f(state, inputs) -> (state, outputs)``, as the step itself, whose state must be updated in place.
 
-    With new state the step runs once as it is, which compiles its kernels; the next run is recorded. Where it cannot be,
-    since the host has to look at a value on the way, the step goes on to run as it is.
+    With new state the step runs once as it is, which compiles its kernels; the next run is recorded. Where that is not
+    possible, since the host has to look at a value on the way, the step goes on to run as it is.
 
     Args:
         step: Made of calls on arrays at fixed places.

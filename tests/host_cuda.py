@@ -32,7 +32,9 @@ static inline float host_from_half(unsigned short h) { return _cvtsh_ss(h); }
 static inline unsigned short host_to_half(float f) { return _cvtss_sh(f, 0); }
 #else
 static inline float host_from_half(unsigned short h) { __fp16 x; __builtin_memcpy(&x, &h, 2); return x; }
-static inline unsigned short host_to_half(float f) { __fp16 x = f; unsigned short h; __builtin_memcpy(&h, &x, 2); return h; }
+static inline unsigned short host_to_half(float f) {
+    __fp16 x = f; unsigned short h; __builtin_memcpy(&h, &x, 2); return h;
+}
 #endif
 #define from_half host_from_half
 #define to_half host_to_half
@@ -300,11 +302,18 @@ class OtherModule(ModuleType):
 
 
 def _there(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose results are on the device."""
+    """A function whose results are on the device; recorded are only those that fill an array anew."""
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if _tape is not None and any(isinstance(a, Device) for a in (*args, *kwargs.values())):
+            raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {function.__name__}")
         found = function(*args, **kwargs)
-        return found.view(Device) if isinstance(found, np.ndarray) else found
+        if not isinstance(found, np.ndarray):
+            return found
+        made = found.view(Device)
+        if _tape is not None:
+            issue(np.copyto, made, np.array(found))
+        return made
 
     return call

@@ -100,8 +100,9 @@ def made(losses: list[float], seconds: float) -> Callable[..., Any]:
 
 def test_tables_hold_what_was_measured(tmp_path: Path) -> None:
     clock = [0.0]
-    kinds = {"torch:eager": ([1.0, 0.5], 4e-3), "torch:graph": ([1.0, 0.5], 2e-3), "unilayers:torch": ([1.0, 0.5], 1e-3),
-             "unilayers:jax": ([1.0, 0.7], 1e-3)}  # fmt: skip
+    same = [1.0, 0.5]
+    kinds = {"torch:eager": (same, 4e-3), "torch:graph": (same, 2e-3), "unilayers:torch": (same, 1e-3)}
+    kinds["unilayers:jax"] = [1.0, 0.7], 1e-3
 
     def make(name: str, w: Any, **options: Any) -> Steps:
         if name not in kinds:
@@ -142,7 +143,9 @@ def test_the_command_with_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(command, "DEVICE", "cpu")
     monkeypatch.setattr(command.run, "__defaults__", (build, lambda name: _clock(), None))
     monkeypatch.setattr(command.subprocess, "run", tests)
-    assert command.main(["--short", "--only", "W7,W3", "--rounds", "2", "--seconds", "0.01", "--out", str(tmp_path)]) == 0
+    assert (
+        command.main(["--short", "--only", "W7,W3", "--rounds", "2", "--seconds", "0.01", "--out", str(tmp_path)]) == 0
+    )
     assert "gpu" in runs[0] and (tmp_path / "tests.txt").read_text() == "1 passed"
     data = json.loads((tmp_path / "results.json").read_text())
     names = [r["name"] for r in data["workloads"][1]["results"]]

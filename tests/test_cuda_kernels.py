@@ -86,7 +86,7 @@ def combinations() -> Iterator[tuple[str, str]]:
 def expression_graph(name: str, dtype: str) -> tuple[Graph, list[np.ndarray]] | None:
     """An op on pairs of awkward numbers of a dtype, if it takes that."""
     op, edges = OPS[name], np.array(EDGES[dtype[0]]).astype(dtype)
-    count = 2 if name == "where" else len([o for o in op.operands])
+    count = 2 if name == "where" else len(op.operands)
     arrays = [a.reshape(-1).copy() for a in np.meshgrid(*[edges] * count)]
     if "shift" in name:
         arrays[1] = np.abs(arrays[1]) % 20
@@ -106,7 +106,7 @@ def test_expressions_agree_with_numpy_for_every_dtype(cupy: Any) -> None:
     cases = [(n, d, *found) for n, d in combinations() if (found := expression_graph(n, d)) is not None]
     assert len(cases) > 250
     steps = [on_device(graph, cupy) for _, _, graph, _ in cases]
-    for (name, dtype, graph, arrays), step in zip(cases, steps, strict=True):
+    for step in steps:
         step._link([])  # so that all kernels are compiled together
     for (name, dtype, graph, arrays), step in zip(cases, steps, strict=True):
         assert kernels(step) == ["chain"], name
@@ -341,7 +341,9 @@ def test_batches_travel_on_a_stream_of_their_own(cupy: Any) -> None:
         [f"host waits for {e}", f"copying waits for {e + 1}", f"copying records {e}", f"main waits for {e}",
          f"main records {e + 1}"] for e in (a, b, a)
     ]  # fmt: skip
-    assert [entry for entry in host_cuda.log if entry not in ("begin", "end", "launch")] == sum(rounds, [])
+    assert [entry for entry in host_cuda.log if entry not in ("begin", "end", "launch")] == [
+        entry for turn in rounds for entry in turn
+    ]
 
 
 def test_a_step_that_looks_at_values_runs_as_it_is(cupy: Any) -> None:

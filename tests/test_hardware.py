@@ -27,7 +27,7 @@ from unilayers.recipe import load_recipe
 def test_every_engine_knows_its_devices_or_why_there_are_none(backend: Backend) -> None:
     devices = backend.devices()
     assert backend.hardware.facts("cpu").memory > 2**27
-    assert ("" == backend.hardware.missing()) == any(d.startswith("cuda") for d in devices)
+    assert (backend.hardware.missing() == "") == any(d.startswith("cuda") for d in devices)
 
 
 def test_cupy_says_why_it_has_no_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from unilayers.backends.replay import in_place
 
 from tests.compare import assert_close
 from tests.conftest import require_backend
 from unilayers import ops
-from unilayers.backends.replay import in_place
 from unilayers.callbacks import LambdaCallback
 from unilayers.graph import Graph, leaf, tracing
 from unilayers.recipe import load_recipe

@@ -16,8 +16,8 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
-from .precision import in_64_bits
 from .hardware import HARDWARE, options
+from .precision import in_64_bits
 from .table import TABLE, VIEWS
 
 _PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from unilayers.backends.replay import Replayed
 
 from unilayers.backend import Backend, Executable
-from unilayers.backends.replay import Replayed
 from unilayers.graph import Graph, Node
 from unilayers.graph.passes import fold_constants
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from unilayers.backends.replay import Replayed, Result, in_place
 
 from unilayers.backend import Executable
-from unilayers.backends.replay import Replayed, Result, in_place
 from unilayers.graph import Value
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.suite.contestant import Clock, Contestant, Steps
-from benchmarks.suite.workloads import ADAM, RESNET_50, WORKLOADS, Workload, batches, weights
+from benchmarks.suite.workloads import ADAM, RESNET_50, WORKLOADS, Workload, batches
 
 DEVICE = "cuda:0"
 OURS = ("unilayers:numpy", "unilayers:torch", "unilayers:jax")
@@ -70,10 +70,7 @@ def by_hand(w: Workload, variant: str, device: str, dropout: bool) -> Steps:
 
 
 def recorded(torch: Any, step: Callable[..., Any], first: tuple[Any, ...]) -> Callable[..., Any]:
-    """A step as PyTorch's documentation records one: it runs a few times before, from the second call on it is replayed.
-
-    The first calls are steps, too: so they are made with the batches that come, not with others.
-    """
+    """A step as PyTorch's documentation records one, after three that run as they are, on the batches that come."""
     fixed, calls, graph, stream = [x.clone() for x in first], 0, torch.cuda.CUDAGraph(), torch.cuda.Stream()
     loss: Any = None
 

@@ -23,7 +23,8 @@ class Workload:
 
     Args:
         name: As ``--only`` takes it.
-        kind: What network it is: ``dense``, ``convnet``, ``resnet``, ``bottleneck``, ``lstm``, ``gru``, ``transformer``.
+        kind: What network it is: ``dense``, ``convnet``, ``resnet``, ``bottleneck``, ``lstm``, ``gru`` or
+            ``transformer``.
         sizes: Widths, in the network's own order, see ``weights``.
         batch: Samples in a batch.
         shape: Of a sample.
@@ -108,8 +109,8 @@ def short(w: Workload) -> Workload:
         "transformer": (30, 8, 4, 6, 5, 2),
     }[w.kind]
     shape = {
-        "dense": (12,), "convnet": (12, 12, 1), "resnet": (16, 16, 3), "bottleneck": (64, 64, 3), "lstm": (5, 4), "gru": (5, 4),
-        "transformer": (7,),
+        "dense": (12,), "convnet": (12, 12, 1), "resnet": (16, 16, 3), "bottleneck": (64, 64, 3), "lstm": (5, 4),
+        "gru": (5, 4), "transformer": (7,),
     }[w.kind]  # fmt: skip
     return replace(w, sizes=sizes, shape=shape, batch=min(w.batch, 6), steps=3)
 
@@ -121,8 +122,9 @@ def weights(w: Workload) -> Weights:
     """Initial weights by layer, in the order and the layout of ``layer.get_weights()``.
 
     Sizes are, of ``dense``, the widths from the input on; of ``convnet``, the filters and classes; of ``resnet``, the
-    filters of the four stages and the classes (of ``bottleneck``, the narrow ones); of ``lstm`` and ``gru``, the units and classes; of ``transformer``,
-    words, width, width of a head, width of the inner layer, width of the head's hidden layer, classes.
+    filters of the four stages and the classes (of ``bottleneck``, the narrow ones); of ``lstm`` and ``gru``, the units
+    and classes; of ``transformer``, words, width, width of a head, width of the inner layer, width of the head's hidden
+    layer, classes.
     """
     rng = np.random.default_rng(0)
 
@@ -159,9 +161,13 @@ def weights(w: Workload) -> Weights:
     if w.kind == "bottleneck":
         found = {"conv0": [kernel(7, 7, w.shape[-1], w.sizes[0])], "norm0": norm(w.sizes[0], True)}
         for name, before, narrow, stride in bottlenecks(w):
-            sizes = [(1, before, narrow), (3, narrow, narrow), (1, narrow, 4 * narrow), (1, before, 4 * narrow)]
-            for i, (size, inputs, filters) in enumerate(sizes[: 4 if stride > 1 or before != 4 * narrow else 3], 1):
-                found |= {f"{name}_conv{i}": [kernel(size, size, inputs, filters)], f"{name}_norm{i}": norm(filters, True)}
+            convs = [(1, before, narrow), (3, narrow, narrow), (1, narrow, 4 * narrow), (1, before, 4 * narrow)]
+            count = 4 if stride > 1 or before != 4 * narrow else 3
+            for i, (size, inputs, filters) in enumerate(convs[:count], 1):
+                found |= {
+                    f"{name}_conv{i}": [kernel(size, size, inputs, filters)],
+                    f"{name}_norm{i}": norm(filters, True),
+                }
         return found | {"dense": [kernel(4 * w.sizes[3], w.sizes[4]), bias(w.sizes[4])]}
     if w.kind in ("lstm", "gru"):
         units, classes = w.sizes

@@ -58,7 +58,8 @@ def in_order(dtype: str, index: str, total: int, taken: int, after: int, size: i
         "for (long long q = 0; q < n && first; q++) first = a1[q] != at;",
         "if (!first) continue;",
         f"{TYPES[dtype]} sum = 0;",
-        f"for (long long q = n; q < {taken}; q++) if (a1[q] == at) sum += a0[(b * {taken} + q) * {after} + i % {after}];",
+        f"for (long long q = n; q < {taken}; q++)",
+        f"    if (a1[q] == at) sum += a0[(b * {taken} + q) * {after} + i % {after}];",
         f"y0[(b * {size} + at) * {after} + i % {after}] = sum;",
     ]
     return _each("ordered", dtype, index, total, taken, after, size, lines)

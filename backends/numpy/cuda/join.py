@@ -14,11 +14,12 @@ import numpy as np
 from unilayers.backends.numpy.action import Action
 from unilayers.backends.numpy.kernels import Kernel
 from unilayers.backends.numpy.kernels.contract import Array, Calls
+
 from unilayers.graph import Value
 
 from .index import own_kernels
 from .launch import Launch
-from .lowering import Domain, Read, lower, lowerable, may_be_in, own_domain, reads
+from .lowering import Domain, Read, lower, lowerable, may_be_in, own_domain, reads, sizes
 from .program import REDUCTIONS, Program, Shape
 from .source import source
 
@@ -76,7 +77,7 @@ class _Scene:
                 if b not in found and may_be_in(b, found[a]):
                     found[b] = found[a]
                     queue.append(b)
-        return {a: found.get(a) or Domain(a.outputs[0].shape) for a in candidates}
+        return {a: found.get(a) or Domain(sizes(a.outputs[0])) for a in candidates}
 
     def one_kernel(self, maker: Action, reader: Action) -> bool:
         """Whether one action can read what the other makes within a kernel."""
@@ -194,7 +195,7 @@ def _joined(plan: Plan, scene: _Scene, domain: Domain, group: Sequence[Action]) 
                 slots[read] = program.operand(read.value.dtype, read.to, read.row)
             args.append(slots[read])
         items.update(zip(action.outputs, lower(program, action, args), strict=True))
-    outputs = [v for v in items if not inside.issuperset(scene.readers.get(v, ()))]  # type: ignore[arg-type]
+    outputs = [v for v in items if not inside.issuperset(scene.readers.get(v, ()))]
     if len(slots) + len(outputs) > MOST_ARRAYS:
         return None
     program.results = [(items[v], _is_row(v, domain, scene.maker[v])) for v in outputs]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from unilayers.backends.numpy.action import Action
+
 from unilayers.graph import Value
 
 from .expressions import TYPES, known
@@ -47,14 +48,19 @@ class Read:
     row: bool
 
 
+def sizes(value: Value) -> Shape:
+    """The shape of a value in a plan."""
+    return value.shape  # type: ignore[return-value]  # specialised: all are numbers
+
+
 def own_domain(action: Action) -> Domain | None:
     """The domain that an action can only be run in: that of what goes along rows."""
     if action.op in REDUCTIONS:
         (x,), axes = action.inputs, action.attrs["axis"]
         last = tuple(range(x.ndim - len(axes), x.ndim))
-        return _rows(x.shape, len(axes)) if axes and tuple(sorted(axes)) == last else None
+        return _rows(sizes(x), len(axes)) if axes and tuple(sorted(axes)) == last else None
     if action.op in ALONG_ROWS:
-        shape = action.outputs[0].shape if action.op == "one_hot" else action.inputs[0].shape
+        shape = sizes(action.outputs[0] if action.op == "one_hot" else action.inputs[0])
         return _rows(shape, 1) if action.attrs.get("axis", -1) in (-1, len(shape) - 1) else None
     return None
 
@@ -76,7 +82,7 @@ def elementwise(action: Action) -> bool:
 
 def may_be_in(action: Action, domain: Domain) -> bool:
     """Whether an elementwise action can be run in a domain."""
-    shape = action.outputs[0].shape
+    shape = sizes(action.outputs[0])
     return shape == domain.shape or (action.op != "random_bits" and domain.is_rows(shape))
 
 
@@ -90,8 +96,8 @@ def lowerable(action: Action) -> bool:
 def reads(action: Action, domain: Domain) -> list[Read]:
     """How an action in a domain reads its operands."""
     if action.op in REDUCTIONS or action.op in ALONG_ROWS:
-        return [Read(v, v.shape, v.shape != domain.shape) for v in action.inputs]
-    out = action.outputs[0].shape
+        return [Read(v, sizes(v), v.shape != domain.shape) for v in action.inputs]
+    out = sizes(action.outputs[0])
     return [Read(v, out, domain.is_rows(out)) for v in action.inputs]
 
 

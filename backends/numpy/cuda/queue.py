@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-
 from unilayers.backends.replay import Array, Result
 
 

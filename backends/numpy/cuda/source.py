@@ -80,7 +80,10 @@ class _Writer:
         places: list[int] = []
         depths: list[int] = []
         for i, item in enumerate(self.items):
-            place, depth = max((places[a] for a in item.args), default=ONE), max((depths[a] for a in item.args), default=0)
+            place, depth = (
+                max((places[a] for a in item.args), default=ONE),
+                max((depths[a] for a in item.args), default=0),
+            )
             if item.op == "operand":
                 inner, outer = self._parts(i)
                 place = FULL if any(inner) or (any(outer) and not self.by_row) else ROW if any(outer) else ONE
@@ -117,14 +120,18 @@ class _Writer:
         each = [i for i, place in enumerate(self.places) if place == FULL]
         t = self.integer
         lines = [*self._define(once)]
-        lines.append(f"for ({t} i = blockIdx.x * ({t})blockDim.x + threadIdx.x; i < {size}; i += ({t})gridDim.x * blockDim.x) {{")
+        lines.append(
+            f"for ({t} i = blockIdx.x * ({t})blockDim.x + threadIdx.x; i < {size}; i += ({t})gridDim.x * blockDim.x) {{"
+        )
         lines += [f"    {line}" for line in (*self._define(each), *self._stores("i", False), *self._stores("i", True))]
         return [*lines, "}"]
 
     def _rows(self, block: int) -> list[str]:
         lines = [f"[[maybe_unused]] const {self.integer} i = blockIdx.x;"]
         for depth in range(max(self.depths, default=0) + 1):
-            few = [n for n, p in enumerate(self.places) if p < FULL and self.depths[n] == depth and not self._reduces(n)]
+            few = [
+                n for n, p in enumerate(self.places) if p < FULL and self.depths[n] == depth and not self._reduces(n)
+            ]
             lines += self._define(few)
             ready = [n for n in range(len(self.items)) if self._reduces(n) and self.depths[n] == depth + 1]
             lines += self._reduce(ready, block)
@@ -163,7 +170,9 @@ class _Writer:
             end = f"rounded_half(s{n}[0])" if item.dtype == "float16" else f"s{n}[0]"
             last.append(f"v{n} = {end};")
         fill = [f"s{n}[threadIdx.x] = v{n};" for n in numbers]
-        loop = f"for (int n = {block // 2}; n; n /= 2) {{ if (threadIdx.x < n) {{ {' '.join(tree)} }} __syncthreads(); }}"
+        loop = (
+            f"for (int n = {block // 2}; n; n /= 2) {{ if (threadIdx.x < n) {{ {' '.join(tree)} }} __syncthreads(); }}"
+        )
         return [*lines, *self._over_columns(body), *fill, "__syncthreads();", loop, *last]
 
     def _needed(self, numbers: Iterable[int]) -> list[int]:

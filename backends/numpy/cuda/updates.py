@@ -9,6 +9,7 @@ from typing import Any
 from unilayers.backends.numpy.kernels import KERNELS, Kernel
 from unilayers.backends.numpy.kernels.contract import Array, Calls, dense
 from unilayers.backends.numpy.kernels.optimizer import runs
+
 from unilayers.graph import OPS, Graph, leaf, make_node, tracing
 from unilayers.graph.passes import lower
 from unilayers.spec import Spec

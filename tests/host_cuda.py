@@ -298,7 +298,9 @@ class OtherModule(ModuleType):
             return OtherUfunc(name)
         if name in IN_PLACE:
             return wraps(found)(partial(issue, found))
-        return found if isinstance(found, (type, ModuleType)) or not callable(found) else _there(found)
+        if isinstance(found, ModuleType):  # fft, linalg
+            return SimpleNamespace(**{k: _there(f) for k, f in vars(found).items() if callable(f)})
+        return found if isinstance(found, type) or not callable(found) else _there(found)
 
 
 def _there(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ TYPES = {
     "int64": "long long", "float16": "float", "float32": "float", "float64": "double",
 }  # fmt: skip
 UNSIGNED = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}  # by bytes
-INFINITE = "(1e308 * 10)"
+INFINITE = "(-log(0.0))"
 
 _FUNCTIONS = "exp expm1 log log1p sqrt sin cos tan asin acos atan sinh cosh tanh erf floor ceil".split()  # noqa: SIM905
 _WRAPPING = "({T})(({U}){a} %s ({U}){b})"  # what overflows is defined for numbers without sign only

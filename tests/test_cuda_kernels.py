@@ -38,6 +38,7 @@ from unilayers.graph.verify import verify
 from unilayers.recipe import load_recipe
 from unilayers.spec import Spec
 
+ROOT = Path(__file__).parents[1]
 needs_compiler = pytest.mark.skipif(host_cuda.COMPILER is None, reason="no g++ to compile kernels for the host")
 
 
@@ -439,3 +440,14 @@ def test_cheap_branches_are_all_computed(index: int, cupy: Any) -> None:
     step = on_device(flat, cupy)
     for key, value in step([], given)[1].items():
         assert_same(value, wanted[key])
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_the_tests_for_devices_run() -> None:
+    """Those that are skipped where there is no device, on the stand-in: some ops, training, determinism."""
+    some = "numpy and (follows or deterministic or (every_op and (softmax or conv or qr or adam)))"
+    command = [sys.executable, "-m", "pytest", "-p", "tests.stand_in", "-p", "no:cacheprovider", "-k", some]
+    done = subprocess.run([*command, "tests/test_gpu.py"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout

@@ -61,26 +61,28 @@ def largest_batch(graph: Graph, sizes: Mapping[str, int], room: int) -> int:
     return batch if sizes.get("batch", 0) > 1 else 0
 
 
-def explain(
-    error: Exception, graph: Graph, backend: Backend, device: str, sizes: Mapping[str, int], shapes: Sequence[object]
-) -> None:
-    """Raise an error that helps where an engine says that memory ran out; return where it says something else.
+def out_of_memory(
+    graph: Graph, backend: Backend, device: str, sizes: Mapping[str, int], shapes: Sequence[object]
+) -> OutOfMemoryError:
+    """The error for a step that ran out of memory: what it needs, what the device has, and the batch that would fit.
 
-    Raises:
-        OutOfMemoryError: with what the step needs, what the device has, and the batch size that would fit.
+    Args:
+        graph: The step.
+        backend: Where it ran.
+        device: The device.
+        sizes: Values of the graph's symbolic sizes.
+        shapes: Those of the inputs.
     """
-    if isinstance(error, OutOfMemoryError) or not backend.hardware.exhausted(error):
-        return
     has, need = backend.hardware.facts(device).memory, needed(graph, sizes)
     batch = largest_batch(graph, sizes, has)
     shown = ", ".join(map(str, shapes))
-    raise OutOfMemoryError(
+    return OutOfMemoryError(
         f"memory ran out in a step on inputs of shapes {shown}" if shown else "memory ran out in a step",
         where=f"backend '{backend.name}', {device}",
         expected=f"room for about {_shown(need)}, state included",
         received=f"{_shown(has)} in all, of which others may hold a part" if has else "",
         fix=f"A batch of {batch} would fit: batch_size={batch}" if batch else "A smaller model, or a shorter dtype",
-    ) from error
+    )
 
 
 def _shown(count: int) -> str:

@@ -12,7 +12,7 @@ from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
 from unilayers.graph import OPS, Graph, Node, Value
 from unilayers.graph.passes import lower, optimise, specialise
-from unilayers.memory import explain
+from unilayers.memory import out_of_memory
 from unilayers.ops.define import bind
 from unilayers.spec import Dim, dtype_name, host_dtype, public_shape
 from unilayers.variable import Store, Variable, place_together
@@ -156,9 +156,11 @@ class Program:
         try:
             return self._run(store, inputs)
         except Exception as error:
+            if not backend.hardware.exhausted(error):
+                raise
             shapes = [tuple(x.shape) for x in inputs]
-            explain(error, self.graph, backend, store.device, sizes_of(self.graph.inputs, shapes), shapes)
-            raise
+            sizes = sizes_of(self.graph.inputs, shapes)
+            raise out_of_memory(self.graph, backend, store.device, sizes, shapes) from error
 
     def _run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
         """``run`` with inputs in their dtypes."""

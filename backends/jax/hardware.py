@@ -39,4 +39,8 @@ def options() -> dict[str, bool | str] | None:
     return {"xla_gpu_deterministic_ops": True} if DETERMINISTIC.get() else None
 
 
-HARDWARE = Hardware(facts, missing, exhausted, lambda on: DETERMINISTIC.set(on) and None)
+def deterministic(on: bool) -> None:
+    DETERMINISTIC.set(on)
+
+
+HARDWARE = Hardware(facts, missing, exhausted, deterministic)

@@ -30,4 +30,8 @@ def missing() -> str:
     return "" if count else "CuPy finds no device"
 
 
-HARDWARE = Hardware(facts, missing, deterministic=lambda on: DETERMINISTIC.set(on) and None)
+def deterministic(on: bool) -> None:
+    DETERMINISTIC.set(on)
+
+
+HARDWARE = Hardware(facts, missing, deterministic=deterministic)

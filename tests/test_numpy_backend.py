@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import sys
@@ -984,67 +983,3 @@ def test_a_program_of_layers_and_optimizer_runs_compiled() -> None:
     state, outputs = step(BACKEND.put([np.ones((3, 2))], "cpu"), [np.ones((4, 3))])
     assert_same(outputs["y"], np.full((4, 2), 3.0))
     assert_same(state[0], np.full((3, 2), 0.9))
-
-
-# ---- the same code over another array module ----------------------------------------------------
-
-
-class OtherUfunc:
-    """A ufunc as CuPy has it: results by position or keyword; ``reduce`` for sums and products only."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__, self._function = name, getattr(np, name)
-
-    def __call__(self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
-        operands, given = args[: self._function.nin], args[self._function.nin :]
-        return self._function(*operands, out=out if not given else given[0], dtype=dtype, casting=casting)
-
-    def reduce(self, array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        assert self.__name__ in ("add", "multiply")
-        return self._function.reduce(array, axis, dtype, out, keepdims)
-
-    def at(self, a: Any, indices: Any, b: Any) -> None:
-        self._function.at(a, indices, b)
-
-
-class OtherModule(ModuleType):
-    """NumPy with the narrower signatures of CuPy, as far as kernels call them."""
-
-    ndarray = np.ndarray
-    lib = SimpleNamespace(
-        stride_tricks=SimpleNamespace(as_strided=lambda *args: np.lib.stride_tricks.as_strided(*args[:3])),
-    )
-    cuda = SimpleNamespace(
-        runtime=SimpleNamespace(getDeviceCount=lambda: 1, deviceSynchronize=lambda: None),
-        Device=lambda number: contextlib.nullcontext(),
-    )
-
-    def take(self, a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
-        return np.take(a, indices, axis, out, "raise")
-
-    def argmax(self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return np.argmax(a, axis, out, keepdims=keepdims)
-
-    def argmin(self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return np.argmin(a, axis, out, keepdims=keepdims)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(np, name)
-        return OtherUfunc(name) if isinstance(found, np.ufunc) else found
-
-
-@pytest.mark.parametrize(("name", "index", "dtype"), [p for p in SAMPLES if p.values[2] == "float32"])
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_kernels_run_over_another_array_module(
-    name: str, index: int, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", OtherModule("cupy"))
-    assert BACKEND.device("cuda") == "cuda:0"
-    op = OPS[name]
-    assert op.samples is not None
-    sample = op.samples(np.random.default_rng(0))[index]
-    arrays = arrays_of(sample, dtype)
-    graph = graph_of(name, attrs_in_dtype(op, sample.attrs, dtype), arrays)
-    _, found = BACKEND.compile(lower(graph, BACKEND.table), "cuda:0")([], arrays)
-    for key, value in naive(graph)([], arrays)[1].items():
-        assert_same(found[key], value, max(1.0, op.tolerance / 1e-5))

@@ -21,6 +21,7 @@ from unilayers.errors import BackendError, nearest
 from unilayers.graph import OPS, Graph, Node
 from unilayers.graph.node import LEAVES
 from unilayers.graph.passes import map_attr, optimise
+from unilayers.hardware import Hardware
 from unilayers.spec import host_dtype
 
 GROUP = "unilayers.backends"
@@ -56,6 +57,7 @@ class Backend:
             that needs less than ``put``. If they are ``owned``, nobody else ever writes to them and their memory may be
             shared; else neither a call that still computes nor its results may share it.
         libraries: What else compiled graphs use here, name to version, or to the reason why not.
+        hardware: What it knows of its devices.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Backend:
     at_once: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     feed: Feed | None = None
     libraries: Callable[[], dict[str, str]] = dict
+    hardware: Hardware = Hardware()  # noqa: RUF009  (nothing in it can be changed)
 
     def __post_init__(self) -> None:
         from unilayers import ops  # noqa: F401  (the records that the table is checked against)

@@ -14,6 +14,7 @@ from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
 from unilayers.graph import OPS, Graph, Node, Value
 from unilayers.graph.passes import lower, optimise, specialise
+from unilayers.memory import out_of_memory
 from unilayers.ops.define import bind, name_of
 from unilayers.spec import Dim, host_dtype, public_shape
 from unilayers.variable import Store, Variable, place_together
@@ -185,6 +186,16 @@ class Program:
         """
         if store.foreign:
             store.own()
+        try:
+            return self._run(store, inputs, owned)
+        except Exception as error:
+            if not store.backend.hardware.exhausted(error):
+                raise
+            shapes = [tuple(x.shape) for x in inputs]
+            sizes = sizes_of(self.graph.inputs, shapes)
+            raise out_of_memory(self.graph, store.backend, store.device, sizes, shapes) from error
+
+    def _run(self, store: Store, inputs: Sequence[Any], owned: bool) -> dict[str, Array]:
         forms = [(x.__class__, x.shape, x.dtype) for x in inputs]
         link = self._link
         if link is None or link.store is not store or link.forms != forms:

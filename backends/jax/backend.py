@@ -16,6 +16,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
+from .hardware import HARDWARE, options
 from .precision import in_64_bits
 from .table import TABLE, VIEWS
 
@@ -85,7 +86,7 @@ def compile(graph: Graph, device: str) -> Executable:
     place = jax.sharding.SingleDeviceSharding(_devices()[device])
     leaves = [jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for v in (*graph.state, *graph.inputs)]
     with jax.default_device(_devices()[device]):
-        compiled = jax.jit(pure, donate_argnums=moving).lower(*leaves).compile()
+        compiled = jax.jit(pure, donate_argnums=moving, compiler_options=options()).lower(*leaves).compile()
 
     def run(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
         found = compiled(*state, *inputs)
@@ -123,5 +124,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
 
 
 BACKEND = Backend(
-    "jax", TABLE, devices, put, get, device_of, compile, ("jax", "jaxlib"), synchronize, memory, native_grad, feed=feed
+    "jax", TABLE, devices, put, get, device_of, compile, ("jax", "jaxlib"), synchronize, memory, native_grad, feed=feed,
+    hardware=HARDWARE,
 )  # fmt: skip

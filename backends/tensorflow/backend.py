@@ -16,6 +16,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import straight_line
 
+from .hardware import HARDWARE
 from .table import TABLE
 
 
@@ -123,5 +124,5 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
 
 BACKEND = Backend(
     "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad,
-    feed=feed,
+    feed=feed, hardware=HARDWARE,
 )  # fmt: skip

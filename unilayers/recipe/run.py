@@ -83,7 +83,7 @@ def train(
     done = model.position.epoch
     patience = Patience()
     recorder = Recorder(recipe, folder, patience, resume)
-    with config.dtype_scope(recipe.dtype), patience:
+    with config.dtype_scope(recipe.dtype), _deterministic(recipe), patience:
         try:
             model.fit(
                 *parts.train,
@@ -104,6 +104,24 @@ def train(
         history = read_history(folder)
         found = scores(recipe, model, parts) or _last(history)
         return Result(folder, model, history, found, model.position.epoch - done)
+
+
+@contextmanager
+def _deterministic(recipe: Recipe) -> Iterator[None]:
+    """While active, the engine's deterministic algorithms are on, where the recipe says so."""
+    if not recipe.settings["deterministic"]:
+        yield
+        return
+    if recipe.backend == AUTO:
+        raise recipe.at("deterministic").error(
+            "with backend 'auto' another run may be on another engine", fix="Name a backend: --backend torch"
+        )
+    engine = get_backend(recipe.backend).hardware
+    engine.deterministic(True)
+    try:
+        yield
+    finally:
+        engine.deterministic(False)
 
 
 def scores(recipe: Recipe, model: Model, parts: Parts) -> dict[str, float]:

@@ -59,7 +59,7 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     require_backend("torch")
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
-    from unilayers.backends.torch import cuda, updates
+    from unilayers.backends.torch import backend, cuda, neural, updates
 
     class Stream:
         def __init__(self, device: str) -> None:
@@ -121,6 +121,7 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(cuda, "torch", Module())
     monkeypatch.setattr(updates, "_number", lambda scalar: scalar)  # as off the CPU, where reading it would wait
+    monkeypatch.setattr(backend, "fits", lambda node, device: neural.fits(node, "cuda:0"))  # no kernels of the host's
     return torch
 
 

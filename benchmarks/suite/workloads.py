@@ -200,12 +200,7 @@ def blocks(w: Workload) -> list[tuple[str, int, int, int]]:
 
 def bottlenecks(w: Workload) -> list[tuple[str, int, int, int]]:
     """The residual blocks of ResNet-50: name, filters before, narrow filters, stride."""
-    found, before = [], w.sizes[0]
-    for stage, (narrow, count) in enumerate(zip(w.sizes[:4], (3, 4, 6, 3), strict=True)):
-        for i in range(count):
-            found.append((f"block{len(found)}", before, narrow, 2 if stage and not i else 1))
-            before = 4 * narrow
-    return found
+    return list(residual_blocks(RESNET[50], w.sizes[:4], 4))
 
 
 # ---- data ---------------------------------------------------------------------------------------------------

@@ -120,7 +120,6 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
             return getattr(torch, name)
 
     monkeypatch.setattr(cuda, "torch", Module())
-    monkeypatch.setattr(backend, "fits", lambda node, device: neural.fits(node, "cuda:0"))
     monkeypatch.setattr(updates, "_number", lambda scalar: scalar)  # as off the CPU, where reading it would wait
     monkeypatch.setattr(backend, "fits", lambda node, device: neural.fits(node, "cuda:0"))  # no kernels of the host's
     return torch

@@ -33,8 +33,9 @@ from unilayers.graph import OPS, Graph, Sample, Value, leaf, make_node, tracing
 from unilayers.graph.emit import straight_line
 from unilayers.graph.passes import eliminate_common, lower
 from unilayers.graph.verify import verify
-from unilayers.program import compile_graph
-from unilayers.spec import Spec
+from unilayers.program import Program, compile_graph
+from unilayers.spec import Dim, Spec
+from unilayers.variable import Trace, Variable, trace_into
 
 BACKEND = get_backend("numpy")
 NAIVE = numpy_like(np)
@@ -984,6 +985,22 @@ def test_a_program_of_layers_and_optimizer_runs_compiled() -> None:
     state, outputs = step(BACKEND.put([np.ones((3, 2))], "cpu"), [np.ones((4, 3))])
     assert_same(outputs["y"], np.full((4, 2), 3.0))
     assert_same(state[0], np.full((3, 2), 0.9))
+
+
+def test_a_program_takes_arrays_of_any_kind_in_turn() -> None:
+    x = leaf("input", "x", Spec((Dim.symbol("batch"), 3), "float64"))
+    w = Variable(np.ones((3, 2)), dtype="float64")
+    with trace_into(trace := Trace()):
+        y = ops.matmul(x, trace.leaf(w))
+        graph = trace.graph([x], {"y": y})
+    program = Program(graph, trace.variables)
+    store, rng = program.place(BACKEND, "cpu"), np.random.default_rng(0)
+    for size, dtype in [(4, "float64"), (4, "float64"), (2, "float64"), (2, "float32"), (2, "float64"), (4, "int32")]:
+        values = rng.normal(size=(size, 3)).astype(dtype)
+        assert_same(program.run(store, [values])["y"], values.astype("float64") @ np.ones((3, 2)))
+    other = program.place(BACKEND, "cpu")
+    other.arrays[0] *= 2.0
+    assert_same(program.run(other, [np.ones((4, 3))])["y"], np.full((4, 2), 6.0))
 
 
 # ---- the same code over another array module ----------------------------------------------------

@@ -774,14 +774,15 @@ def test_the_gate_of_a_relu_is_read_off_its_bits(size: int) -> None:
 
 
 def test_numbers_are_computed_by_python() -> None:
-    x, s, n = (leaf("state", k, Spec((), d)) for k, d in [("x", "float32"), ("s", "float32"), ("n", "int32")])
+    dtypes = {"x": "float32", "s": "float32", "n": "int32", "zero": "float32"}
+    x, s, n, zero = (leaf("state", k, Spec((), d)) for k, d in dtypes.items())
     two = ops.constant(2.0)
-    updates = {"x": (x + s) * 0.5 - s, "s": ops.negative(s) / two, "n": n * 3 + 1}
-    graph = Graph((), (x, s, n), {"ratio": x / s, "least": updates["n"]}, updates)
+    updates = {"x": (x + s) * 0.5 - s, "s": ops.negative(s) / two, "n": n * 3}
+    graph = Graph((), (x, s, n, zero), {"ratio": x / zero, "least": updates["n"]}, updates)
     assert "add(" not in source_of(graph)
     assert "multiply(" not in source_of(graph)
     step, plain = planned(graph), naive(graph)
-    wanted = [np.array(0.3, "float32"), np.array(0.0, "float32"), np.array(2**30 + 5, "int32")]
+    wanted = [np.array(v, d) for v, d in zip((0.3, 0.7, 2**30 + 5, 0.0), dtypes.values(), strict=True)]
     state = BACKEND.put(wanted, "cpu")
     for _ in range(4):
         (state, found), (wanted, expected) = step(state, []), plain(wanted, [])

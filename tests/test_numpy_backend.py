@@ -33,8 +33,9 @@ from unilayers.graph import OPS, Graph, Sample, Value, leaf, make_node, tracing
 from unilayers.graph.emit import straight_line
 from unilayers.graph.passes import eliminate_common, lower
 from unilayers.graph.verify import verify
-from unilayers.program import compile_graph
-from unilayers.spec import Spec
+from unilayers.program import Program, compile_graph
+from unilayers.spec import Dim, Spec
+from unilayers.variable import Trace, Variable, trace_into
 
 BACKEND = get_backend("numpy")
 NAIVE = numpy_like(np)
@@ -773,14 +774,15 @@ def test_the_gate_of_a_relu_is_read_off_its_bits(size: int) -> None:
 
 
 def test_numbers_are_computed_by_python() -> None:
-    x, s, n = (leaf("state", k, Spec((), d)) for k, d in [("x", "float32"), ("s", "float32"), ("n", "int32")])
+    dtypes = {"x": "float32", "s": "float32", "n": "int32", "zero": "float32"}
+    x, s, n, zero = (leaf("state", k, Spec((), d)) for k, d in dtypes.items())
     two = ops.constant(2.0)
-    updates = {"x": (x + s) * 0.5 - s, "s": ops.negative(s) / two, "n": n * 3 + 1}
-    graph = Graph((), (x, s, n), {"ratio": x / s, "least": updates["n"]}, updates)
+    updates = {"x": (x + s) * 0.5 - s, "s": ops.negative(s) / two, "n": n * 3}
+    graph = Graph((), (x, s, n, zero), {"ratio": x / zero, "least": updates["n"]}, updates)
     assert "add(" not in source_of(graph)
     assert "multiply(" not in source_of(graph)
     step, plain = planned(graph), naive(graph)
-    wanted = [np.array(0.3, "float32"), np.array(0.0, "float32"), np.array(2**30 + 5, "int32")]
+    wanted = [np.array(v, d) for v, d in zip((0.3, 0.7, 2**30 + 5, 0.0), dtypes.values(), strict=True)]
     state = BACKEND.put(wanted, "cpu")
     for _ in range(4):
         (state, found), (wanted, expected) = step(state, []), plain(wanted, [])
@@ -984,3 +986,19 @@ def test_a_program_of_layers_and_optimizer_runs_compiled() -> None:
     state, outputs = step(BACKEND.put([np.ones((3, 2))], "cpu"), [np.ones((4, 3))])
     assert_same(outputs["y"], np.full((4, 2), 3.0))
     assert_same(state[0], np.full((3, 2), 0.9))
+
+
+def test_a_program_takes_arrays_of_any_kind_in_turn() -> None:
+    x = leaf("input", "x", Spec((Dim.symbol("batch"), 3), "float64"))
+    w = Variable(np.ones((3, 2)), dtype="float64")
+    with trace_into(trace := Trace()):
+        y = ops.matmul(x, trace.leaf(w))
+        graph = trace.graph([x], {"y": y})
+    program = Program(graph, trace.variables)
+    store, rng = program.place(BACKEND, "cpu"), np.random.default_rng(0)
+    for size, dtype in [(4, "float64"), (4, "float64"), (2, "float64"), (2, "float32"), (2, "float64"), (4, "int32")]:
+        values = rng.normal(size=(size, 3)).astype(dtype)
+        assert_same(program.run(store, [values])["y"], values.astype("float64") @ np.ones((3, 2)))
+    other = program.place(BACKEND, "cpu")
+    other.arrays[0] *= 2.0
+    assert_same(program.run(other, [np.ones((4, 3))])["y"], np.full((4, 2), 6.0))

@@ -209,8 +209,9 @@ def _summed_losses(scene: Scene, action: Action) -> None:
         return
     losses = action.inputs[0]
     both = scene.maker(losses, "losses_and_gradient")
-    few = both is not None and both.inputs[0].spec.size <= MOST_IN_ONE_SUM
-    if both is not None and few and losses.dtype in _SUMMED and scene.private(losses, action):
+    if both is None or losses is not both.outputs[0] or losses.dtype not in _SUMMED:
+        return
+    if scene.plan.sketch[both.inputs[0]].size <= MOST_IN_ONE_SUM and scene.private(losses, action):
         outputs = (*action.outputs, both.outputs[1])
         scene.replace([action, both], "loss_and_gradient", both.inputs, outputs, **both.attrs)
 
@@ -224,11 +225,13 @@ def _sparse_loss_and_gradient(scene: Scene, action: Action) -> None:
     if before is None or softmax is None or before.inputs[1] is not p or not scene.private(gradient, action):
         return
     number, given = scene.constant(before.inputs[0]), (p, before.inputs[2])
-    if number is None or not 1e-6 <= number <= 1 or p.spec.size > MOST_IN_ONE_SUM or p.dtype not in _SUMMED:
+    few = scene.plan.sketch[p].size <= MOST_IN_ONE_SUM
+    if number is None or not 1e-6 <= number <= 1 or not few or p.dtype not in _SUMMED:
         return
     for losses in [a for a in scene.readers(p) if a.inputs == given and a.op == "sparse_cross_entropy"]:
-        (total,) = readers if len(readers := scene.readers(losses.outputs[0])) == 1 else (None,)
-        if losses.attrs != before.attrs or total is None or total.op != "sum" or total.outputs[0].spec.size != 1:
+        total = next(iter(scene.readers(losses.outputs[0])), losses)
+        alone = total.op == "sum" and total.inputs == losses.outputs and scene.private(losses.outputs[0], total)
+        if losses.attrs != before.attrs or not alone or total.outputs[0].spec.size != 1:
             continue
         outputs = (*total.outputs, *action.outputs)
         scene.replace(

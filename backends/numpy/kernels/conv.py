@@ -433,7 +433,7 @@ def conv_pool_grad(
     images, filters = geometry.images, kernel.shape[-1]
     open_, rest = do.workspace((images, *g.shape[1:]), bits(g).dtype), do.workspace((images, *g.shape[1:]), g.dtype)
     spread = do.workspace((images, *above.shape[1:]), g.dtype)
-    more = {k: do.workspace(into[k].shape, g.dtype) for k in ("kernel", "bias") if k in into}
+    more = {k: do.workspace(y.shape, g.dtype) for k, y in into.items() if k != "input"}
     columns = Columns(each, geometry, g.dtype) if "kernel" in into else None
     back = way_back(do, each, geometry, kernel) if "input" in into else None
     _clear(do, columns.padded if columns else None)

@@ -73,8 +73,6 @@ def sum_(x: Tensor, axis: Sequence[int], keepdims: bool) -> Tensor:
 
 def prod(x: Tensor, axis: Sequence[int], keepdims: bool) -> Tensor:
     """torch.prod takes one axis at a time."""
-    if not axis:
-        return x.clone()
     for a in reversed(axis):
         x = torch.prod(x, a, keepdims, dtype=x.dtype)
     return x

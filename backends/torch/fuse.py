@@ -109,7 +109,7 @@ def keep_for_gradient(scene: Scene, node: Node) -> Values | None:
             return None
         specs = [v.spec for v in node.outputs] + [_UNKNOWN] * count
         found = _joined(f"{node.op}_kept", scene.now(node.inputs), *specs, multiple=True, **node.attrs)
-        results, kept = found[: -count or None], found[len(node.outputs) :]
+        results, kept = found[:-count], found[-count:]
         if node.op == "batch_norm":
             kept = (found[1], *kept)  # the mean
         for n in matching:
@@ -131,7 +131,7 @@ def _matches(node: Node, grad: Node) -> bool:
 
 def relu_after_pooling(scene: Scene, node: Node) -> Values | None:
     """``max_pool(relu(x))`` is ``relu(max_pool(x))``, with fewer elements; and so are the gradients."""
-    new, x = scene.new, node.inputs[0] if node.inputs else None
+    new = scene.new
     if node.op == "relu":
         y = node.outputs[0]
         pools, grads = scene.readers(y, "max_pool"), scene.readers(y, "max_pool_grad")
@@ -142,7 +142,7 @@ def relu_after_pooling(scene: Scene, node: Node) -> Values | None:
         if mine and len(gates) == len(grads) and all(scene.only(g.outputs[0], *gates) for g in grads):
             scene.notes[pools[0]] = pools[0]
             scene.notes.update(dict.fromkeys([*grads, *gates], pools[0]))
-            return (new[x],)  # type: ignore[index]
+            return (new[node.inputs[0]],)
     elif node in scene.notes:
         pool = scene.notes[node]
         if node is pool:
@@ -196,7 +196,7 @@ def _wider(padding: Sequence[Any], edges: Sequence[Any]) -> Any:
 
 def add_bias(scene: Scene, node: Node) -> Values | None:
     """A vector added to a product of matrices, perhaps reshaped in between, or to a convolution."""
-    if node.op != "add":
+    if node.op != "add" or not is_float(node.outputs[0].dtype):
         return None
     for y, bias in (node.inputs, node.inputs[::-1]):
         shape, out = tuple(bias.shape), node.outputs[0].spec
@@ -262,9 +262,9 @@ def mask(scene: Scene, node: Node) -> Values | None:
     if bits is None or compared is None or any(v.node.op != "constant" for v in (scale, compared.inputs[1])):
         return None
     least, factor = (v.node.attrs["value"].array for v in (compared.inputs[1], scale))
-    if least.size != 1 or factor.size != 1:
+    if least.size != 1 or factor.size != 1 or not is_float(node.outputs[0].dtype):
         return None
-    attrs = {**bits.attrs, "least": int(least), "scale": float(factor), "dtype": node.outputs[0].dtype}
+    attrs = {**bits.attrs, "least": int(least.item()), "scale": float(factor.item()), "dtype": node.outputs[0].dtype}
     return _joined("dropout_mask", scene.now(bits.inputs), node.outputs[0].spec, **attrs)
 
 
@@ -325,10 +325,15 @@ def in_place(scene: Scene, node: Node) -> Values | None:
 
 
 def _dead(scene: Scene, value: Value, reader: Node) -> bool:
-    """Whether the memory of a value is its own, and nobody looks at it after this reader."""
+    """Whether the memory of a value is its own, and nobody looks at it after this reader.
+
+    Of several results of an op that is not known here, one might show another's memory.
+    """
     while value.node.op in VIEWS and value.node.op != "broadcast_to" and scene.only(value, reader):
         reader, value = value.node, value.node.inputs[0]
-    return value.node.op not in LEAVES and value.node.op not in VIEWS and scene.only(value, reader)
+    node = value.node
+    own = node.op not in LEAVES and node.op not in VIEWS and (not node.multiple or node.op in JOINED)
+    return own and scene.only(value, reader)
 
 
 RULES: list[Rule] = [

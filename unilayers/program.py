@@ -165,7 +165,7 @@ class Program:
     def forget(self, backend: Backend, device: str, shapes: Sequence[Sequence[int]]) -> None:
         """Let go of the compiled function for inputs of these shapes."""
         self._compiled.pop((backend.name, device, *map(tuple, shapes)), None)
-        self._fitting = (None, None, None)
+        self._link = None
 
     def place(self, backend: Backend, device: str, together: Sequence[Variable] | None = None) -> Store:
         """Bring the state (or a larger group that contains it) onto a device."""

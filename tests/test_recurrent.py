@@ -289,16 +289,23 @@ def test_which_layers_are_one_op(layer: Any, op: str) -> None:
     assert found & {"lstm", "gru", "scan"} == {op}
 
 
-def test_a_step_of_ones_own_is_not_passed_over() -> None:
+def test_what_a_cell_does_by_itself_is_not_passed_over() -> None:
     class Half(recurrent.LSTMCell, abstract=True):
         def step(self, z: Any, states: Any, masks: Any) -> Any:
             y, new = super().step(z, states, masks)
             return ops.multiply(y, 0.5), new
 
-    usual, half = recurrent.RNN(recurrent.LSTMCell(3)), recurrent.RNN(Half(3))
-    usual(X), half(X)
-    half.set_weights(usual.get_weights())
-    assert_close(half(X) * 2, usual(X), rtol=1e-6, atol=0, what="outputs")
+    class Double(recurrent.LSTMCell, abstract=True):
+        def project(self, x: Any, masks: Any) -> Any:
+            return super().project(ops.multiply(x, 2.0), masks)
+
+    usual = recurrent.RNN(recurrent.LSTMCell(3))
+    usual(X)
+    for cell, (before, after) in ((Half, (1.0, 2.0)), (Double, (0.5, 1.0))):
+        layer = recurrent.RNN(cell(3))
+        layer(X)
+        layer.set_weights(usual.get_weights())
+        assert_close(layer(X * np.float32(before)) * after, usual(X), rtol=1e-5, atol=1e-6, what=cell.__name__)
 
 
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])

@@ -165,10 +165,11 @@ class _GatedCell(GateCell, _Rest, _First, abstract=True):
         return [xs, *states, self.kernel, self.recurrent_kernel, given]
 
     def _is_usual(self, step: Any, masks: tuple[Any, Any]) -> bool:
-        """Whether a step is as in the papers: these activations, no dropped state, and no step of a subclass's own."""
+        """Whether a step is as in the papers: these activations, no dropped state, and nothing of a subclass's own."""
         own: Any = self
         functions = [_function(own.activation), _function(own.recurrent_activation)]
-        return functions == [activations.tanh, activations.sigmoid] and masks[1] is None and type(self).step is step
+        whole = type(self).step is step and type(self).project is _GatedCell.project
+        return whole and functions == [activations.tanh, activations.sigmoid] and masks[1] is None
 
 
 class SimpleRNNCell(_GatedCell):

@@ -118,6 +118,9 @@ def test_draws_are_distinct_and_the_first_of_more() -> None:
     space = Space([parse_axis("a=1..3"), parse_axis("b=x,y")])
     found = list(space.draws([7]))
     assert len(found) == space.size == 6 and sorted(map(str, found)) == sorted(map(str, space.grid()))
+    assert len(list(Space([parse_axis("a=log:1..3")]).draws([7]))) == 3
+    with pytest.raises(UnilayersError, match="no more than 1 different points"):
+        list(Space([parse_axis("a=0.1..0.10000001")]).draws([7]))
     assert list(islice(space.draws([7]), 4)) == found[:4] != list(islice(space.draws([8]), 4))
 
 
@@ -128,6 +131,7 @@ def test_draws_are_distinct_and_the_first_of_more() -> None:
         (["seed=3"], {}, "sweep: nothing to try, there is one value of each. Name several, as in --set seed=1..5"),
         (["seed=1,2", "seed=3"], {}, "'seed' is given 2 times. Put all its values into one"),
         (["seed=1,2"], {"random": 3}, "Expected from 1 to 2 trials. Received 3. Leave --random and --search out"),
+        (["seed=log:1..3"], {"random": 4}, "Expected from 1 to 3 trials. Received 4."),
         (["seed=1,2"], {"random": 0}, "Expected from 1 to 2 trials. Received 0."),
         (["seed=1,2"], {"random": 1, "search": 1}, "--random beside --search"),
         (["seed=1,2"], {"jobs": 0}, "no such number of jobs. Expected at least 1. Received 0."),

@@ -235,7 +235,6 @@ class _Jobs:
 
     def __init__(self, recipe: Recipe, found: Sweep, space: Space, points: Sequence[Point]) -> None:
         self.recipe, self.sweep, self.space, self.points = recipe, found, space, points
-        self._texts: dict[int, str] = {}
         tried = points or list(islice(space.draws([0]), PROBES))
         made = [self._made(point) for point in tried]
         self._made_of = dict(enumerate(made, 1)) if points else {}

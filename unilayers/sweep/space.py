@@ -18,6 +18,7 @@ from unilayers.recipe.document import read_value
 Point: TypeAlias = dict[str, Any]  # a value for each path
 BACKEND = "backend"  # the path whose values may name a device, too: torch:cuda
 MOST = 10_000  # trials
+REPEATED = 20 * MOST  # draws of points that were there already, one after the other
 _NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"(log:)?({_NUMBER})\.\.({_NUMBER})")
 
@@ -87,6 +88,13 @@ class Axis:
     def varies(self) -> bool:
         """Whether there is more than one value."""
         return isinstance(self.values, Range) or len(self.listed) > 1
+
+    @property
+    def size(self) -> float:
+        """How many values there are; infinite for a range of real numbers."""
+        if isinstance(self.values, Range):
+            return self.values.high - self.values.low + 1 if self.values.whole else math.inf
+        return len(self.values)
 
     def draw(self, rng: np.random.Generator) -> Any:
         """One of the values."""
@@ -179,8 +187,8 @@ class Space:
 
     @property
     def size(self) -> float:
-        """The number of points; infinite if there are ranges."""
-        return math.inf if self.ranges else math.prod(len(axis.listed) for axis in self.axes)
+        """The number of points; infinite if there are real numbers to be drawn."""
+        return math.prod(axis.size for axis in self.axes)
 
     def grid(self) -> Iterator[Point]:
         """All points, the last axis fastest.
@@ -201,13 +209,21 @@ class Space:
             yield dict(zip((axis.path for axis in self.axes), values, strict=True))
 
     def draws(self, seed: Sequence[int]) -> Iterator[Point]:
-        """Points at random, none twice; the same ones for the same seed."""
-        rng, seen = np.random.default_rng(list(seed)), set[str]()
+        """Points at random, none twice; the same ones for the same seed.
+
+        Raises:
+            UnilayersError: if ranges are so narrow that nothing new comes of them.
+        """
+        rng, seen, repeated = np.random.default_rng(list(seed)), set[str](), 0
         while len(seen) < self.size:
             point = {axis.path: axis.draw(rng) for axis in self.axes}
             if (key := json.dumps(point)) not in seen:
                 seen.add(key)
+                repeated = 0
                 yield point
+            elif (repeated := repeated + 1) > REPEATED:
+                fix = "Widen a range, or ask for fewer trials"
+                raise UnilayersError(f"no more than {len(seen)} different points", where="sweep", fix=fix)
 
     def require(self, count: int) -> None:
         """Raise a ``UnilayersError`` unless there are so many points."""

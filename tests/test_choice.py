@@ -250,7 +250,7 @@ def test_a_stream_loses_no_batch(engines: Engines) -> None:
 def test_each_step_takes_the_next_batch(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the size of a whole one."""
     seen = []
-    monkeypatch.setattr(choice, "moved", lambda inputs, *place: seen.append(inputs) or inputs)
+    monkeypatch.setattr(Backend, "fed", lambda self, inputs, *how: seen.append(inputs) or inputs)
     engines.register(EMBEDDED, 0.05)
     model = Recipe(RECIPE).build()
     try_all(model, batch_size=20)  # of 48

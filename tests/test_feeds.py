@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from unilayers import callbacks, layers
 from unilayers.data import PyDataset
 from unilayers.errors import DataError
 from unilayers.saving import load_state
+from unilayers.training.feed import ArrayFeed, is_mapped
+from unilayers.training.steps import Batch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 5)).astype("float32")
@@ -181,6 +184,31 @@ def test_steps_per_epoch_goes_on_where_the_last_epoch_ended(cuts: list[int], shu
     expected.fit(X, Y, batch_size=SIZE, epochs=2, shuffle=shuffle, verbose=0)
     same(model.get_weights(), expected.get_weights(), 0.0)
     assert model.position.epoch == 4 and model.position.sweep == 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+def test_a_mapped_file_is_read_ahead(backend: str, shuffle: Any, tmp_path: Any) -> None:
+    """It trains as an array does, cut as well; batches are there before they are wanted, in an order of the seed."""
+    require_backend(backend)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    weights = []
+    for x in (X, mapped[:]):
+        model = new_model(backend=backend)
+        for steps in (4, None, 3):
+            model.fit(x, Y, batch_size=SIZE, epochs=2, steps_per_epoch=steps, shuffle=shuffle, verbose=0)
+        weights.append(model.get_weights())
+    same(*weights, tolerance=0)
+    feed = ArrayFeed(Batch(mapped, Y), SIZE, 3, shuffle)
+    before = set(threading.enumerate())
+    passing = feed.batches(0, 2)
+    arrays, _, _ = next(passing)
+    (reader,) = set(threading.enumerate()) - before
+    assert feed.owned and not is_mapped(arrays[0])
+    passing.close()  # type: ignore[attr-defined]
+    reader.join(20)
+    assert not reader.is_alive(), "a pass that is left early leaves no thread"
 
 
 def test_shuffled_batches_hold_neighbours() -> None:

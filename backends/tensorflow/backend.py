@@ -87,6 +87,7 @@ def compile(graph: Graph, device: str) -> Executable:
     leaves = (*graph.state, *graph.inputs)
     traced = step.get_concrete_function(*(tf.TensorSpec(v.shape, v.dtype) for v in leaves))
     there, function, count, names = context.context(), traced.inference_fn, len(traced.outputs), list(graph.outputs)
+    # TensorFlow's own options: ops without a kernel for the GPU run on the CPU, among others.
     attrs = tuple(chain(*there.function_call_options.as_attrs().items()))
 
     def run(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -286,10 +286,10 @@ class Pipeline:
             buffer_size: How many at most; two if None or negative (``tf.data.AUTOTUNE``), none if 0.
         """
         size = 2 if buffer_size is None or buffer_size < 0 else buffer_size
-        return self._then(lambda: _ahead(self._start, size), self._count) if size else self
+        return self._then(lambda: ahead(self._start, size), self._count) if size else self
 
 
-def _ahead(start: Callable[[], Iterator[Any]], size: int) -> Iterator[Any]:
+def ahead(start: Callable[[], Iterator[Any]], size: int = 2) -> Iterator[Any]:
     """What ``start()`` gives, read by a thread that ends with the last element or when nobody wants more."""
     made: Queue[tuple[bool, Any]] = Queue(size)  # whether it is an element, and that or the error at the end
     left = Event()

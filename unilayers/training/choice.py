@@ -24,6 +24,7 @@ from unilayers.errors import BackendError, UnilayersError
 from unilayers.graph import Graph
 from unilayers.graph.serialize import to_json
 from unilayers.program import Program, moved, sizes_of
+from unilayers.spec import host_dtype
 from unilayers.training.feed import BATCH_SIZE, ArrayFeed, Feed
 
 FOLDER = "UNILAYERS_CACHE"  # a variable: where to keep what was measured
@@ -250,6 +251,7 @@ class Trial:
         self._program, self._backend, self._device, self._batches = program, backend, device, endless(feed)
         self._shapes = [a.shape for a in next(endless(feed))]
         self._dtypes = [v.dtype for v in program.graph.inputs]
+        self._host, self._owned = all(host_dtype(d) == d for d in self._dtypes), feed.owned
         self._count = 1
 
     def begin(self) -> None:
@@ -275,7 +277,11 @@ class Trial:
         start = perf_counter()
         for arrays in islice(self._batches, steps):  # what makes them ready belongs to a step
             inputs = [a.astype(dtype, copy=False) for a, dtype in zip(arrays, self._dtypes, strict=True)]
-            self._state, _ = self._function(self._state, moved(inputs, self._backend, self._device))
+            if self._host:
+                there = self._backend.fed(inputs, self._device, self._owned)
+            else:
+                there = moved(inputs, self._backend, self._device)
+            self._state, _ = self._function(self._state, there)
         self._backend.synchronize()
         return (perf_counter() - start) / steps
 

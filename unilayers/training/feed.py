@@ -11,6 +11,7 @@ import numpy as np
 
 from unilayers import ops, random
 from unilayers.data.dataset import batches
+from unilayers.data.pipeline import ahead
 from unilayers.data.pydataset import PyDataset
 from unilayers.errors import DataError
 from unilayers.structure import map_structure
@@ -60,17 +61,23 @@ class ArrayFeed(Feed):
         self.like, self._arrays, self._count = data, data.leaves, length(data)
         self.batch_size = self._size = batch_size or BATCH_SIZE
         self.steps = math.ceil(self._count / self._size)
-        self._seed, self._shuffle, self.owned = seed, shuffle, shuffle is True
+        self._seed, self._shuffle = seed, shuffle
+        self._mapped = any(map(is_mapped, self._arrays))
+        self.owned = shuffle is True or self._mapped
 
     def batches(self, number: int, start: int = 0) -> Iterator[Item]:
         """See `Feed`."""
+        # The next batches of a file that is mapped into memory are read by a thread while this one is trained on.
+        return ahead(lambda: self._cut(number, start)) if self._mapped else self._cut(number, start)
+
+    def _cut(self, number: int, start: int) -> Iterator[Item]:
         arrays, like = self._arrays, self.like
-        if self.owned:
+        if self._shuffle is True:
             for rows in itertools.islice(batches(self._count, self._size, self._seed, number), start, None):
                 yield [a.take(rows, 0) for a in arrays], like, rows
         else:
             for at in itertools.islice(self._slices(number), start, None):
-                yield [a[at] for a in arrays], like, at
+                yield [np.array(a[at]) for a in arrays] if self._mapped else [a[at] for a in arrays], like, at
 
     def _slices(self, number: int) -> Iterator[slice]:
         steps, size = math.ceil(self._count / self._size), self._size
@@ -183,6 +190,13 @@ class Rounds:
 
 
 # ---- what is given to fit -----------------------------------------------------------------------------------------
+
+
+def is_mapped(array: Any) -> bool:
+    """Whether an array, or what it is a view of, is a file mapped into memory."""
+    while array is not None and getattr(array, "_mmap", None) is None:  # a copy of a np.memmap is one without a file
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 def is_stream(x: Any) -> bool:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from unilayers.backend import Backend
+
+
+def _devices(backend: Backend) -> list[tuple[str, str, str]]:
+    """A backend's devices, and why it has none but the CPU."""
+    found = [(backend.name, device, str(backend.hardware.facts(device))) for device in backend.devices()]
+    why = backend.hardware.missing()
+    return [*found, *([(backend.name, "cuda", f"not usable: {why}")] if why else [])]
 
 
 def backends(
@@ -29,6 +39,8 @@ def backends(
         said = ", ".join(f"{package} {version}" for package, version in versions.items())
         rows.append((name, said, ", ".join(found.devices()), counts))
     table(["Backend", "Version", "Devices", "Ops"], rows)
+    typer.echo()
+    table(["Backend", "Device", "What it is"], [row for found in installed.values() for row in _devices(found)])
     if ops:
         columns = {name: how_ops_run(found) for name, found in installed.items()}
         typer.echo()

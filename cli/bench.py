@@ -23,6 +23,7 @@ def bench(
     device: options.Device = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples in a step.", show_default="16")] = None,
     seconds: Annotated[float, typer.Option(help="How long to time each, more or less.")] = 2.0,
+    clock: options.Clock = "wall",
     json: options.JsonFile = None,
     md: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
     in_process: options.InProcess = False,
@@ -32,7 +33,7 @@ def bench(
 
     from .report import json_text, table
 
-    told = {"device": device, "batch_size": batch_size, "seconds": seconds, "in_process": in_process}
+    told = {"device": device, "batch_size": batch_size, "seconds": seconds, "clock": clock, "in_process": in_process}
     found = bench(what or ("small",), backend, watch=lambda doing: typer.echo(doing, err=True), **told)  # type: ignore[arg-type]
     for one in found:
         head, rows = report.bench_table(one)

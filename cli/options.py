@@ -30,6 +30,9 @@ Backends: TypeAlias = Annotated[
 InProcess: TypeAlias = Annotated[
     bool, typer.Option("--in-process", help="No process for each engine: quicker, but times and memory are shared.")
 ]
+Clock: TypeAlias = Annotated[
+    str, typer.Option(metavar="wall|processor", help="processor: for a machine that others use too, with one thread.")
+]
 JsonFile: TypeAlias = Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON.")]
 BatchSize: TypeAlias = Annotated[int | None, typer.Option(help="Samples in a step.")]
 Set: TypeAlias = Annotated[

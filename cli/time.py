@@ -16,6 +16,7 @@ def time(
     device: options.Device = None,
     batch_size: options.BatchSize = None,
     seconds: Annotated[float, typer.Option(help="How long to time on each engine, more or less.")] = 5.0,
+    clock: options.Clock = "wall",
     json: options.JsonFile = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with bars, which needs no net.")
@@ -32,7 +33,7 @@ def time(
     from .report import json_text, table
 
     loaded = load_recipe(recipe, options.overrides(set_, dtype=dtype), allow_imports)
-    told = {"device": device, "batch_size": batch_size, "seconds": seconds, "in_process": in_process}
+    told = {"device": device, "batch_size": batch_size, "seconds": seconds, "clock": clock, "in_process": in_process}
     found = time_recipe(loaded, backend or [loaded.backend], **told)  # type: ignore[arg-type]
     for timing in found:
         typer.echo(f"{report.title(timing)}\n")

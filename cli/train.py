@@ -22,6 +22,9 @@ def train(
     batch_size: options.BatchSize = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/RECIPE-TIME if not given.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run, by its own recipe.")] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Use only what gives the same bits in every run.")
+    ] = False,
     set_: options.Set = None,
     allow_imports: options.AllowImports = False,
     retime: Annotated[
@@ -50,8 +53,9 @@ def train(
     if resume is not None and out is not None:
         raise UnilayersError("--out beside --resume", where="train", fix="A run is resumed in its own folder")
     changes = options.overrides(
-        set_, backend=backend, device=device, dtype=dtype, seed=seed, fit__epochs=epochs, fit__batch_size=batch_size
-    )
+        set_, backend=backend, device=device, dtype=dtype, seed=seed, fit__epochs=epochs, fit__batch_size=batch_size,
+        deterministic="true" if deterministic else None,
+    )  # fmt: skip
     source = str(recipe) if resume is None else recipe_file(resume)
     loaded = load_recipe(source, changes, allow_imports)
     if tensorboard:

@@ -18,6 +18,7 @@ collect_ignore_glob = ["scripts/*"]  # programs for Keras, which test_scripts ru
 BACKENDS = backend_names()
 EXPECTED = [name for name in os.environ.get("UNILAYERS_EXPECT_BACKENDS", "").split(",") if name]
 _REASON = "backend not installed: "
+NO_DEVICE = "no such CUDA device for backend "
 
 
 def require_backend(name: str) -> Backend:
@@ -66,8 +67,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many tests each missing backend cost."""
+    """Say how many tests each missing backend cost, and each without a CUDA device."""
     reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
-    missing = Counter(r.partition(_REASON)[2] for r in reasons if _REASON in r)
-    for name, count in sorted(missing.items()):
-        terminalreporter.write_line(f"backend {name} is not installed: {count} tests skipped")
+    for told, why in ((_REASON, "is not installed"), (NO_DEVICE, "sees no CUDA device")):
+        missing = Counter(r.partition(told)[2] for r in reasons if told in r)
+        for name, count in sorted(missing.items()):
+            terminalreporter.write_line(f"backend {name} {why}: {count} tests skipped")

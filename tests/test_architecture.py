@@ -24,7 +24,9 @@ ORDER = [
     "registry",
     "serialization",
     "graph",
+    "hardware",
     "backend",
+    "memory",
     "ops",
     "autodiff",
     "variable",
@@ -57,7 +59,7 @@ ORDER = [
     "sweep",
     "cli",
 ]
-BELOW_BACKENDS = {"errors", "spec", "graph", "backend", "ops", "backends"}
+BELOW_BACKENDS = {"errors", "spec", "graph", "hardware", "backend", "ops", "backends"}
 FRAMEWORKS = ("torch", "tensorflow", "jax", "cupy", "keras")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from unilayers.graph import OPS, Graph, Value, leaf, tracing
 from unilayers.graph.emit import own_results, straight_line
 from unilayers.graph.node import LEAVES
 from unilayers.ops.define import bind
-from unilayers.program import compile_graph
-from unilayers.spec import DTYPES, Spec, is_float
+from unilayers.program import Program, compile_graph
+from unilayers.spec import DTYPES, Dim, Spec, is_float
+from unilayers.variable import Trace, Variable, place_together, trace_into
 
 NUMPY_DTYPES = [d for d in DTYPES if d != "bfloat16"]
 
@@ -181,6 +183,85 @@ def test_results_stay_as_they_were(backend: Backend, case: str) -> None:
             assert_close(a, e, rtol=1e-6, atol=1e-6, what=f"{case}: state {name}")
     for g, array in zip(gs, inputs, strict=True):
         equal(backend.get(array), g, f"{case}: an input")
+
+
+@pytest.mark.parametrize("case", RESULTS)
+def test_inputs_may_be_overwritten_after_a_call(backend: Backend, case: str) -> None:
+    """One buffer holds the input of every step, and something else as soon as a call returns."""
+    outputs, updates = RESULTS[case]
+    rng = np.random.default_rng(3)
+    w, *gs = rng.normal(size=(4, 2, 3)).astype("float32")
+    function = compile_graph(step_graph(as_values(outputs), as_values(updates)), backend, "cpu")
+    state, found, states = backend.put([w, np.zeros_like(w)], "cpu"), [], []
+    buffer = np.empty(64, "float32")  # in which one of the places below is one that an engine may alias
+    places = [buffer[i : i + 6].reshape(2, 3) for i in range(0, 48, 4)]
+    for g, place in itertools.product(gs, places):
+        place[...] = g
+        state, out = function(state, backend.fed([place], "cpu"))
+        place[...] = np.nan
+        found.append(out)
+        states.append([backend.get(s) for s in state])
+    steps = by_hand(outputs, updates, w, [g for g in gs for _ in places])
+    for (expected, kept), out, after in zip(steps, found, states, strict=True):
+        for name, value in expected.items():
+            assert_close(backend.get(out[name]), value, rtol=1e-5, atol=1e-6, what=f"{case}: output {name}")
+        for name, a, e in zip(("w", "other"), after, kept, strict=True):
+            assert_close(a, e, rtol=1e-5, atol=1e-6, what=f"{case}: state {name}")
+
+
+def test_a_long_call_reads_its_input_as_it_was(backend: Backend) -> None:
+    """An engine that computes after a call has returned must not read the caller's memory then."""
+    x = leaf("input", "x", Spec((400, 400)))
+    with tracing():
+        y = x
+        for _ in range(30):
+            y = ops.tanh(ops.matmul(y, ops.transpose(x)))
+        function = compile_graph(Graph((x,), (), {"y": ops.sum(y - x, 1)}), backend, "cpu")
+    values = np.random.default_rng(2).normal(scale=0.05, size=(400, 400)).astype("float32")
+    _, expected = function([], backend.put([values], "cpu"))
+    found = []
+    for _ in range(4):
+        given = values.copy()
+        found.append(function([], backend.fed([given], "cpu"))[1]["y"])
+        given[...] = 7.0
+    for y in found:
+        equal(backend.get(y), backend.get(expected["y"]), "y")
+
+
+@pytest.mark.parametrize("owned", [False, True])
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_inputs_of_any_dtype_and_strides(backend: Backend, dtype: str, owned: bool) -> None:
+    values = (np.arange(12).reshape(3, 4) % 5).astype(dtype)
+    fixed = values.copy()
+    fixed.flags.writeable = False
+    for array in (values, fixed, values.T, values[::-1, ::2], values[:0], values[1, 1, ...]):
+        x = leaf("input", "x", Spec(array.shape, dtype))
+        with tracing():
+            y = ops.concat([ops.reshape(x, (-1,))] * 2)
+        _, found = compile_graph(Graph((x,), (), {"y": y}), backend, "cpu")([], backend.fed([array], "cpu", owned))
+        equal(backend.get(found["y"]), np.concatenate([array.reshape(-1)] * 2), f"{dtype} {array.strides}")
+
+
+def test_one_program_for_inputs_of_many_forms(backend: Backend) -> None:
+    """What a program keeps from the last call is right for the next one only if that is like it."""
+    w, x = Variable(np.zeros(2), name="w"), leaf("input", "x", Spec((Dim.symbol("batch"), 2)))
+    other, trace = Variable(np.ones(3), name="other"), Trace()
+    with trace_into(trace):
+        w.assign_add(ops.sum(x, 0))
+        program = Program(trace.graph((x,), {"y": ops.multiply(x, 2.0)}), trace.variables)
+    total, rng = np.zeros(2, "float32"), np.random.default_rng(5)
+    for turn in range(24):
+        data = rng.normal(size=(turn % 3 + 1, 2)).astype(("float32", "float64")[turn % 2])
+        total += data.sum(0).astype("float32")
+        store = place_together(((w,), (other, w), (w, other))[turn // 8], backend, "cpu")
+        given = data if turn % 4 else backend.put([data.astype("float32")], "cpu")[0]
+        found = program.run(store, [given], owned=turn % 5 == 0)
+        doubled = (2 * data).astype("float32")
+        assert_close(backend.get(found["y"]), doubled, rtol=1e-6, atol=1e-6, what=f"outputs of turn {turn}")
+        assert_close(w.numpy(), total, rtol=1e-5, atol=1e-5, what=f"state after turn {turn}")
+        if turn % 6 == 0:
+            w.assign(total)
+    equal(other.numpy(), np.ones(3, "float32"), "what the program does not use")
 
 
 def test_states_exchanged(backend: Backend) -> None:

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 from unilayers.cli.app import app
 
-from unilayers.backend import backend_names
+from unilayers.backend import backend_names, get_backend
 from unilayers.graph import OPS
 from unilayers.graph.node import LEAVES
 from unilayers.recipe import Recipe, load_recipe, read_history, shipped
@@ -322,9 +322,16 @@ def test_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(name in text for name in backend_names())
     assert f"numpy {np.__version__}" in text
     listed = call("backends", "--ops").splitlines()
-    ops = {line.split()[0]: line.split()[1:] for line in listed[listed.index("") + 2 :] if line}
+    ops = {line.split()[0]: line.split()[1:] for line in listed[-listed[::-1].index("") + 1 :]}
     assert set(ops) == {name for name in OPS if name not in LEAVES}
     assert {"primitive"} == set(ops["matmul"])
+    for name in backend_names():
+        backend = get_backend(name)
+        lines = [line for line in text.splitlines() if line.startswith(name)]
+        for device in backend.devices():
+            assert any(device in line and str(backend.hardware.facts(device)) in line for line in lines)
+        if backend.hardware.missing():
+            assert any("not usable: " in line for line in lines)
     assert set().union(*ops.values()) == {"primitive", "fused", "expanded"}
 
 

@@ -251,6 +251,17 @@ def test_a_wrong_kernel_is_caught_and_named(op: str, tmp_path: Path, monkeypatch
     assert f", first in the {place} (0.0" in said and f"), by the op {by}." in said
 
 
+def test_a_wrong_update_is_told_from_a_wrong_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("stack.yaml").write_text(STACK)
+    arguments = "compare stack.yaml -b numpy -b toy --steps 3 --tolerance 1e-4 --trace --in-process -q --out c"
+    with wrong_in("sgd_update", 1.05):
+        result = CliRunner().invoke(app, arguments.split())
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 1 and "toy departs from numpy at step " in said and "at step 1:" not in said
+    assert ", though from one state outputs and gradients agree: it is how weights are updated, " in said
+
+
 def test_a_departure_that_comes_later(wrong: Backend, tmp_path: Path) -> None:
     """The tolerance lies between the differences of the steps."""
     found = compare(Recipe(DEEP), ["numpy", "toy"], in_process=True, out=tmp_path / "a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
+from tests.test_ops import all_calls
 from unilayers import ops
 from unilayers.backend import Backend
 from unilayers.graph import OPS, Graph, leaf, make_node, tracing
@@ -487,3 +489,51 @@ def test_barrier_holds_back_in_a_plan() -> None:
     (new,), outputs = step([values[0].copy()], [values[1]])
     assert_close(outputs["y"], np.sin(np.sin(values[0].T)), rtol=1e-6, atol=0, what="y")
     assert_close(new, np.cos(values[0]), rtol=1e-6, atol=0, what="w")
+
+
+# ---- TensorFlow: loops that XLA compiles ------------------------------------------------
+
+
+def test_what_xla_compiles_for_tensorflow_gives_the_same() -> None:
+    """Every op that may be in such a loop, on its samples."""
+    engine = require_backend("tensorflow")
+    tf: Any = pytest.importorskip("tensorflow")
+    from unilayers.backends.tensorflow.control import COMPILED
+
+    for name in sorted(COMPILED):
+        op = OPS[name]
+        for call in all_calls(op):
+            function = partial(engine.table[name], **call.attrs)
+            arrays = engine.put(call.inputs, "cpu")
+            found = tf.function(function, autograph=False, jit_compile=True)(*arrays)
+            tolerance = 1e-5 if call.dtype == "float32" else 1e-12
+            assert_close(engine.get(found), engine.get(function(*arrays)), rtol=tolerance, atol=tolerance, what=name)
+
+
+@pytest.mark.parametrize(
+    ("long", "function", "compiled"),
+    [
+        (True, ops.tanh, True),
+        (False, ops.tanh, False),
+        (True, ops.floor, False),
+        (True, lambda x: ops.astype(ops.astype(x, "float16"), "float32"), False),
+    ],
+)
+def test_which_loops_xla_compiles_for_tensorflow(long: bool, function: Any, compiled: bool) -> None:
+    engine = require_backend("tensorflow")
+    tf: Any = pytest.importorskip("tensorflow")
+    from unilayers.backends.tensorflow.control import LONG
+
+    length = LONG if long else LONG - 1
+    body = as_body(lambda h, x: (function(h) + x, h), Spec((2,), "float32"), Spec((2,), "float32"))
+
+    @tf.function(autograph=False)
+    def step(h: Any, xs: Any) -> Any:
+        return engine.table["scan"](h, xs, body=body, carried=1, scanned=1, reverse=False)
+
+    h, xs = np.ones(2, "float32"), np.ones((length, 2), "float32")
+    graph = step.get_concrete_function(*engine.put([h, xs], "cpu")).graph.as_graph_def()
+    assert any(n.attr["_XlaMustCompile"].b for n in graph.node) is compiled
+    reference: Any = OPS["scan"].reference
+    for a, b in zip(step(h, xs), reference(h, xs, body=body, carried=1, scanned=1, reverse=False), strict=True):
+        assert_close(a.numpy(), b, rtol=1e-3 if long else 1e-5, atol=0, what="results")

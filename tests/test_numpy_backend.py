@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import sys
@@ -613,24 +612,29 @@ def joined(graph: Graph) -> list[str]:
     return [a.op for a in planned(graph).plan.actions if a.op not in ("load", "store", "return")]
 
 
-def mean_loss(rows: int, classes: int, dtype: str = "int32") -> Graph:
+def mean_loss(rows: int, classes: int, dtype: str = "int32", of: str = "logits") -> Graph:
     """The mean cross-entropy and its gradient."""
     x, y = leaf("input", "x", Spec((rows, classes), "float64")), leaf("input", "y", Spec((rows,), dtype))
     with tracing():
-        loss = ops.mean(ops.sparse_softmax_cross_entropy(x, y))
+        if of == "logits":
+            loss = ops.mean(ops.sparse_softmax_cross_entropy(x, y))
+        else:
+            loss = ops.mean(ops.sparse_cross_entropy(ops.softmax(x), y, epsilon=0.05))
         (gradient,) = gradients(loss, [x])
-    return Graph((x, y), (), {"loss": loss, "gradient": gradient})
+    return eliminate_common(lower(Graph((x, y), (), {"loss": loss, "gradient": gradient}), BACKEND.table))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
 @pytest.mark.parametrize(("rows", "classes"), [(5, 3), (40, 7), (3, 100), (1, 1)])
+@pytest.mark.parametrize("of", ["logits", "probabilities"])
 def test_a_mean_loss_and_its_gradient_are_one_piece(
-    rows: int, classes: int, dtype: str, device: str, monkeypatch: pytest.MonkeyPatch
+    of: str, rows: int, classes: int, dtype: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", OtherModule("cupy"))
-    graph, rng = mean_loss(rows, classes, dtype), np.random.default_rng(0)
-    assert rows < 2 or joined(graph) == ["loss_and_gradient", "divide"]
+    graph, rng = mean_loss(rows, classes, dtype, of), np.random.default_rng(0)
+    pieces = ["loss_and_gradient", "divide"] if of == "logits" else ["softmax", "sparse_loss_and_gradient", "divide"]
+    assert rows < 2 or joined(graph) == pieces
     ours = BACKEND.compile(lower(graph, BACKEND.table), device)
     known = rng.integers(0, classes, rows).astype(dtype)
     outside = np.where(np.arange(rows) % 2 == 1, 127 if dtype == "uint8" else -3, known).astype(dtype)
@@ -640,6 +644,23 @@ def test_a_mean_loss_and_its_gradient_are_one_piece(
         (_, found), (_, wanted) = ours([], inputs), naive(graph)([], inputs)
         assert_same(found["loss"], wanted["loss"])
         assert_same(found["gradient"], wanted["gradient"])
+
+
+@pytest.mark.parametrize("kept", ["losses", "gradient", "nothing"])
+def test_a_loss_of_probabilities_that_is_read_elsewhere_stays(kept: str) -> None:
+    x, y = leaf("input", "x", Spec((6, 4), "float64")), leaf("input", "y", Spec((6,), "int32"))
+    with tracing():
+        p = ops.softmax(x)
+        losses = ops.sparse_cross_entropy(p, y, epsilon=0.05)
+        loss = ops.mean(losses)
+        (to_p,), (to_x,) = gradients(loss, [p]), gradients(loss, [x])
+    more = {"losses": {"losses": losses}, "gradient": {"to_p": to_p}}.get(kept, {})
+    graph = eliminate_common(lower(Graph((x, y), (), {"p": p, "loss": loss, "to_x": to_x, **more}), BACKEND.table))
+    assert ("sparse_loss_and_gradient" in joined(graph)) == (kept == "nothing")
+    inputs = [np.random.default_rng(0).normal(size=(6, 4)) * 3, np.array([0, 1, 2, 3, 4, -1], "int32")]
+    (_, found), (_, wanted) = planned(graph)([], inputs), naive(graph)([], inputs)
+    for name, value in wanted.items():
+        assert_same(found[name], value, what=name)
 
 
 @pytest.mark.parametrize("change", ["each loss", "softmax", "no mean", "in large"])
@@ -962,67 +983,3 @@ def test_a_program_of_layers_and_optimizer_runs_compiled() -> None:
     state, outputs = step(BACKEND.put([np.ones((3, 2))], "cpu"), [np.ones((4, 3))])
     assert_same(outputs["y"], np.full((4, 2), 3.0))
     assert_same(state[0], np.full((3, 2), 0.9))
-
-
-# ---- the same code over another array module ----------------------------------------------------
-
-
-class OtherUfunc:
-    """A ufunc as CuPy has it: results by position or keyword; ``reduce`` for sums and products only."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__, self._function = name, getattr(np, name)
-
-    def __call__(self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
-        operands, given = args[: self._function.nin], args[self._function.nin :]
-        return self._function(*operands, out=out if not given else given[0], dtype=dtype, casting=casting)
-
-    def reduce(self, array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        assert self.__name__ in ("add", "multiply")
-        return self._function.reduce(array, axis, dtype, out, keepdims)
-
-    def at(self, a: Any, indices: Any, b: Any) -> None:
-        self._function.at(a, indices, b)
-
-
-class OtherModule(ModuleType):
-    """NumPy with the narrower signatures of CuPy, as far as kernels call them."""
-
-    ndarray = np.ndarray
-    lib = SimpleNamespace(
-        stride_tricks=SimpleNamespace(as_strided=lambda *args: np.lib.stride_tricks.as_strided(*args[:3])),
-    )
-    cuda = SimpleNamespace(
-        runtime=SimpleNamespace(getDeviceCount=lambda: 1, deviceSynchronize=lambda: None),
-        Device=lambda number: contextlib.nullcontext(),
-    )
-
-    def take(self, a: Any, indices: Any, axis: Any = None, out: Any = None) -> Any:
-        return np.take(a, indices, axis, out, "raise")
-
-    def argmax(self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return np.argmax(a, axis, out, keepdims=keepdims)
-
-    def argmin(self, a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
-        return np.argmin(a, axis, out, keepdims=keepdims)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(np, name)
-        return OtherUfunc(name) if isinstance(found, np.ufunc) else found
-
-
-@pytest.mark.parametrize(("name", "index", "dtype"), [p for p in SAMPLES if p.values[2] == "float32"])
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_kernels_run_over_another_array_module(
-    name: str, index: int, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", OtherModule("cupy"))
-    assert BACKEND.device("cuda") == "cuda:0"
-    op = OPS[name]
-    assert op.samples is not None
-    sample = op.samples(np.random.default_rng(0))[index]
-    arrays = arrays_of(sample, dtype)
-    graph = graph_of(name, attrs_in_dtype(op, sample.attrs, dtype), arrays)
-    _, found = BACKEND.compile(lower(graph, BACKEND.table), "cuda:0")([], arrays)
-    for key, value in naive(graph)([], arrays)[1].items():
-        assert_same(found[key], value, max(1.0, op.tolerance / 1e-5))

@@ -12,9 +12,10 @@ from tests.compare import assert_close
 from tests.conftest import BACKENDS, require_backend
 from unilayers import layers, ops
 from unilayers.autodiff import GradientTape
+from unilayers.backend import node_runner
 from unilayers.errors import ShapeError, UnilayersError
 from unilayers.graph import OPS
-from unilayers.graph.passes import every_node
+from unilayers.graph.passes import every_node, optimise, specialise
 from unilayers.layers import recurrent
 from unilayers.structure import leaves_of
 
@@ -219,13 +220,163 @@ def test_a_stateful_layer_goes_on_where_it_was(backend: str) -> None:
 
 
 def test_inputs_are_multiplied_once_and_not_in_the_loop() -> None:
-    model = ul.Sequential([ul.Input((5, 4)), recurrent.LSTM(6)])
+    model = ul.Sequential([ul.Input((5, 4)), recurrent.LSTM(6, recurrent_activation="hard_sigmoid")])
     model.compile("sgd", "mse")
     program = model._program("train", ul.training.steps.Batch(X, np.zeros((3, 6), "float32")))
     loops = [n for n in program.graph.nodes if n.op == "scan"]
     inside = {id(n) for loop in loops for b in OPS["scan"].bodies for n in every_node(loop.attrs[b])}
     products = [n for n in every_node(program.graph) if n.op == "matmul" and n.inputs[-1].shape == (4, 24)]
     assert loops and products and not any(id(n) in inside for n in products)
+
+
+# ---- whole sequences as one op --------------------------------------------------------
+
+WHOLE: list[tuple[str, dict[str, Any]]] = [
+    ("LSTM", {}),
+    ("LSTM", {"go_backwards": True, "return_sequences": True, "return_state": True, "use_bias": False}),
+    ("GRU", {"return_sequences": True}),
+    ("GRU", {"go_backwards": True, "return_state": True, "use_bias": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs"), WHOLE)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_op_does_what_the_loop_does(backend: str, name: str, kwargs: dict[str, Any]) -> None:
+    """A mask of ones takes the loop. Outputs and gradients of compiled graphs in float32, as PyTorch's kernels want it;
+    from states that are given."""
+    engine, rng = require_backend(backend), np.random.default_rng(2)
+    layer = getattr(recurrent, name)(6, **kwargs)
+    states = [rng.normal(size=(3, 6)).astype("float32") for _ in range(2 if name == "LSTM" else 1)]
+    long = rng.normal(size=(3, 20, 4)).astype("float32")
+
+    def both(mask: Any) -> list[np.ndarray]:
+        def whole(x: Any, *states: Any) -> Any:
+            with GradientTape() as tape:
+                watched = [tape.watch(a) for a in (x, *states)]
+                y = leaves_of(layer(watched[0], initial_state=watched[1:], mask=mask))
+                total = sum((ops.sum(ops.sin(v)) for v in y), start=0.0)
+            return [*y, *tape.gradient(total, [*watched, *layer.trainable_weights])]
+
+        return [ops.to_numpy(v) for v in ul.function(whole, backend=backend)(long, *states)]
+
+    layer(long)
+    layer.set_weights([rng.normal(size=w.shape).astype("float32") * 0.5 for w in layer.get_weights()])
+    for a, b in zip(both(None), both(np.ones((3, 20), bool)), strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-5, what=f"{name}{kwargs} on {engine.name}")
+
+
+def ops_of(model: ul.Model, x: np.ndarray) -> set[str]:
+    return {n.op for n in every_node(model._program("predict", ul.training.steps.Batch(x)).graph)}
+
+
+@pytest.mark.parametrize(
+    ("layer", "op"),
+    [
+        (recurrent.LSTM(3), "lstm"),
+        (recurrent.LSTM(3, recurrent_dropout=0.5), "lstm"),  # not in training
+        (recurrent.GRU(3, activation=ul.activations.tanh), "gru"),
+        (recurrent.Bidirectional(recurrent.GRU(3)), "gru"),
+        (recurrent.RNN(recurrent.LSTMCell(3)), "lstm"),
+        (recurrent.LSTM(3, activation="relu"), "scan"),
+        (recurrent.LSTM(3, recurrent_activation="hard_sigmoid"), "scan"),
+        (recurrent.GRU(3, reset_after=False), "scan"),
+        (recurrent.SimpleRNN(3), "scan"),
+        (recurrent.RNN([recurrent.LSTMCell(3), recurrent.LSTMCell(2)]), "scan"),
+    ],
+)
+def test_which_layers_are_one_op(layer: Any, op: str) -> None:
+    found = ops_of(ul.Sequential([ul.Input((5, 4)), layer]), X)
+    assert found & {"lstm", "gru", "scan"} == {op}
+
+
+def test_a_step_of_ones_own_is_not_passed_over() -> None:
+    class Half(recurrent.LSTMCell, abstract=True):
+        def step(self, z: Any, states: Any, masks: Any) -> Any:
+            y, new = super().step(z, states, masks)
+            return ops.multiply(y, 0.5), new
+
+    usual, half = recurrent.RNN(recurrent.LSTMCell(3)), recurrent.RNN(Half(3))
+    usual(X), half(X)
+    half.set_weights(usual.get_weights())
+    assert_close(half(X) * 2, usual(X), rtol=1e-6, atol=0, what="outputs")
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])
+def test_first_hundred_losses_agree(backend: str, name: str) -> None:
+    """A sequence long enough for loops to be compiled."""
+    require_backend(backend)
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(200, 20, 4)).astype("float32"), rng.integers(0, 3, 200)
+    losses = []
+    for place in ("numpy", backend):
+        model = ul.Sequential([ul.Input((20, 4)), getattr(recurrent, name)(8), layers.Dense(3)], seed=1)
+        model.compile(ul.optimizers.Adam(0.01), ul.losses.SparseCategoricalCrossentropy(from_logits=True))
+        seen: list[float] = []
+        note = ul.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs, seen=seen: seen.append(logs["loss"]))
+        model.fit(x, y, batch_size=20, epochs=10, verbose=0, backend=place, callbacks=[note])
+        losses.append(np.array(seen))
+    assert len(losses[0]) == 100
+    assert_close(losses[1], losses[0], rtol=1e-4, atol=0, what=f"{name}'s losses on {backend}")
+
+
+# ---- PyTorch: oneDNN ------------------------------------------------------------------
+
+
+def operands(dtype: str) -> list[Any]:
+    shapes = (6, 3, 4), (3, 5), (3, 5), (4, 20), (5, 20), (20,)
+    return [torch.tensor(np.random.default_rng(4).normal(size=s).astype(dtype)) for s in shapes]
+
+
+def test_torch_keeps_its_own_and_reads_both() -> None:
+    """oneDNN takes float32; the gradient goes by what is kept, and knows values that are not oneDNN's."""
+    table = require_backend("torch").table
+    for dtype, native in (("float32", True), ("float64", False)):
+        given = operands(dtype)
+        results = table["lstm"](*given, reverse=False, keeps=True)
+        assert bool((results[3] == torch.finfo(results[3].dtype).max).all()) is native
+        flow = torch.ones_like(results[0])
+        found = table["lstm_grad"](*given, results[0], *results[3:], flow, flowing=(0,), reverse=False)
+        plain = OPS["lstm"].reference(*(a.numpy() for a in given), reverse=False, keeps=True)
+        wanted = OPS["lstm_grad"].reference(
+            *(a.numpy() for a in given), plain[0], *plain[3:], flow.numpy(), flowing=(0,), reverse=False
+        )
+        again = table["lstm_grad"](*given, results[0], *map(torch.tensor, plain[3:]), flow, flowing=(0,), reverse=False)
+        spoilt = table["lstm_grad"](
+            *given, results[0], *(v + 0 for v in results[3:]), flow, flowing=(0,), reverse=False
+        )
+        assert bool(torch.isnan(spoilt[0]).all()) is native
+        for a, b, e in zip(found, again, wanted, strict=True):
+            assert_close(a.numpy(), e, rtol=1e-4, atol=1e-5, what=f"by what is kept in {dtype}")
+            assert_close(b.numpy(), e, rtol=1e-4, atol=1e-5, what=f"by values in {dtype}")
+
+
+def test_torch_has_a_gradient_of_the_gradient_in_float32() -> None:
+    given = [a.numpy() for a in operands("float32")]
+
+    def twice(*arrays: Any) -> Any:
+        with GradientTape() as outer:
+            x = outer.watch(arrays[0])
+            with GradientTape() as inner:
+                watched = inner.watch(x)
+                total = ops.sum(ops.sin(ops.lstm(watched, *arrays[1:])[0]))
+            slope = ops.sum(ops.square(inner.gradient(total, watched)))
+        return outer.gradient(slope, x)
+
+    found, wanted = (ops.to_numpy(ul.function(twice, backend=b)(*given)) for b in ("torch", "numpy"))
+    assert_close(found, wanted, rtol=1e-4, atol=1e-5, what="gradient of the gradient")
+
+
+def test_nothing_is_kept_for_predictions() -> None:
+    engine = require_backend("torch")
+    model = ul.Sequential([ul.Input((5, 4)), recurrent.LSTM(6), layers.Dense(2)])
+    graph = model._program("predict", ul.training.steps.Batch(X)).graph
+    graph = optimise(specialise(graph, {"batch": 3}), engine.table, node_runner(engine, "cpu"))
+    assert [n.attrs["keeps"] for n in graph.nodes if n.op == "lstm"] == [False]
+    model.compile("sgd", "mse")
+    graph = model._program("train", ul.training.steps.Batch(X, np.zeros((3, 2), "float32"))).graph
+    graph = optimise(specialise(graph, {"batch": 3}), engine.table, node_runner(engine, "cpu"))
+    assert [n.attrs["keeps"] for n in graph.nodes if n.op == "lstm"] == [True]
 
 
 def test_errors() -> None:

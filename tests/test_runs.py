@@ -321,7 +321,7 @@ def test_the_page_shows_every_point_and_needs_nothing_else(runs: Path, monkeypat
     text = Path("sub/curves.html").read_text()
     assert not re.search(r"https?:|src=|href=|<script", text)
     page = ElementTree.fromstring(text.partition("\n")[2])
-    chart = page.find("body/svg")
+    chart = page.find("body/div/svg")
     assert chart is not None
     points = [point for run in ("<a>&b", "other") for point in read_run(runs / run).values("val_loss")]
     circles = chart.findall("circle")

@@ -27,7 +27,7 @@ from tests.test_compare import Page
 from tests.test_recipes import PressIn, comparable
 from unilayers.backend import backend_names
 from unilayers.errors import RecipeError, UnilayersError
-from unilayers.recipe import Interrupted, Recipe
+from unilayers.recipe import Interrupted, Recipe, load_recipe
 from unilayers.recipe.run import CHECKPOINT
 from unilayers.runs import compare_states, find_runs, read_run
 from unilayers.sweep import Axis, Range, Space, Sweep, parse_axis, sweep
@@ -231,6 +231,16 @@ def test_a_trial_that_fails_is_a_row(in_process: bool, tmp_path: Path) -> None:
     assert [t.problem for t in again.trials] == [t.problem for t in found.trials]
 
 
+def test_classes_of_ones_own_in_processes(tmp_path: Path) -> None:
+    (tmp_path / "twice_of_mine.py").write_text(
+        "from unilayers import layers\nclass Twice(layers.Layer):\n    def call(self, x):\n        return x + x\n"
+    )
+    text = RECIPE.replace("  - Dense: {units: 8, activation: relu}", "  - 'twice_of_mine:Twice'")
+    (tmp_path / "r.yaml").write_text(text)
+    found = sweep(load_recipe(tmp_path / "r.yaml", allow_imports=True), ["seed=1..2"], jobs=2, out=tmp_path / "s")
+    assert [(t.state, t.problem) for t in found.trials] == [("done", "")] * 2
+
+
 def test_a_combination_that_fits_no_recipe_is_a_row(tmp_path: Path) -> None:
     axes = ["model[1].Dense.name=other,dense", "model[2].Dense.name=null,dense"]
     found = sweep(Recipe(RECIPE), axes, in_process=True, out=tmp_path / "s")
@@ -337,6 +347,19 @@ def at_rest(folder: Path) -> bool:
     before = [(p, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*")) if p.is_file()]
     time.sleep(1.0)
     return before == [(p, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*")) if p.is_file()]
+
+
+def test_a_sweep_is_for_one_process(tmp_path: Path) -> None:
+    def again(_: Sweep) -> None:
+        with pytest.raises(UnilayersError, match="another process is at work on this sweep"):
+            sweep(Recipe(RECIPE), ["seed=1..2"], in_process=True, out=tmp_path / "s")
+        seen.append(1)
+
+    pytest.importorskip("fcntl")
+    seen: list[int] = []
+    sweep(Recipe(RECIPE), ["seed=1..2"], in_process=True, out=tmp_path / "s", watch=again)
+    assert len(seen) >= 2
+    assert len(sweep(Recipe(RECIPE), ["seed=1..2"], in_process=True, out=tmp_path / "s").trials) == 2
 
 
 @pytest.mark.slow
@@ -523,7 +546,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     text = call(*arguments)
     head, *rows, end = text.splitlines()
-    assert head.split()[:5] == ["Trial", "optimizer.Adam.learning_rate", "seed", "val_loss", "Epoch"]
+    assert head.split()[:5] == ["Trial", "learning_rate", "seed", "val_loss", "Epoch"]
     values = [float(row.split()[3]) for row in rows]
     assert len(rows) == 3 and values == sorted(values) and all(row.split()[-1] == "done" for row in rows)
     [folder] = Path("runs").iterdir()

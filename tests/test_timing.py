@@ -251,7 +251,7 @@ def test_what_is_slow_is_found(slow: Backend) -> None:
 
 
 def test_a_call_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(runners: Any, seconds: float) -> dict[Any, list[float]]:
+    def told(runners: Any, seconds: float, clock: str) -> dict[Any, list[float]]:
         return {key: [5.0, 7.0, 6.0] if key[1] else [2.0, 2.5, 8.0] for key in runners}
 
     monkeypatch.setattr(timing, "in_turns", told)
@@ -276,10 +276,18 @@ def test_a_step_begins_again(backend: Backend) -> None:
     assert values["on"][2] - values["on"][1] == values["on"][1] - values["on"][0] == on._count
 
 
+def test_the_clock_of_the_processor(slow: Backend) -> None:
+    """Which does not go on while a process waits."""
+    model = ul.Sequential([ul.Input((4,)), layers.Activation("tanh", name="bent"), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    found = time_layers(model, np.ones((2, 4)), np.ones((2, 1)), backend="toy", seconds=0.1, clock="processor")
+    assert found.rows[0].name == "bent" and found.rows[0].forward.median < 0.005 and found.step[1] < 0.008
+
+
 def test_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Machine(10.0, 4.0, "float32").floor(20, 4) == 2.0
     assert Machine(10.0, 4.0, "float32").floor(20, 40) == 10.0
-    monkeypatch.setattr(machines, "least", lambda run: 0.01)
+    monkeypatch.setattr(machines, "least", lambda run, now: 0.01)
     monkeypatch.setattr(machines, "LARGEST", 512)
     monkeypatch.setattr(machines, "COPIED", (100, 1000))
     assert machine.__wrapped__("numpy", "cpu", "float32") == Machine(2 * 512**3 / 0.01, 8 * 1000 / 0.01, "float32")
@@ -321,6 +329,7 @@ def test_a_process_that_dies_is_told() -> None:
         ({"backends": ["tourch"]}, "time: unknown backend 'tourch'. Did you mean 'torch'?"),
         ({"batch_size": 0}, "time: nothing to time. Expected at least one sample"),
         ({"seconds": -1.0}, "time: nothing to time. Expected at least one sample"),
+        ({"clock": "procesor"}, "time: no clock 'procesor'. Did you mean 'processor'?"),
     ],
 )
 def test_what_cannot_be_timed(options: dict[str, Any], said: str) -> None:

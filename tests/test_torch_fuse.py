@@ -192,6 +192,14 @@ JOINS: dict[str, tuple[Build, list[np.ndarray], str, str]] = {
     "relu pooled twice": (
         lambda x: (lambda y: (pooled(y), ops.max_pool(y, 3)))(ops.relu(x)), [IMAGE], "max_pool relu", "relu_into",
     ),
+    "convolution, normalised": (
+        lambda x, k, *features: ops.batch_norm_inference(ops.conv(x, k), *features, axes=(0, 1, 2)),
+        [IMAGE, KERNEL, *(np.abs(array(4, seed=i)) for i in range(4))], "conv_norm", "conv batch_norm_inference",
+    ),
+    "convolution, rows normalised": (
+        lambda x, k, *features: ops.batch_norm_inference(ops.conv(x, k), *features, axes=(0, 2, 3)),
+        [IMAGE, KERNEL, *(np.abs(array(5, seed=i)) for i in range(4))], "conv batch_norm_inference", "conv_norm",
+    ),
     "zeros around": (padded_net, [IMAGE, KERNEL], "conv conv_kernel_grad conv_input_grad", "pad slice"),
     "zeros on one side": (lambda *x: padded_net(*x, low=0), [IMAGE, KERNEL], "pad slice", ""),
     "ones around": (lambda *x: padded_net(*x, value=1.0), [IMAGE, KERNEL], "pad", ""),
@@ -201,6 +209,15 @@ JOINS: dict[str, tuple[Build, list[np.ndarray], str, str]] = {
         lambda x, c: (*dropped(x, c), ops.random_bits(c, key=(1, 2), shape=(5, 7))), [array(5, 7), COUNTER],
         "random_bits", "dropout_mask",
     ),
+    "moving average": (lambda x, y: x * 0.9 + y * 0.1, [X, array(5, 4, seed=1)], "blend", "add multiply"),
+    "average of what is computed": (
+        lambda x, y: ops.exp(x) * 0.9 + y * 0.1, [X, array(5, 4, seed=1)], "add_into", "blend",
+    ),
+    "no average of integers": (
+        lambda x, y: x * 3 + y * -2, [np.arange(4, dtype="int32"), np.arange(4, dtype="int32")], "add_into", "blend",
+    ),
+    "no average": (lambda x, y: x * 0.9 + y * 0.2, [X, array(5, 4, seed=1)], "add_into multiply", "blend"),
+    "average of a row": (lambda x, y: x * 0.9 + y * 0.1, [X, array(4)], "add_into multiply", "blend"),
     "sum reshaped": (lambda x: ops.reshape(ops.sum(x, 1, keepdims=True), (5,)), [X], "float_sum", "reshape sum"),
     "sum reshaped otherwise": (
         lambda x: ops.reshape(ops.sum(x, 1, keepdims=True), (1, 5)), [X], "float_sum reshape", "",
@@ -244,7 +261,9 @@ def test_joined_ops_compute_what_the_parts_do(name: str, monkeypatch: pytest.Mon
 
 def test_every_joined_op_has_a_case() -> None:
     pairs = {f"{name}_{part}" for name in fuse.PAIRS for part in ("kept", "from")}
-    assert {op for _, _, wanted, _ in JOINS.values() for op in wanted.split()} | pairs >= fuse.JOINED.keys()
+    assert {
+        op for _, _, wanted, _ in JOINS.values() for op in wanted.split()
+    } | pairs | neural.KERNELS.keys() >= fuse.JOINED.keys()
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -21,6 +21,7 @@ from unilayers.errors import BackendError, nearest
 from unilayers.graph import OPS, Graph, Node
 from unilayers.graph.node import LEAVES
 from unilayers.graph.passes import map_attr, optimise
+from unilayers.hardware import Hardware
 from unilayers.spec import host_dtype
 
 GROUP = "unilayers.backends"
@@ -30,6 +31,7 @@ AUTO = "auto"  # where a model is trained: the fastest, found by trying; see `tr
 
 Array = Any
 Executable = Callable[[list[Array], Sequence[Array]], tuple[list[Array], dict[str, Array]]]
+Feed = Callable[[Sequence[np.ndarray], str, bool], Sequence[Array]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,11 @@ class Backend:
         packages: Distributions whose versions belong into a report.
         native_grad: ``native_grad(f, arrays, cotangent)`` by the framework's own autograd; a witness for tests.
         at_once: Functions that ops run by eagerly, in place of those in the table or of an expansion.
+        feed: ``feed(arrays, device, owned)`` gives NumPy arrays as a compiled function takes them in one call, where
+            that needs less than ``put``. If they are ``owned``, nobody else ever writes to them and their memory may be
+            shared; else neither a call that still computes nor its results may share it.
         libraries: What else compiled graphs use here, name to version, or to the reason why not.
+        hardware: What it knows of its devices.
     """
 
     name: str
@@ -66,7 +72,9 @@ class Backend:
     memory: Callable[[str], dict[str, int]] = lambda device: {}
     native_grad: Callable[..., list[Array]] | None = None
     at_once: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    feed: Feed | None = None
     libraries: Callable[[], dict[str, str]] = dict
+    hardware: Hardware = Hardware()  # noqa: RUF009  (nothing in it can be changed)
 
     def __post_init__(self) -> None:
         from unilayers import ops  # noqa: F401  (the records that the table is checked against)
@@ -90,6 +98,10 @@ class Backend:
         if hosts == dtypes:
             return there
         return [self.table["astype"](a, dtype=d) if d != h else a for a, d, h in zip(there, dtypes, hosts, strict=True)]
+
+    def fed(self, arrays: Sequence[np.ndarray], device: str, owned: bool = False) -> Sequence[Array]:
+        """Inputs of one call of a compiled function; see ``feed``."""
+        return self.put(arrays, device) if self.feed is None else self.feed(arrays, device, owned)
 
     def device(self, name: str | None) -> str:
         """The full name of a usable device: None is the first, ``"cuda"`` is ``"cuda:0"``.

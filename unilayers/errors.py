@@ -77,6 +77,10 @@ class CheckpointError(UnilayersError):
     """A checkpoint that is damaged, of a newer version, or of another model."""
 
 
+class OutOfMemoryError(UnilayersError, MemoryError):
+    """A device without room for what a step needs."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A did-you-mean sentence for ``name``, or the list of valid names when none is near.
 

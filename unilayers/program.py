@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from unilayers.backend import Array, Backend, Executable, node_runner
 from unilayers.errors import DataError
 from unilayers.graph import OPS, Graph, Node, Value
 from unilayers.graph.passes import lower, optimise, specialise
+from unilayers.memory import out_of_memory
 from unilayers.ops.define import bind, name_of
 from unilayers.spec import Dim, host_dtype, public_shape
 from unilayers.variable import Store, Variable, place_together
@@ -101,6 +104,38 @@ def interpret(
                 values.pop(v, None)
 
 
+@dataclass
+class Link:
+    """A program with a store and inputs of some form.
+
+    Args:
+        store: Where its state is.
+        forms: Class, shape and dtype of each input.
+        function: The compiled function.
+        host: Whether the inputs are NumPy arrays of dtypes that NumPy has.
+        casts: The numbers of inputs of other dtypes than the program's, with these.
+        indices: Where in the store its variables are.
+        whole: Whether they are all of the store, in its order.
+    """
+
+    store: Store
+    forms: list[Any]
+    function: Executable
+    host: bool
+    casts: list[tuple[int, str]]
+    indices: list[int]
+    whole: bool
+    _picked: list[Array] = field(default_factory=list)
+
+    def state(self, arrays: list[Array]) -> list[Array]:
+        """The program's part of the store's arrays. The list stays the same object as long as its arrays do, so that a
+        compiled function can link to them once."""
+        found = [arrays[i] for i in self.indices]
+        if len(found) != len(self._picked) or not all(map(is_, found, self._picked)):
+            self._picked = found
+        return self._picked
+
+
 class Program:
     """A traced graph with the variables behind its state.
 
@@ -114,8 +149,7 @@ class Program:
         self.graph, self.variables, self.structure = graph, list(variables), structure
         self._dtypes = [v.dtype for v in graph.inputs]
         self._compiled: dict[tuple[Any, ...], Executable] = {}
-        self._picked: tuple[Store | None, list[int], list[Array]] = (None, [], [])
-        self._fitting: tuple[Store | None, Any, Any] = (None, None, None)  # see ``_fitted``
+        self._link: Link | None = None
 
     def traced(self) -> Program:
         """The whole step as one traced graph: this one."""
@@ -142,30 +176,57 @@ class Program:
         """Whether the state is in this store, if it went there together."""
         return not self.variables or self.variables[0].store is store
 
-    def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
+    def run(self, store: Store, inputs: Sequence[Any], owned: bool = False) -> dict[str, Array]:
         """One run: reads and updates the state in ``store``, returns the outputs as the backend's arrays.
 
         Args:
             store: Holds all of this program's variables.
             inputs: NumPy arrays, or arrays of the backend on the store's device.
+            owned: Whether nobody else writes to the NumPy arrays, now or later, so that they need no copy.
         """
         if store.foreign:
             store.own()
-        signature = [(type(x), x.shape, x.dtype) for x in inputs]
-        if self._fitting[0] is store and self._fitting[1] == signature:
-            function = self._fitting[2]
+        try:
+            return self._run(store, inputs, owned)
+        except Exception as error:
+            if not store.backend.hardware.exhausted(error):
+                raise
+            shapes = [tuple(x.shape) for x in inputs]
+            sizes = sizes_of(self.graph.inputs, shapes)
+            raise out_of_memory(self.graph, store.backend, store.device, sizes, shapes) from error
+
+    def _run(self, store: Store, inputs: Sequence[Any], owned: bool) -> dict[str, Array]:
+        forms = [(x.__class__, x.shape, x.dtype) for x in inputs]
+        link = self._link
+        if link is None or link.store is not store or link.forms != forms:
+            link = self._link = self._linked(store, inputs, forms)
+        if link.host:
+            for i, dtype in link.casts:
+                inputs = [*inputs[:i], inputs[i].astype(dtype), *inputs[i + 1 :]]
+            inputs = store.backend.fed(inputs, store.device, owned)
         else:
-            function, inputs = self._fitted(store, inputs, signature)
-        state, whole = self._state(store)
-        new, outputs = function(state, inputs)
-        if whole:
-            store.arrays = new
-        elif new is not state:
-            for i, array in zip(self._picked[1], new, strict=True):
+            inputs = moved(inputs, store.backend, store.device, self._dtypes)
+        if link.whole:
+            store.arrays, outputs = link.function(store.arrays, inputs)
+            return outputs
+        state = link.state(store.arrays)
+        new, outputs = link.function(state, inputs)
+        if new is not state:
+            for i, array in zip(link.indices, new, strict=True):
                 store.arrays[i] = array
         return outputs
 
-    def call(self, backend: Backend, device: str, inputs: Sequence[Any]) -> dict[str, Array]:
+    def _linked(self, store: Store, inputs: Sequence[Any], forms: list[Any]) -> Link:
+        """What a run needs that is the same as long as the store and the forms of the inputs are."""
+        assert all(v.store is store for v in self.variables), "a variable is not in the store"
+        function = self.executable(store.backend, store.device, [x.shape for x in inputs])
+        host = all(isinstance(x, np.ndarray) for x in inputs) and [*map(host_dtype, self._dtypes)] == self._dtypes
+        casts = [(i, d) for i, d in enumerate(self._dtypes) if host and name_of(inputs[i].dtype) != d]
+        indices = [v.index for v in self.variables]
+        whole = indices == list(range(len(store.arrays)))
+        return Link(store, forms, function, host, casts, indices, whole)
+
+    def call(self, backend: Backend, device: str, inputs: Sequence[Any], owned: bool = False) -> dict[str, Array]:
         """One run with every variable where it lives: one that is elsewhere is copied here, and back if it gets a new
         value; one that was never placed is placed here.
 
@@ -173,6 +234,7 @@ class Program:
             backend: The engine.
             device: A device of it.
             inputs: Arrays of the inputs' dtypes, of any engine.
+            owned: See ``run``.
         """
         fresh = [v for v in self.variables if v.store is None]
         if fresh:  # weights side by side, as optimizers like them
@@ -180,7 +242,7 @@ class Program:
         stores = [v.store for v in self.variables if v.store is not None]  # which is all, by now
         one = stores[0] if stores else Store(backend, device, [])
         if one.backend is backend and one.device == device and all(s is one for s in stores):
-            return self.run(one, inputs)
+            return self.run(one, inputs, owned)
         for store in stores:
             store.own()
         away = [v for v in self.variables if v.place() != (backend, device)]
@@ -196,38 +258,6 @@ class Program:
                 v.assign(backend.get(new[i]))
         return outputs
 
-    def _fitted(self, store: Store, inputs: Sequence[Any], signature: Any) -> tuple[Executable, Sequence[Array]]:
-        """The compiled function for inputs, and these as it takes them. Where arrays of NumPy are taken as they are, it
-        is remembered: for those like them there is nothing more to find out."""
-        given, backend = inputs, store.backend
-        host = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and name_of(x.dtype) != self._dtypes[i]]
-        if host:
-            inputs = [x.astype(host_dtype(self._dtypes[i])) if i in host else x for i, x in enumerate(inputs)]
-        function = self.executable(backend, store.device, [x.shape for x in inputs])
-        inputs = moved(inputs, backend, store.device, self._dtypes)
-        if inputs is given and all(kind is np.ndarray for kind, *_ in signature):
-            self._fitting = (store, signature, function)
-        return function, inputs
-
-    def _state(self, store: Store) -> tuple[list[Array], bool]:
-        """This program's state as a list, and whether that is all of the store. The list stays the same object as
-        long as its arrays do, so that a compiled function can link to them once."""
-        known, indices, picked = self._picked
-        if known is store and indices and not picked:
-            return store.arrays, True
-        if known is not store:
-            indices = [v.index for v in self.variables]
-            assert all(v.store is store for v in self.variables), "a variable is not in the store"
-            picked = []
-        if indices == list(range(len(store.arrays))):
-            self._picked = (store, indices, [])
-            return store.arrays, True
-        arrays = [store.arrays[i] for i in indices]
-        if len(picked) != len(arrays) or any(a is not b for a, b in zip(arrays, picked, strict=True)):
-            picked = arrays
-        self._picked = (store, indices, picked)
-        return picked, False
-
 
 def moved(arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence[str] | None = None) -> Sequence[Array]:
     """Arrays of any engine as the backend's on a device; the same objects where they are that already.
@@ -241,6 +271,8 @@ def moved(arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence
     away = [i for i, x in enumerate(arrays) if backend.device_of(x) != device]
     if not away:
         return arrays
+    if dtypes and all(type(x) is np.ndarray and name_of(x.dtype) == d for x, d in zip(arrays, dtypes, strict=True)):
+        return backend.put(arrays, device)  # the usual case
     wanted = [ops.dtype_of(arrays[i]) if dtypes is None else dtypes[i] for i in away]
     there = dict(zip(away, backend.put_as([ops.to_numpy(arrays[i]) for i in away], wanted, device), strict=True))
     return [there.get(i, x) for i, x in enumerate(arrays)]

@@ -16,6 +16,7 @@ from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import own_results, straight_line
 
+from .hardware import HARDWARE, options
 from .precision import in_64_bits
 from .table import TABLE, VIEWS
 
@@ -47,6 +48,13 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[Any]:
     return jax.device_put([np.array(a, order="C") for a in arrays], _devices()[device])
 
 
+def feed(arrays: Sequence[np.ndarray], device: str, owned: bool) -> Sequence[Any]:
+    """Compiled functions take NumPy's arrays, which they may read later; those of 64 bits only where these are on."""
+    if any(a.dtype.itemsize > 4 for a in arrays):
+        return put(arrays, device)
+    return arrays if owned else [np.array(a, order="C") for a in arrays]
+
+
 def get(array: Any) -> np.ndarray:
     """bfloat16 comes as float32, which holds every value of it: NumPy has no such dtype."""
     return np.array(array, "float32" if array.dtype == jnp.bfloat16 else None)
@@ -68,26 +76,24 @@ def compile(graph: Graph, device: str) -> Executable:
     graph = own_results(graph, VIEWS)
     step = straight_line(graph, TABLE, jnp.asarray)
     moving = [i for i, v in enumerate(graph.state) if graph.updates.get(v.node.attrs["name"], v) is not v]
-    fixed = [i for i in range(len(graph.state)) if i not in moving]
+    fixed = sorted({*range(len(graph.state))} - {*moving})
+    states, count, names = len(graph.state), len(moving), list(graph.outputs)
 
-    def pure(moved: list[Any], kept: list[Any], inputs: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-        state = dict(zip([*moving, *fixed], [*moved, *kept], strict=True))
-        new, outputs = step([state[i] for i in range(len(state))], inputs)
-        return [new[i] for i in moving], outputs
+    def pure(*arrays: Any) -> list[Any]:  # flat, as JAX takes a nesting apart at each call
+        new, outputs = step(list(arrays[:states]), arrays[states:])
+        return [*(new[i] for i in moving), *outputs.values()]
 
     place = jax.sharding.SingleDeviceSharding(_devices()[device])
     leaves = [jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place) for v in (*graph.state, *graph.inputs)]
-    states = len(graph.state)
-    specs = ([leaves[i] for i in moving], [leaves[i] for i in fixed], leaves[states:])
     with jax.default_device(_devices()[device]):
-        compiled = jax.jit(pure, donate_argnums=0).lower(*specs).compile()
+        compiled = jax.jit(pure, donate_argnums=moving, compiler_options=options()).lower(*leaves).compile()
 
     def run(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        new, outputs = compiled([state[i] for i in moving], [state[i] for i in fixed], list(inputs))
-        result = list(state)
-        for i, array in zip(moving, new, strict=True):
-            result[i] = array
-        return result, outputs
+        found = compiled(*state, *inputs)
+        new, outputs = found[:count], dict(zip(names, found[count:], strict=True))
+        for i in fixed:
+            new.insert(i, state[i])
+        return new, outputs
 
     return run
 
@@ -118,5 +124,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
 
 
 BACKEND = Backend(
-    "jax", TABLE, devices, put, get, device_of, compile, ("jax", "jaxlib"), synchronize, memory, native_grad
+    "jax", TABLE, devices, put, get, device_of, compile, ("jax", "jaxlib"), synchronize, memory, native_grad, feed=feed,
+    hardware=HARDWARE,
 )  # fmt: skip

@@ -24,6 +24,7 @@ class Action:
         outputs: Values that are made.
         attrs: The op's attributes; the position of a loaded input; the name of a returned output.
         workspaces: Memory it needs for itself, as its kernel asked for it: storage, shape, dtype.
+        own: A kernel in the place of the op's.
     """
 
     op: str
@@ -31,6 +32,7 @@ class Action:
     outputs: tuple[Value, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict)
     workspaces: list[tuple[Storage, tuple[int, ...], Any]] = field(default_factory=list)
+    own: Kernel | None = None
 
     @property
     def reads(self) -> tuple[Value, ...]:
@@ -40,7 +42,7 @@ class Action:
     @property
     def kernel(self) -> Kernel | None:
         """The kernel, where there is one."""
-        return KERNELS.get(self.op)
+        return self.own or KERNELS.get(self.op)
 
     def overwritable(self) -> list[tuple[int, int]]:
         """Which results may take the memory of which operands: pairs of their numbers."""

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from unilayers.backends.replay import Replayed
 
 from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph, Node
@@ -17,6 +18,7 @@ from unilayers.graph.passes import fold_constants
 
 from .emit import load
 from .fuse import unstretch
+from .hardware import HARDWARE
 from .kernels.contract import quiet
 from .link import LinkedStep, aligned
 from .loops import functions
@@ -63,10 +65,10 @@ def _cuda_devices() -> list[str]:
 
 
 def device_of(array: object) -> str | None:
-    if isinstance(array, (np.ndarray, np.generic)):
-        return "cpu"
     cupy = sys.modules.get("cupy")
-    return f"cuda:{array.device.id}" if cupy is not None and isinstance(array, cupy.ndarray) else None
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return f"cuda:{array.device.id}"
+    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else None
 
 
 def module(device: str) -> Any:
@@ -101,8 +103,13 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[Array]:
     return [found[i] for i in range(len(hosts))]
 
 
+def feed(arrays: Sequence[np.ndarray], device: str, owned: bool) -> Sequence[Array]:
+    """A step on the CPU has read its inputs when the call returns; one on CUDA brings them there itself."""
+    return arrays
+
+
 def get(array: Array) -> np.ndarray:
-    return np.array(array) if isinstance(array, (np.ndarray, np.generic)) else array.get()
+    return np.array(array) if device_of(array) == "cpu" else array.get()
 
 
 # ---- graphs ---------------------------------------------------------------------
@@ -162,10 +169,13 @@ def compile(graph: Graph, device: str) -> Executable:
         result = table[node.op](*put(arrays, device), **node.attrs)
         return [get(r) for r in (result if isinstance(result, (tuple, list)) else (result,))]
 
-    with on(device):
-        step = LinkedStep(fold_constants(unstretch(graph), run), module(device), table)
     if device == "cpu":
-        return step
+        return LinkedStep(fold_constants(unstretch(graph), run), np, table)
+    from .cuda import CupyQueue, join, without_branches
+
+    with on(device):
+        graph, xp = fold_constants(unstretch(without_branches(graph)), run), module(device)
+        step = Replayed(LinkedStep(graph, xp, table, join), CupyQueue(xp), graph.inputs)
 
     def run_there(state: list[Array], inputs: Sequence[Array]) -> tuple[list[Array], dict[str, Array]]:
         with on(device):
@@ -195,6 +205,7 @@ AT_ONCE = {
     "log_softmax": _when_small("log_softmax", _log_softmax),
 }
 BACKEND = Backend(
-    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE,
+    "numpy", TABLE, devices, put, get, device_of, compile, ("numpy",), synchronize, memory, at_once=AT_ONCE, feed=feed,
     libraries=lambda: {"oneDNN": in_use()},
+    hardware=HARDWARE,
 )  # fmt: skip

@@ -61,9 +61,14 @@ def _number(value: Value) -> Value | None:
         return value
     if value.node.op == "constant":
         array = value.node.attrs["value"].array
-        if array.size and array.tobytes() == array.reshape(-1)[:1].tobytes() * array.size:
+        if _is_uniform(array):
             return make_node(OPS["constant"], (), {"value": Const(array.reshape(-1)[0], value.dtype)})[0]
     return make_node(OPS["reshape"], (value,), {"shape": ()})[0] if value.spec.size == 1 else None
+
+
+def _is_uniform(array: np.ndarray) -> bool:
+    """Whether an array is one number again and again."""
+    return array.size > 0 and array.tobytes() == array.reshape(-1)[:1].tobytes() * array.size
 
 
 # ---- actions ------------------------------------------------------------------------
@@ -97,11 +102,11 @@ class Scene:
         """Whether nobody but this action reads a value."""
         return all(a is reader for a in self.readers(value))
 
-    def constant(self, value: Value) -> np.ndarray | None:
-        """The number in every element, as an array, if the value is one number known now."""
+    def constant(self, value: Value) -> Any:
+        """The number in every element, if the value is one number known now."""
         root = self.plan.root(value)
         array = root.node.attrs["value"].array if root.node.op == "constant" else None
-        return array if array is not None and array.size == 1 else None
+        return array.reshape(-1)[0] if array is not None and _is_uniform(array) else None
 
     def depends(self, value: Value, on: Action) -> bool:
         """Whether a value could not be computed without an action."""
@@ -153,7 +158,7 @@ def _gate(scene: Scene, action: Action) -> None:
         return
     condition, a, b = action.inputs
     number = scene.constant(b)
-    if number is not None and not number.view(f"u{number.itemsize}").any():  # +0: all bits are 0
+    if number is not None and not any(number.tobytes()):  # +0: all bits are 0
         scene.replace([action], "gate", (condition, a), action.outputs)
 
 
@@ -205,9 +210,35 @@ def _summed_losses(scene: Scene, action: Action) -> None:
     losses = action.inputs[0]
     both = scene.maker(losses, "losses_and_gradient")
     few = both is not None and both.inputs[0].spec.size <= MOST_IN_ONE_SUM
-    if both is not None and few and losses.dtype in ("float32", "float64") and scene.private(losses, action):
+    if both is not None and few and losses.dtype in _SUMMED and scene.private(losses, action):
         outputs = (*action.outputs, both.outputs[1])
         scene.replace([action, both], "loss_and_gradient", both.inputs, outputs, **both.attrs)
+
+
+def _sparse_loss_and_gradient(scene: Scene, action: Action) -> None:
+    """A mean of cross-entropies of a softmax's probabilities, and its gradient through the softmax."""
+    if action.op != "softmax_grad" or action.attrs["axis"] != action.inputs[0].ndim - 1:
+        return
+    gradient, p = action.inputs
+    before, softmax = scene.maker(gradient, "sparse_cross_entropy_grad"), scene.maker(p, "softmax")
+    if before is None or softmax is None or before.inputs[1] is not p or not scene.private(gradient, action):
+        return
+    number, given = scene.constant(before.inputs[0]), (p, before.inputs[2])
+    if number is None or not 1e-6 <= number <= 1 or p.spec.size > MOST_IN_ONE_SUM or p.dtype not in _SUMMED:
+        return
+    for losses in [a for a in scene.readers(p) if a.inputs == given and a.op == "sparse_cross_entropy"]:
+        (total,) = readers if len(readers := scene.readers(losses.outputs[0])) == 1 else (None,)
+        if losses.attrs != before.attrs or total is None or total.op != "sum" or total.outputs[0].spec.size != 1:
+            continue
+        outputs = (*total.outputs, *action.outputs)
+        scene.replace(
+            [losses, total, before, action], "sparse_loss_and_gradient", given, outputs, **losses.attrs,
+            scale=number.item(),
+        )  # fmt: skip
+        return
+
+
+_SUMMED = ("float32", "float64")
 
 
 def _relu_gate(scene: Scene, action: Action) -> None:
@@ -220,7 +251,13 @@ def _relu_gate(scene: Scene, action: Action) -> None:
     kept, zero = above.inputs
     number, dtype = scene.constant(zero), kept.dtype
     relu = scene.maker(kept, "relu") or scene.maker(kept, "conv_bias")
-    if relu is None or not relu.attrs.get("relu", True) or number is None or number.any() or dtype != action.inputs[1].dtype:
+    if (
+        relu is None
+        or not relu.attrs.get("relu", True)
+        or number is None
+        or number != 0
+        or dtype != action.inputs[1].dtype
+    ):
         return
     if kept.shape == action.outputs[0].shape:
         scene.replace([above, action], "relu_gate", (kept, action.inputs[1]), action.outputs)
@@ -274,10 +311,8 @@ def _pooled(scene: Scene, action: Action) -> None:
     route = [a for a in scene.readers(full) if a is not action]
     wanted = {_BACK[a.op]: v for a in readers for v in a.outputs}
     scene.replace([conv, action], "conv_pool", conv.inputs, (above, largest), **attrs, every=every)
-    scene.replace(
-        [*route, *readers], "conv_pool_grad", (g, above, *conv.inputs[:2]), tuple(wanted.values()), **attrs, every=every,
-        wanted=tuple(wanted),
-    )  # fmt: skip
+    inputs, outputs = (g, above, *conv.inputs[:2]), tuple(wanted.values())
+    scene.replace([*route, *readers], "conv_pool_grad", inputs, outputs, **attrs, every=every, wanted=tuple(wanted))
 
 
 _BACK = {"conv_kernel_grad": "kernel", "conv_input_grad": "input", "sum": "bias"}
@@ -311,10 +346,11 @@ def _way_back(scene: Scene, pool: Action, conv: Action) -> tuple[Value, list[Act
 CONVOLUTION = ("strides", "padding", "dilation", "groups")
 
 SHARED: list[Rule] = [
-    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _bias, _bias_relu, _relu_gate,
+    _gate, _losses_and_softmax, _losses_and_gradient, _scaled_gradient, _summed_losses, _sparse_loss_and_gradient,
+    _bias, _bias_relu, _relu_gate,
 ]  # fmt: skip
 JOINED = (
-    "gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "conv_bias", "relu_gate", "conv_pool",
-    "conv_pool_grad",
+    "gate", "losses_and_softmax", "losses_and_gradient", "loss_and_gradient", "sparse_loss_and_gradient", "conv_bias",
+    "relu_gate", "conv_pool", "conv_pool_grad",
 )  # fmt: skip
 assert set(JOINED) <= KERNELS.keys()

@@ -18,7 +18,7 @@ from .arena import ALIGNMENT, Storage
 from .emit import Writer
 from .kernels.contract import address
 from .onednn import library
-from .plan import Plan, Table
+from .plan import Join, Plan, Table
 
 Array = Any
 Result = tuple[list[Array], dict[str, Array]]
@@ -34,14 +34,15 @@ class LinkedStep:
         graph: Specialised and lowered.
         xp: NumPy or CuPy.
         table: Functions of that module, for ops without a kernel.
+        join: What joins actions, see ``Plan``.
 
     Attributes:
         plan: Actions, and where values live; ``plan.arena_bytes`` and ``plan.lower_bound``.
         source: The text of the generated step; empty before the first run.
     """
 
-    def __init__(self, graph: Graph, xp: Any, table: Table) -> None:
-        self.plan = Plan(graph, table, direct=xp is np, library=library(xp))
+    def __init__(self, graph: Graph, xp: Any, table: Table, join: Join | None = None) -> None:
+        self.plan = Plan(graph, table, direct=xp is np, library=library(xp), join=join)
         self.source, self._xp = "", xp
         self._memory = aligned(xp, self.plan.arena_bytes)
         self._linker = Linker(self.plan, xp)

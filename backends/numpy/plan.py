@@ -27,6 +27,7 @@ from .views import as_view, view
 
 Array = Any
 Table = Mapping[str, Callable[..., Any]]
+Join = Callable[["Plan", list[Action]], list[Action]]
 
 
 class Plan:
@@ -38,6 +39,7 @@ class Plan:
         direct: Whether inputs may be read where the caller has them.
         apart: Whether these are known to lie apart from the state.
         library: oneDNN, where it is to be used.
+        join: What joins actions.
 
     Attributes:
         actions: In running order.
@@ -54,6 +56,7 @@ class Plan:
         direct: bool = False,
         apart: bool = False,
         library: onednn.Library | None = None,
+        join: Join | None = None,
     ) -> None:
         self.graph, self.table, self.library = graph, table, library
         self.base: dict[Value, Value] = {}
@@ -62,7 +65,7 @@ class Plan:
         self.sketch: dict[Value, np.ndarray] = {}  # arrays with the shape and strides of the real ones; never touched
         for node in graph.nodes:
             self._lay_out(node)
-        actions = fuse(self, _actions(self))
+        actions = (join or fuse)(self, _actions(self))
         self.direct = direct_inputs(self, actions) if direct else set()
         actions = [a for a in actions if a.op != "load" or a.outputs[0] not in self.direct]
         for v in self.direct:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context, execute  # what the public ways call in the end, at half their price
+from tensorflow.python.framework.ops import EagerTensor
 
 from unilayers.backend import Backend, Executable
 from unilayers.graph import Graph
 from unilayers.graph.emit import straight_line
 
+from .hardware import HARDWARE
 from .table import TABLE
-
-# Ops without a kernel for the GPU run on the CPU, as everywhere in TensorFlow 2.
-_SOFT = tf.compat.v1.ConfigProto(allow_soft_placement=True).SerializeToString()
 
 
 @cache
@@ -41,9 +42,22 @@ def _place(device: str) -> str:
     return device.replace("cuda", "GPU").replace("cpu", "CPU:0")
 
 
+@cache
+def _full_name(device: str) -> str:
+    """The name that a tensor on a device gives for it."""
+    with tf.device(_place(device)):
+        return str(tf.identity(tf.zeros(())).device)
+
+
 def put(arrays: Sequence[np.ndarray], device: str) -> list[Any]:
     with tf.device(_place(device)):  # private copies, as TensorFlow may keep the very buffer it is given
         return [tf.constant(np.array(a, order="C")) for a in arrays]
+
+
+def feed(arrays: Sequence[np.ndarray], device: str, owned: bool) -> list[Any]:
+    """TensorFlow may keep the very buffer it is given."""
+    place = _full_name(device)
+    return [EagerTensor(a if owned else np.array(a, order="C"), place, None) for a in arrays]
 
 
 def get(array: Any) -> np.ndarray:
@@ -59,7 +73,7 @@ def device_of(array: object) -> str | None:
 
 
 def compile(graph: Graph, device: str) -> Executable:
-    """Traces the graph at once, and calls the traced function as the op it is: ``tf.function`` would look at its
+    """Traces the graph at once, and runs the traced function as the op it is: ``tf.function`` would look at its
     arguments one by one, which takes longer than a small step."""
     place, states = _place(device), len(graph.state)
 
@@ -72,15 +86,18 @@ def compile(graph: Graph, device: str) -> Executable:
 
     leaves = (*graph.state, *graph.inputs)
     traced = step.get_concrete_function(*(tf.TensorSpec(v.shape, v.dtype) for v in leaves))
-    dtypes = [v.dtype for v in (*graph.state, *graph.outputs.values())]
+    there, function, count, names = context.context(), traced.inference_fn, len(traced.outputs), list(graph.outputs)
+    attrs = tuple(chain(*there.function_call_options.as_attrs().items()))
 
     def run(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        with tf.device(place):
-            call = tf.raw_ops.StatefulPartitionedCall
-            results = call(args=[*state, *inputs], Tout=dtypes, f=traced, config_proto=_SOFT) if dtypes else []
-        return results[:states], dict(zip(graph.outputs, results[states:], strict=True))
+        found = execute.execute(function.name, count, [*state, *inputs], attrs, there) if count else []
+        return found[:states], dict(zip(names, found[states:], strict=True))
 
-    return run
+    def run_there(state: list[Any], inputs: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        with tf.device(place):
+            return run(state, inputs)
+
+    return run_there if _gpus() else run
 
 
 def synchronize() -> None:
@@ -106,5 +123,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[Any], cotangent: Any) ->
 
 
 BACKEND = Backend(
-    "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad
+    "tensorflow", TABLE, devices, put, get, device_of, compile, ("tensorflow",), synchronize, memory, native_grad,
+    feed=feed, hardware=HARDWARE,
 )  # fmt: skip

@@ -18,12 +18,13 @@ from unilayers.spec import is_float
 Body = Callable[..., list[Any]]
 
 # A loop of such steps is compiled as a whole: TensorFlow's own takes some microseconds for each op of each step.
-COMPILED = frozenset(
-    "add subtract multiply divide maximum minimum negative abs square sqrt rsqrt reciprocal exp expm1 log log1p sin cos "
-    "tanh sigmoid relu erf softmax equal not_equal less less_equal greater greater_equal logical_and logical_or "
-    "logical_not where astype identity stop_gradient sum max min matmul reshape permute_dims broadcast_to concat slice pad "
-    "flip".split()
+_NAMES = (
+    "add subtract multiply divide maximum minimum negative abs square sqrt rsqrt reciprocal exp expm1 log log1p sin",
+    "cos tanh sigmoid relu erf softmax equal not_equal less less_equal greater greater_equal logical_and logical_or",
+    "logical_not where astype identity stop_gradient sum max min matmul reshape permute_dims broadcast_to concat",
+    "slice pad flip",
 )
+COMPILED = frozenset(name for line in _NAMES for name in line.split())
 LONG = 16  # steps; compiling a shorter loop takes longer than it saves
 
 

@@ -40,6 +40,16 @@ def _edges(padding: Pairs) -> dict[str, Any]:
     return {"padding": "EXPLICIT", "explicit_paddings": [0, 0, *itertools.chain(*padding), 0, 0]}
 
 
+def _is_same(sizes: Ints, window: Ints, strides: Ints, padding: Pairs) -> bool:
+    """Whether a padding is what TensorFlow calls SAME for spatial axes of these sizes."""
+
+    def same(size: int, width: int, step: int) -> tuple[int, int]:
+        whole = max((-(-size // step) - 1) * step + width - size, 0)
+        return whole // 2, whole - whole // 2
+
+    return [*map(same, sizes, window, strides)] == [*map(tuple, padding)]
+
+
 def _steps(sizes: Ints) -> list[int]:
     return [1, *sizes, 1]
 
@@ -65,8 +75,10 @@ def conv_input_grad(
     wide, common = padded_shape(shape, padding), {"filter": kernel, "out_backprop": g, "strides": _steps(strides)}
     if groups > 1 or max(dilation) > 1:
         return _transposed(g, kernel, wide, strides, dilation, groups)[inside(shape, padding)]
-    if len(strides) == 2:
-        return raw.Conv2DBackpropInput(input_sizes=shape, **common, **_edges(padding))
+    if len(strides) == 2 and _is_same(shape[1:-1], kernel.shape[:2], strides, padding):
+        return raw.Conv2DBackpropInput(input_sizes=shape, **common, padding="SAME")
+    if len(strides) == 2:  # oneDNN's gradients have no other paddings
+        return raw.Conv2DBackpropInput(input_sizes=wide, **common, padding="VALID")[inside(shape, padding)]
     return raw.Conv3DBackpropInputV2(input_sizes=wide, **common, padding="VALID")[inside(shape, padding)]
 
 
@@ -88,8 +100,10 @@ def conv_kernel_grad(x: Any, g: Any, shape: Ints, strides: Ints, padding: Pairs,
     common = {"filter_sizes": shape, "out_backprop": g, "strides": _steps(strides)}
     if groups > 1 or max(dilation) > 1:
         return _products(_pad(x, padding), g, shape, strides, dilation, groups)
-    if len(strides) == 2:
-        return raw.Conv2DBackpropFilter(input=x, **common, **_edges(padding))
+    if len(strides) == 2 and _is_same(x.shape[1:-1], shape[:2], strides, padding):
+        return raw.Conv2DBackpropFilter(input=x, **common, padding="SAME")
+    if len(strides) == 2:  # oneDNN's gradients have no other paddings
+        return raw.Conv2DBackpropFilter(input=_pad(x, padding), **common, padding="VALID")
     return raw.Conv3DBackpropFilterV2(input=_pad(x, padding), **common, padding="VALID")
 
 

@@ -13,7 +13,9 @@ from unilayers.graph import OPS, Graph, Node, Value, tracing
 from unilayers.graph.emit import own_results, straight_line
 from unilayers.graph.passes import as_values, optimise, rewrite
 
+from .cuda import replayed
 from .fuse import JOINED, VIEWS, fuse
+from .hardware import HARDWARE
 from .layout import kernels_of, laying
 from .neural import fits
 from .table import OVERWRITING, TABLE, tensor
@@ -33,6 +35,15 @@ def put(arrays: Sequence[np.ndarray], device: str) -> list[torch.Tensor]:
         return list(map(tensor, arrays))
     queued = device.startswith("cuda")
     return [tensor(a).to(device, non_blocking=queued) for a in arrays]
+
+
+def feed(arrays: Sequence[np.ndarray], device: str, owned: bool) -> list[torch.Tensor]:
+    """What is on the CPU has been read when a call returns; a step on CUDA brings its inputs there itself."""
+    if device.startswith("cuda"):
+        return list(arrays)
+    if device != "cpu":
+        return put(arrays, device)
+    return [torch.from_numpy(a if a.flags.carray else np.array(a, order="C")) for a in arrays]
 
 
 def get(array: torch.Tensor) -> np.ndarray:
@@ -68,7 +79,7 @@ def compile(graph: Graph, device: str) -> Executable:
         with torch._C._InferenceMode(True):  # what torch.inference_mode does, at a third of its cost
             return step(state, inputs)
 
-    return run
+    return replayed(run, graph.inputs, device) if device.startswith("cuda") else run
 
 
 def synchronize() -> None:
@@ -104,5 +115,6 @@ def native_grad(f: Callable[..., Any], arrays: Sequence[torch.Tensor], cotangent
 
 
 BACKEND = Backend(
-    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad
+    "torch", TABLE, devices, put, get, device_of, compile, ("torch",), synchronize, memory, native_grad, feed=feed,
+    hardware=HARDWARE,
 )  # fmt: skip

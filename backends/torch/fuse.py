@@ -218,6 +218,17 @@ def add_bias(scene: Scene, node: Node) -> Values | None:
     return None
 
 
+def normalise(scene: Scene, node: Node) -> Values | None:
+    """A convolution whose filters are normalised with given statistics."""
+    if node.op != "batch_norm_inference":
+        return None
+    conv = scene.made_by(node.inputs[0], "conv", node)
+    if conv is None or tuple(node.attrs["axes"]) != tuple(range(node.inputs[0].ndim - 1)):
+        return None
+    attrs = {**conv.attrs, "epsilon": node.attrs["epsilon"]}
+    return _joined("conv_norm", scene.now([*conv.inputs, *node.inputs[1:]]), node.outputs[0].spec, **attrs)
+
+
 def _reshaped(value: Value, shape: Sequence[Any]) -> Value:
     if tuple(value.shape) == tuple(shape):
         return value
@@ -277,6 +288,21 @@ def sum_of_floats(scene: Scene, node: Node) -> Values | None:
     return _joined("float_sum", scene.now(made.inputs), out, **attrs)
 
 
+def blend(scene: Scene, node: Node) -> Values | None:
+    """``x * a + y * (1 - a)`` of a leaf: a moving average. (Of two infinities the joined op makes NaN.)"""
+    if node.op != "add" or node.inputs[0].spec != node.inputs[1].spec:
+        return None
+    parts = [scene.made_by(v, "multiply", node) for v in node.inputs]
+    pairs = [p.inputs for p in parts if p is not None and p.inputs[0].spec == p.outputs[0].spec]
+    if len(pairs) < 2 or any(s.node.op != "constant" or s.spec.size != 1 for _, s in pairs):
+        return None
+    (x, a), (y, b) = pairs
+    shares = [float(s.node.attrs["value"].array.item()) for s in (a, b)]
+    if abs(sum(shares) - 1) > 1e-7 or x.node.op not in LEAVES or not is_float(x.dtype):
+        return None
+    return _joined("blend", scene.now((y, x)), node.outputs[0].spec, weight=shares[0])
+
+
 def transpose(scene: Scene, node: Node) -> Values | None:
     if node.op == "permute_dims" and node.attrs["axes"] == (1, 0):
         return _joined("transpose", scene.now(node.inputs), node.outputs[0].spec)
@@ -306,7 +332,8 @@ def _dead(scene: Scene, value: Value, reader: Node) -> bool:
 
 
 RULES: list[Rule] = [
-    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, add_relu, mask, sum_of_floats, transpose, in_place,
+    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, normalise, add_relu, mask, blend, sum_of_floats,
+    transpose, in_place,
 ]  # fmt: skip
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
@@ -317,8 +344,9 @@ VIEWS = frozenset(
 _gate_into = torch.ops.aten.threshold_backward.grad_input
 
 JOINED: dict[str, Callable[..., Any]] = {
-    "batch_norm_kept": neural.batch_norm_kept,
-    "batch_norm_from": neural.batch_norm_from,
+    **neural.KERNELS,  # which fit, where graphs come from ``compile``
+    "batch_norm_kept": Made(neural.batch_norm_keeping),
+    "batch_norm_from": Made(neural.batch_norm_gradient),
     "layer_norm_kept": neural.layer_norm_kept,
     "layer_norm_from": neural.layer_norm_from,
     "attention_kept": neural.attention_kept,
@@ -328,10 +356,12 @@ JOINED: dict[str, Callable[..., Any]] = {
     "max_pool_kept": windows.max_pool_kept,
     "max_pool_from": windows.max_pool_from,
     "conv_bias": Made(windows.conv_with),
+    "conv_norm": Made(windows.conv_with),
     "linear": torch.addmm,
     "linear_relu": torch._addmm_activation,
     "float_sum": Made(lambda axis, keepdims: lambda x: torch.sum(x, axis, keepdims)),
     "dropout_mask": neural.dropout_mask,
+    "blend": torch.lerp,
     "transpose": Tensor.t,
     "add_into": Tensor.add_,
     "multiply_into": Tensor.mul_,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,12 +80,8 @@ def fits(node: Node, device: str) -> bool:
     return condition(*node.inputs, **node.attrs) and (device == "cpu" or not on_cpu)
 
 
-def guarded(kernels: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Kernels of ops that run as their expansion where they do not fit, and where autograd is to follow them."""
-    return {name: _guarded(name, kernel) for name, kernel in kernels.items()}
-
-
 def _guarded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel of an op, which runs as its expansion where it does not fit, and where autograd is to follow it."""
     condition, on_cpu = FITS.get(name, (_anything, False))
     expand: Any = OPS[name].expand
 
@@ -100,43 +96,56 @@ def _guarded(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
 # ---- batch normalization ----------------------------------------------------------
 
 
-def _features_second(x: Tensor, axes: Axes) -> tuple[Tensor, int]:
-    """A view with the axis that is not averaged over in the second place, and where it was."""
-    place = next(a for a in range(x.ndim) if a not in axes)
-    return x.movedim(place, 1), place
+def _orders(axes: Axes) -> tuple[Axes, Axes]:
+    """The order of axes with the one that is not averaged over in the second place, and the order back."""
+    first = list(axes)
+    first.insert(1, next(a for a in range(len(axes) + 1) if a not in axes))
+    return first, sorted(range(len(first)), key=first.__getitem__)
 
 
-def batch_norm_kept(x: Tensor, gamma: Tensor, beta: Tensor, axes: Axes, epsilon: float) -> Any:
-    """y, mean, variance; and 1 / std.
+def batch_norm_keeping(axes: Axes, epsilon: float) -> Callable[..., Any]:
+    """y, mean and variance, and 1 / std, as a function of x, gamma and beta.
 
     aten gives the variance only into a moving one, of which it is everything here, and with one less as its divisor.
     """
-    first, place = _features_second(x, axes)
-    moving_mean, variance = torch.zeros_like(gamma), torch.zeros_like(gamma)
-    y, mean, inverse = torch.native_batch_norm(first, gamma, beta, moving_mean, variance, True, 1.0, epsilon)
-    count = x.numel() // gamma.numel()
-    return y.movedim(1, place), mean, variance.mul_((count - 1) / count), inverse
+    (first, last), normalise = _orders(axes), torch.native_batch_norm
+
+    def batch_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Any:
+        moving_mean, variance = torch.zeros_like(gamma), torch.zeros_like(gamma)
+        y, mean, inverse = normalise(x.permute(first), gamma, beta, moving_mean, variance, True, 1.0, epsilon)
+        count = x.numel() // gamma.numel()
+        return y.permute(last), mean, variance.mul_((count - 1) / count), inverse
+
+    return batch_norm
 
 
-def batch_norm_from(
-    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor, axes: Axes, epsilon: float
-) -> Any:
-    (first_g, place), (first, _) = _features_second(g, axes), _features_second(x, axes)
-    kept, wanted = (None, None, mean, inverse), [True, True, True]
-    to_x, *others = aten.native_batch_norm_backward(first_g, first, gamma, *kept, True, epsilon, wanted)
-    return (to_x.movedim(1, place), *others)
+def batch_norm_gradient(axes: Axes, epsilon: float) -> Callable[..., Any]:
+    """The gradients to x, gamma and beta, as a function of g, x, gamma, mean and 1 / std."""
+    (first, last), backward = _orders(axes), aten.native_batch_norm_backward.default
+    rest = True, epsilon, [True, True, True]
+
+    def batch_norm_from(g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse: Tensor) -> Any:
+        flow = backward(g.permute(first), x.permute(first), gamma, None, None, mean, inverse, *rest)
+        return flow[0].permute(last), flow[1], flow[2]
+
+    return batch_norm_from
 
 
 def batch_norm_grad(g: Tensor, x: Tensor, gamma: Tensor, axes: Axes, epsilon: float) -> Any:
-    _, mean, _, inverse = batch_norm_kept(x, gamma, gamma, axes, epsilon)
-    return batch_norm_from(g, x, gamma, mean, inverse, axes, epsilon)
+    _, mean, _, inverse = batch_norm_keeping(axes, epsilon)(x, gamma, gamma)
+    return batch_norm_gradient(axes, epsilon)(g, x, gamma, mean, inverse)
 
 
 def batch_norm_inference(
     x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, axes: Axes, epsilon: float
 ) -> Tensor:
-    first, place = _features_second(x, axes)
-    return torch.batch_norm(first, gamma, beta, mean, variance, False, 0.0, epsilon, False).movedim(1, place)
+    first, last = _orders(axes)
+    return with_statistics(x.permute(first), gamma, beta, mean, variance, epsilon).permute(last)
+
+
+def with_statistics(x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, epsilon: float) -> Tensor:
+    """Batch normalization of the second axis with given statistics."""
+    return torch.batch_norm(x, gamma, beta, mean, variance, False, 0.0, epsilon, False)
 
 
 # ---- layer normalization ------------------------------------------------------------
@@ -234,23 +243,22 @@ def dropout_mask(
 
 # ---- all of them ----------------------------------------------------------------------------
 
-TABLE: dict[str, Callable[..., Any]] = guarded(
-    {
-        "batch_norm": lambda *x, **attrs: batch_norm_kept(*x, **attrs)[:3],
-        "batch_norm_grad": batch_norm_grad,
-        "batch_norm_inference": batch_norm_inference,
-        "layer_norm": lambda *x, **attrs: layer_norm_kept(*x, **attrs)[0],
-        "layer_norm_grad": layer_norm_grad,
-        "attention": lambda *x, **attrs: attention_kept(*x, **attrs)[0],
-        "attention_grad": attention_grad,
-        "sparse_softmax_cross_entropy": lambda *x: losses_kept(*x)[0],
-        "sparse_softmax_cross_entropy_grad": losses_grad,
-        **({"random_bits": random_bits} if sys.byteorder == "little" else {}),  # as NumPy's, whose it is
-        "relu_grad": lambda g, y: aten.threshold_backward.default(g, y, 0.0),
-        "sigmoid_grad": aten.sigmoid_backward.default,
-        "silu_grad": aten.silu_backward.default,
-        "gelu_grad": lambda g, x, approximate: aten.gelu_backward(g, x, approximate="tanh" if approximate else "none"),
-        "softmax_grad": lambda g, y, axis: torch._softmax_backward_data(g, y, axis, y.dtype),
-        "log_softmax_grad": lambda g, y, axis: torch._log_softmax_backward_data(g, y, axis, y.dtype),
-    }
-)
+KERNELS: dict[str, Callable[..., Any]] = {
+    "batch_norm": lambda *x, **attrs: batch_norm_keeping(**attrs)(*x)[:3],
+    "batch_norm_grad": batch_norm_grad,
+    "batch_norm_inference": batch_norm_inference,
+    "layer_norm": lambda *x, **attrs: layer_norm_kept(*x, **attrs)[0],
+    "layer_norm_grad": layer_norm_grad,
+    "attention": lambda *x, **attrs: attention_kept(*x, **attrs)[0],
+    "attention_grad": attention_grad,
+    "sparse_softmax_cross_entropy": lambda *x: losses_kept(*x)[0],
+    "sparse_softmax_cross_entropy_grad": losses_grad,
+    **({"random_bits": random_bits} if sys.byteorder == "little" else {}),  # as NumPy's, whose it is
+    "relu_grad": lambda g, y: aten.threshold_backward.default(g, y, 0.0),
+    "sigmoid_grad": aten.sigmoid_backward.default,
+    "silu_grad": aten.silu_backward.default,
+    "gelu_grad": lambda g, x, approximate: aten.gelu_backward(g, x, approximate="tanh" if approximate else "none"),
+    "softmax_grad": lambda g, y, axis: torch._softmax_backward_data(g, y, axis, y.dtype),
+    "log_softmax_grad": lambda g, y, axis: torch._log_softmax_backward_data(g, y, axis, y.dtype),
+}
+TABLE = {name: _guarded(name, kernel) for name, kernel in KERNELS.items()}

@@ -67,7 +67,8 @@ def _layer(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> list[Tenso
 def lstm(
     x: Tensor, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor, reverse: bool, keeps: bool
 ) -> Results:
-    """The outputs, the states, and NaNs that bear what oneDNN keeps: other tensors must not be taken for them."""
+    """The outputs, the states, and tensors that bear what oneDNN keeps: of a number that spoils what is computed with
+    copies of them, and which is no NaN, as somebody may look for the first NaN of a step."""
     operands = (x.contiguous(), *_layer(kernel, recurrent_kernel, bias), h.contiguous()[None], c.contiguous()[None])
     with torch.enable_grad() if keeps else nullcontext():  # aten keeps something only where autograd could want it
         ys, last, cell, workspace = torch.ops.aten.mkldnn_rnn_layer(
@@ -75,7 +76,7 @@ def lstm(
         )
     if not keeps:
         return ys, last[0], cell[0]
-    mark = torch.full((), torch.nan).expand(ys.shape)
+    mark = torch.full((), torch.finfo(ys.dtype).max).expand(ys.shape)
     setattr(mark, _KEPT, (*operands, ys, last, cell, workspace))
     return ys, last[0], cell[0], *[mark] * OPS["lstm"].kept
 

@@ -124,7 +124,7 @@ def take_grad(g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
 def tensor(a: np.ndarray) -> Tensor:
     """A copy on the CPU."""
     own = np.array(a, order="C")  # a private copy: from_numpy shares memory
-    if own.dtype.name == "bfloat16":  # not a dtype of NumPy's own, so torch does not know it from there
+    if own.dtype.kind == "V" and own.dtype.name == "bfloat16":  # not a dtype of NumPy's own, so torch knows it not
         return torch.from_numpy(own.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(own)
 
@@ -166,8 +166,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "argsort": lambda x, axis: torch.argsort(x, dim=axis, stable=True).int(),
     "segment_reduce": segment_reduce,
     "conv": Made(windows.conv_with),
-    "conv_input_grad": windows.conv_input_grad,
-    "conv_kernel_grad": windows.conv_kernel_grad,
+    "conv_input_grad": Made(windows.conv_input_grad_with),
+    "conv_kernel_grad": Made(windows.conv_kernel_grad_with),
     "max_pool": Made(windows.max_pooling),
     "max_pool_grad": windows.max_pool_grad,
     "avg_pool": windows.avg_pool,
@@ -187,13 +187,13 @@ TABLE: dict[str, Callable[..., Any]] = {
     "softmax": lambda x, axis: torch.softmax(x, axis),
     "log_softmax": lambda x, axis: torch.log_softmax(x, axis),
     **{op.__name__: op for op in (recurrent.lstm, recurrent.lstm_grad, recurrent.gru, recurrent.gru_grad)},
-    "sgd_update": updates.keeping(updates.sgd_update, scalars=1),
+    "sgd_update": updates.keeping(Made(updates.sgd_updating), scalars=1),
     "adam_update": updates.keeping(Made(updates.adam_updating), scalars=2),
 }
 
 # Some of TABLE's functions, written into the operands, with the numbers of those.
 OVERWRITING: Overwriting = {
-    "sgd_update": (updates.sgd_update, updates.overwritten(scalars=1)),
+    "sgd_update": (Made(updates.sgd_updating), updates.overwritten(scalars=1)),
     "adam_update": (Made(updates.adam_updating), updates.overwritten(scalars=2)),
 }
 

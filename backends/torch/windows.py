@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from unilayers.backends.spatial import Ints, Pairs, inside, padded_shape, planar
 
+from .neural import with_statistics
+
 aten = torch.ops.aten
 
 # Orders of axes by their number: data to channels-first and back, kernels (*spatial, in, out) to (out, in, *spatial)
@@ -50,40 +52,67 @@ def _settings(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> tup
     return strides, [low for low, _ in padding], dilation, False, [0] * len(padding), groups
 
 
-def conv_with(strides: Ints, padding: Pairs, dilation: Ints, groups: int) -> Callable[..., Tensor]:
-    """The convolution with these attributes, as a function of x, kernel and perhaps bias."""
+def conv_with(
+    strides: Ints, padding: Pairs, dilation: Ints, groups: int, epsilon: float | None = None
+) -> Callable[..., Tensor]:
+    """The convolution with these attributes, as a function of x, kernel and perhaps bias; or, with ``epsilon``, of x,
+    kernel and what its result is normalised by: gamma, beta, mean and variance."""
     ndim, symmetric = len(strides) + 2, _symmetric(padding)
     settings = _settings(strides, padding if symmetric else [(0, 0)] * len(padding), dilation, groups)
     first, last, out_in, convolution = _FIRST[ndim], _LAST[ndim], _OUT_IN[ndim], torch.convolution
+    met: tuple[Any, Any] = None, None  # the kernel, as a rule the same at every step, and aten's view of it
+
+    def plain(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        nonlocal met
+        known = met
+        if known[0] is not kernel:
+            known = met = kernel, kernel.permute(out_in)
+        x = x if symmetric else _pad(x, padding)
+        return convolution(x.permute(first), known[1], bias, *settings)
 
     def conv(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = x if symmetric else _pad(x, padding)
-        return convolution(x.permute(first), kernel.permute(out_in), bias, *settings).permute(last)
+        return plain(x, kernel, bias).permute(last)
 
-    return conv
+    def conv_norm(x: Tensor, kernel: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        y = plain(x, kernel, None)
+        return with_statistics(y, gamma, beta, mean, variance, epsilon or 0.0).permute(last)
 
-
-def conv_input_grad(
-    g: Tensor, kernel: Tensor, shape: Ints, strides: Ints, padding: Pairs, dilation: Ints, groups: int
-) -> Tensor:
-    if not _symmetric(padding):
-        none, wide = [(0, 0)] * len(padding), padded_shape(shape, padding)
-        return conv_input_grad(g, kernel, wide, strides, none, dilation, groups)[inside(shape, padding)]
-    x = _first(g.new_empty(shape))  # aten wants an x, of which it reads the shape and the strides
-    weight, settings = kernel.permute(_OUT_IN[kernel.ndim]), _settings(strides, padding, dilation, groups)
-    return _last(aten.convolution_backward(_first(g), x, weight, None, *settings, [True, False, False])[0])
+    return conv if epsilon is None else conv_norm
 
 
-def conv_kernel_grad(
-    x: Tensor, g: Tensor, shape: Ints, strides: Ints, padding: Pairs, dilation: Ints, groups: int
-) -> Tensor:
-    if not _symmetric(padding):
-        return conv_kernel_grad(_pad(x, padding), g, shape, strides, [(0, 0)] * len(padding), dilation, groups)
-    # Only its shape and strides are read, as above; these are those of a kernel that is laid for aten.
-    weight = g.new_empty([shape[a] for a in (-1, *range(len(shape) - 1))]).movedim(-1, 1)
-    settings = _settings(strides, padding, dilation, groups)
-    grad = aten.convolution_backward(_first(g), _first(x), weight, None, *settings, [False, True, False])[1]
-    return grad.permute(_IN_OUT[len(shape)])
+def conv_input_grad_with(
+    shape: Ints, strides: Ints, padding: Pairs, dilation: Ints, groups: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The gradient to the input with these attributes, as a function of g and kernel."""
+    ndim, own, cut = len(shape), _symmetric(padding), inside(shape, padding)
+    settings = _settings(strides, padding if own else [(0, 0)] * len(padding), dilation, groups)
+    first, last, out_in, backward = _FIRST[ndim], _LAST[ndim], _OUT_IN[ndim], aten.convolution_backward.default
+    wide = shape if own else padded_shape(shape, padding)
+
+    def input_grad(g: Tensor, kernel: Tensor) -> Tensor:
+        x = g.new_empty(wide).permute(first)  # aten wants an x, of which it reads the shape and the strides
+        weight = kernel.permute(out_in)
+        y = backward(g.permute(first), x, weight, None, *settings, [True, False, False])[0].permute(last)
+        return y if own else y[cut]
+
+    return input_grad
+
+
+def conv_kernel_grad_with(
+    shape: Ints, strides: Ints, padding: Pairs, dilation: Ints, groups: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The gradient to the kernel with these attributes, as a function of x and g."""
+    ndim, own = len(shape), _symmetric(padding)
+    settings = _settings(strides, padding if own else [(0, 0)] * len(padding), dilation, groups)
+    first, in_out, backward = _FIRST[ndim], _IN_OUT[ndim], aten.convolution_backward.default
+    laid = shape[-1], *shape[:-1]  # of a kernel that is laid for aten, which reads its shape and strides only
+
+    def kernel_grad(x: Tensor, g: Tensor) -> Tensor:
+        x, weight = x if own else _pad(x, padding), g.new_empty(laid).movedim(-1, 1)
+        flow = backward(g.permute(first), x.permute(first), weight, None, *settings, [False, True, False])
+        return flow[1].permute(in_out)
+
+    return kernel_grad
 
 
 # ---- pooling: aten's kernels for one axis have no gradient, so that is run as two ----

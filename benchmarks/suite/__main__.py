@@ -18,10 +18,11 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-from benchmarks.suite.report import Report, cpu, cpus, versions
+from benchmarks.suite.report import Report, cpus, versions
 from benchmarks.suite.runner import ROOT, Settings, run
 from benchmarks.suite.targets import contestants, groups
 from benchmarks.suite.workloads import WORKLOADS
+from unilayers.timing.engines import processor
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -40,7 +41,7 @@ def main(given: Sequence[str] | None = None) -> int:
         parser.error(f"no workload is called {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
     rounds, seconds = (2, 0.02) if args.short else (args.rounds, args.seconds)
     how = Settings(rounds, seconds, args.threads, args.clock, args.short)
-    settings = {"date": date.today().isoformat(), "processor": cpu(), **asdict(how), "versions": versions()}
+    settings = {"date": date.today().isoformat(), "processor": processor(), **asdict(how), "versions": versions()}
     name = re.sub(r"[^\w]+", "-", f"{settings['date']} {settings['processor']} {args.threads} threads").strip("-")
     folder = args.out or ROOT / "benchmarks" / "results" / name
     report = Report(settings, [])

@@ -55,6 +55,10 @@ def _resnet(keras: Any, w: Workload, rate: float) -> Any:
     return networks.resnet(18, w.shape, w.sizes[4], w.sizes[:4], True, keras)
 
 
+def _bottleneck(keras: Any, w: Workload, rate: float) -> Any:
+    return networks.resnet(50, w.shape, w.sizes[4], w.sizes[:4], False, keras)
+
+
 def _recurrent(keras: Any, w: Workload, rate: float) -> Any:
     return networks.recurrent(*w.sizes, w.shape, w.kind.upper(), keras)
 
@@ -83,6 +87,6 @@ def _transformer(keras: Any, w: Workload, rate: float) -> Any:
 
 
 _MODELS = {
-    "dense": _dense, "convnet": _convnet, "resnet": _resnet, "lstm": _recurrent, "gru": _recurrent,
-    "transformer": _transformer,
+    "dense": _dense, "convnet": _convnet, "resnet": _resnet, "bottleneck": _bottleneck, "lstm": _recurrent,
+    "gru": _recurrent, "transformer": _transformer,
 }  # fmt: skip

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.suite.contestant import Steps
-from benchmarks.suite.workloads import ADAM, HEADS, NORM, Weights, Workload, batches, blocks, weights
+from benchmarks.suite.workloads import ADAM, HEADS, NORM, Weights, Workload, batches, blocks, bottlenecks, weights
 
-IMAGES = ("convnet", "resnet")
+IMAGES = ("convnet", "resnet", "bottleneck")
 
 
 def build(w: Workload, variant: str, *, dropout: bool = True) -> Steps:
@@ -26,11 +26,8 @@ def build(w: Workload, variant: str, *, dropout: bool = True) -> Steps:
         dropout: Whether dropout is done.
     """
     last = w.kind in IMAGES and variant in ("last", "compile")
-    net = _NETWORKS[w.kind](w, w.dropout if dropout else 0.0)
-    _load(net, weights(w))
-    if last:
-        net = net.to(memory_format=torch.channels_last)
-    data = [_converted(batch, last) for batch in batches(w)]
+    net = loaded(w, w.dropout if dropout else 0.0, last)
+    data = [own_form(batch, last) for batch in batches(w)]
     if not w.training:
         net.eval()
         run = torch.compile(net, fullgraph=True) if variant == "compile" else net
@@ -63,7 +60,20 @@ def build(w: Workload, variant: str, *, dropout: bool = True) -> Steps:
     return Steps(step, data, torch.Tensor.numpy)
 
 
-def _converted(batch: Sequence[np.ndarray], last: bool) -> tuple[torch.Tensor, ...]:
+def loaded(w: Workload, rate: float, last: bool) -> Any:
+    """The network of a workload with its initial weights.
+
+    Args:
+        w: The workload.
+        rate: Of dropout.
+        last: Whether images have their channels last in memory.
+    """
+    net = _NETWORKS[w.kind](w, rate)
+    _load(net, weights(w))
+    return net.to(memory_format=torch.channels_last) if last else net
+
+
+def own_form(batch: Sequence[np.ndarray], last: bool) -> tuple[torch.Tensor, ...]:
     """Images with their channels first; in memory, too, unless ``last``. Labels as PyTorch wants them."""
     x, *rest = map(torch.from_numpy, batch)
     if x.ndim == 4:
@@ -138,6 +148,38 @@ class ResNet(nn.Module):
         return self.dense(x.mean((2, 3)))
 
 
+class Bottleneck(nn.Module):
+    def __init__(self, before: int, narrow: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(before, narrow, 1, bias=False), _norm(narrow)
+        self.conv2, self.norm2 = nn.Conv2d(narrow, narrow, 3, stride, 1, bias=False), _norm(narrow)
+        self.conv3, self.norm3 = nn.Conv2d(narrow, 4 * narrow, 1, bias=False), _norm(4 * narrow)
+        self.shortcut = stride > 1 or before != 4 * narrow
+        if self.shortcut:
+            self.conv4, self.norm4 = nn.Conv2d(before, 4 * narrow, 1, stride, bias=False), _norm(4 * narrow)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm3(self.conv3(F.relu(self.norm2(self.conv2(y)))))
+        return F.relu(y + (self.norm4(self.conv4(x)) if self.shortcut else x))
+
+
+class ResNet50(nn.Module):
+    def __init__(self, w: Workload, rate: float) -> None:
+        super().__init__()
+        self.conv0, self.norm0 = nn.Conv2d(w.shape[-1], w.sizes[0], 7, 2, 3, bias=False), _norm(w.sizes[0])
+        for name, before, narrow, stride in bottlenecks(w):
+            self.add_module(name, Bottleneck(before, narrow, stride))
+        self.blocks = [m for m in self.children() if isinstance(m, Bottleneck)]
+        self.dense = nn.Linear(4 * w.sizes[3], w.sizes[4])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(F.relu(self.norm0(self.conv0(x))), 3, 2, 1)
+        for block in self.blocks:
+            x = block(x)
+        return self.dense(x.mean((2, 3)))
+
+
 class Recurrent(nn.Module):
     def __init__(self, w: Workload, rate: float) -> None:
         super().__init__()
@@ -181,8 +223,8 @@ class Transformer(nn.Module):
 
 
 _NETWORKS: dict[str, type[nn.Module]] = {
-    "dense": Dense, "convnet": ConvNet, "resnet": ResNet, "lstm": Recurrent, "gru": Recurrent,
-    "transformer": Transformer,
+    "dense": Dense, "convnet": ConvNet, "resnet": ResNet, "bottleneck": ResNet50, "lstm": Recurrent,
+    "gru": Recurrent, "transformer": Transformer,
 }  # fmt: skip
 
 # ---- weights ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from benchmarks.suite.workloads import Workload, batches
 from unilayers.training import steps
 
 
-def build(w: Workload, backend: str, form: str = "step", *, dropout: bool = True) -> Contestant:
+def build(w: Workload, backend: str, form: str = "step", *, dropout: bool = True, device: str = "cpu") -> Contestant:
     """A contestant.
 
     Args:
@@ -22,6 +22,7 @@ def build(w: Workload, backend: str, form: str = "step", *, dropout: bool = True
         backend: Where it runs.
         form: ``step``, the traced program that ``fit`` runs for each batch, alone; ``fit``; ``batch``.
         dropout: Whether dropout is done.
+        device: Of the backend, for the step alone.
     """
     if form == "fit":
         return Fit(compiled(ul, w, dropout, backend=backend), ul.callbacks.Callback, w)
@@ -29,7 +30,7 @@ def build(w: Workload, backend: str, form: str = "step", *, dropout: bool = True
     if form == "batch":
         return Steps(partial(model(ul, w).predict_on_batch, backend=backend), data, np.asarray)
     engine = ul.get_backend(backend)
-    device = engine.device("cpu")
+    device = engine.device(device)
     if not w.training:
         program, _ = steps.predict_program(net := model(ul, w), data[0][0])
         store = program.place(engine, device, steps.state_of(net, None))

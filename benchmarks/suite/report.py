@@ -103,17 +103,17 @@ class Report:
         rows.sort(key=lambda row: {False: 0, True: 1, None: 2}[row[1].met])
         targets = [j.met for _, j in rows if j.met is not None]
         line = f"{targets.count(True)} of {len(targets)} targets met."
-        return f"## Targets\n\n{line}\n\n" + _table(("workload", *_JUDGED), ([w.name, *_row(j)] for w, j in rows))
+        return f"## Targets\n\n{line}\n\n" + table(("workload", *_JUDGED), ([w.name, *_row(j)] for w, j in rows))
 
     def of(self, w: Workload, groups: Sequence[Sequence[Result]]) -> Iterable[str]:
         """The sections of a workload."""
         yield f"## {w.name}: {w.title}"
         head = ("contestant", "ms a step", "quartiles", "least", "first step, s", "import, s", "MB", "idle, s", "CPUs")
         for group in groups:
-            yield _table((*head, "differs"), map(_result, group))
+            yield table((*head, "differs"), map(_result, group))
         rows = [_row(j) for j in judged(w, groups)]
         if rows:
-            yield _table(_JUDGED, rows)
+            yield table(_JUDGED, rows)
 
 
 # ---- figures ------------------------------------------------------------------------------------------------
@@ -168,8 +168,8 @@ def _row(j: Judged) -> list[str]:
     unit, limit = " µs more" if j.comparison.more else "", j.comparison.limit
     target = "" if limit is None else f"{limit:g}{unit}"
     met = {True: "yes", False: "**no**", None: ""}[j.met]
-    spread = f"{_figure(j.low)} to {_figure(j.high)}"
-    return [j.comparison.ours, j.base, f"{_figure(j.value)}{unit}", spread, _figure(j.least), target, met]
+    spread = f"{figure(j.low)} to {figure(j.high)}"
+    return [j.comparison.ours, j.base, f"{figure(j.value)}{unit}", spread, figure(j.least), target, met]
 
 
 def _result(r: Result) -> list[str]:
@@ -179,21 +179,21 @@ def _result(r: Result) -> list[str]:
     differs = f"{r.deviation:.0e}" if r.agrees else f"**{r.deviation:.0e}: computes something else**"
     memory, idle = max(t["memory_mb"] for t in r.turns), max(t["idle_s"] for t in r.turns)
     cpus = statistics.median(t["cpus"] for t in r.turns)
-    figures = [middle, f"{_figure(low)} to {_figure(high)}", least(r), r.first_s, r.import_s, f"{memory:.0f}"]
-    return [r.name, *(x if isinstance(x, str) else _figure(x) for x in figures), _figure(idle), f"{cpus:.1f}", differs]
+    figures = [middle, f"{figure(low)} to {figure(high)}", least(r), r.first_s, r.import_s, f"{memory:.0f}"]
+    return [r.name, *(x if isinstance(x, str) else figure(x) for x in figures), figure(idle), f"{cpus:.1f}", differs]
 
 
-def _figure(x: float) -> str:
+def figure(x: float) -> str:
     """Three figures, without an exponent.
 
     Example:
-        >>> _figure(0.012345), _figure(1234.5)
+        >>> figure(0.012345), figure(1234.5)
         ('0.0123', '1234')
     """
     return f"{x:.0f}" if abs(x) >= 100 else f"{x:#.3g}" if abs(x) >= 1e-3 else f"{x:.4f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -214,15 +214,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def cpu() -> str:
-    """The model of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def cpus() -> int:

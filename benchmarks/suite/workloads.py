@@ -25,7 +25,8 @@ class Workload:
 
     Args:
         name: As ``--only`` takes it.
-        kind: What network it is: ``dense``, ``convnet``, ``resnet``, ``lstm``, ``gru``, ``transformer``.
+        kind: What network it is: ``dense``, ``convnet``, ``resnet``, ``bottleneck``, ``lstm``, ``gru`` or
+            ``transformer``.
         sizes: Widths, in the network's own order, see ``weights``.
         batch: Samples in a batch.
         shape: Of a sample.
@@ -92,6 +93,10 @@ _ALL = (
     *(_inference(w, batch) for w in (_W2, _W3, _W4) for batch in (1, w.batch)),
 )  # fmt: skip
 WORKLOADS = {w.name: w for w in _ALL}
+RESNET_50 = Workload(  # for devices: on a CPU a step takes seconds
+    "R50", "bottleneck", (64, 128, 256, 512, 1000), 64, (224, 224, 3), 0.01, "momentum",
+    "ResNet-50 for 224x224, batch 64, SGD with momentum", steps=6, checked=2, tolerance=1e-2,
+)  # fmt: skip
 
 
 def short(w: Workload) -> Workload:
@@ -100,13 +105,14 @@ def short(w: Workload) -> Workload:
         "dense": tuple(min(s, 12) for s in w.sizes),
         "convnet": (3, 4, 10),
         "resnet": (4, 4, 8, 8, 10),
+        "bottleneck": (4, 4, 8, 8, 10),
         "lstm": (6, 10),
         "gru": (6, 10),
         "transformer": (30, 8, 4, 6, 5, 2),
     }[w.kind]
     shape = {
-        "dense": (12,), "convnet": (12, 12, 1), "resnet": (16, 16, 3), "lstm": (5, 4), "gru": (5, 4),
-        "transformer": (7,),
+        "dense": (12,), "convnet": (12, 12, 1), "resnet": (16, 16, 3), "bottleneck": (64, 64, 3), "lstm": (5, 4),
+        "gru": (5, 4), "transformer": (7,),
     }[w.kind]  # fmt: skip
     return replace(w, sizes=sizes, shape=shape, batch=min(w.batch, 6), steps=3)
 
@@ -118,8 +124,9 @@ def weights(w: Workload) -> Weights:
     """Initial weights by layer, in the order and the layout of ``layer.get_weights()``.
 
     Sizes are, of ``dense``, the widths from the input on; of ``convnet``, the filters and classes; of ``resnet``, the
-    filters of the four stages and the classes; of ``lstm`` and ``gru``, the units and classes; of ``transformer``,
-    words, width, width of a head, width of the inner layer, width of the head's hidden layer, classes.
+    filters of the four stages and the classes (of ``bottleneck``, the narrow ones); of ``lstm`` and ``gru``, the units
+    and classes; of ``transformer``, words, width, width of a head, width of the inner layer, width of the head's hidden
+    layer, classes.
     """
     rng = np.random.default_rng(0)
 
@@ -153,6 +160,17 @@ def weights(w: Workload) -> Weights:
             if stride > 1 or inputs != filters:
                 found |= {f"{name}_conv3": [kernel(1, 1, inputs, filters)], f"{name}_norm3": norm(filters, True)}
         return found | {"dense": [kernel(w.sizes[3], w.sizes[4]), bias(w.sizes[4])]}
+    if w.kind == "bottleneck":
+        found = {"conv0": [kernel(7, 7, w.shape[-1], w.sizes[0])], "norm0": norm(w.sizes[0], True)}
+        for name, before, narrow, stride in bottlenecks(w):
+            convs = [(1, before, narrow), (3, narrow, narrow), (1, narrow, 4 * narrow), (1, before, 4 * narrow)]
+            count = 4 if stride > 1 or before != 4 * narrow else 3
+            for i, (size, inputs, filters) in enumerate(convs[:count], 1):
+                found |= {
+                    f"{name}_conv{i}": [kernel(size, size, inputs, filters)],
+                    f"{name}_norm{i}": norm(filters, True),
+                }
+        return found | {"dense": [kernel(4 * w.sizes[3], w.sizes[4]), bias(w.sizes[4])]}
     if w.kind in ("lstm", "gru"):
         units, classes = w.sizes
         gates = 4 if w.kind == "lstm" else 3
@@ -178,6 +196,16 @@ def weights(w: Workload) -> Weights:
 def blocks(w: Workload) -> list[tuple[str, int, int, int]]:
     """The residual blocks: name, filters before, filters, stride."""
     return list(residual_blocks(RESNET[18], w.sizes[:4]))
+
+
+def bottlenecks(w: Workload) -> list[tuple[str, int, int, int]]:
+    """The residual blocks of ResNet-50: name, filters before, narrow filters, stride."""
+    found, before = [], w.sizes[0]
+    for stage, (narrow, count) in enumerate(zip(w.sizes[:4], (3, 4, 6, 3), strict=True)):
+        for i in range(count):
+            found.append((f"block{len(found)}", before, narrow, 2 if stage and not i else 1))
+            before = 4 * narrow
+    return found
 
 
 # ---- data ---------------------------------------------------------------------------------------------------

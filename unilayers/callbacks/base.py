@@ -228,6 +228,10 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             callback.set_params(self.params)
 
+    def of(self, hook: str) -> Sequence[Hook]:
+        """One hook of every callback that has it; later ones join it."""
+        return self._hooks[hook]
+
     def call(self, hook: str, *args: Any, **kwargs: Any) -> None:
         """Call one hook of every callback that has it."""
         for function in self._hooks[hook]:

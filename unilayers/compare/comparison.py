@@ -16,6 +16,7 @@ from unilayers.errors import UnilayersError
 LOSS = "loss"
 NOTABLE = {"float64": 1e-9, "float32": 1e-3}  # the tolerance where none is given
 COARSE = 5e-2  # and for dtypes with fewer digits
+UPDATED = "though from one state outputs and gradients agree: it is how weights are updated, or has added up"
 
 
 @dataclass
@@ -79,8 +80,9 @@ class Comparison:
             have, want = (r.curve(LOSS)[step - 1] for r in (record, self.reference))
             by = f"loss {have!r} instead of {want!r}, a relative difference of {difference.curve[step - 1]:.3g}"
             text = f"{record.name} departs from {self.reference.name} at step {step}: {by}"
-            where = self.traced.where(record.name, self.limit) if self.traced and self.traced.step == step else ""
-            found.append(f"{text}, {where}" if where else text)
+            if self.traced and self.traced.step == step and record.name in self.traced.places:
+                text += f", {self.traced.where(record.name, self.limit) or UPDATED}"
+            found.append(text)
         return found
 
     def require(self) -> None:

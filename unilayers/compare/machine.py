@@ -20,6 +20,7 @@ from unilayers.spec import Spec, host_dtype
 SMALLEST, LARGEST = 256, 8192  # rows of a matrix
 LONGEST = 0.3  # seconds that one product may take
 REPEATS = 5
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}  # the second: of all threads of the process
 COPIED = 1 << 22, 1 << 25  # numbers in float32: what allocators keep for the next call, and more than caches hold
 
 
@@ -52,13 +53,14 @@ class Machine:
 
 
 @cache
-def machine(backend: str, device: str, dtype: str = "float32") -> Machine:
+def machine(backend: str, device: str, dtype: str = "float32", clock: str = "wall") -> Machine:
     """Measure an engine on a device, which takes about a second; once in a process.
 
     Args:
         backend: The engine.
         device: The full name of a device of it.
         dtype: Of the matrices.
+        clock: One of `CLOCKS`.
 
     Example:
         >>> found = machine("numpy", "cpu")
@@ -66,12 +68,12 @@ def machine(backend: str, device: str, dtype: str = "float32") -> Machine:
         (True, True)
     """
     engine = get_backend(backend)
-    best, size, seconds = 0.0, SMALLEST, 0.0
+    best, size, seconds, now = 0.0, SMALLEST, 0.0, CLOCKS[clock]
     while size <= LARGEST and 8 * seconds < LONGEST:
-        seconds = least(product(engine, device, size, dtype))
+        seconds = least(product(engine, device, size, dtype), now)
         best, size = max(best, 2 * size**3 / seconds), 2 * size
-    copies = {n: runner(engine, device, lambda x: ops.multiply(x, 2.0), [(n,)], "float32") for n in COPIED}
-    return Machine(best, max(2 * 4 * n / least(copy) for n, copy in copies.items()), dtype)
+    copies = {n: _runner(engine, device, lambda x: ops.multiply(x, 2.0), [(n,)], "float32") for n in COPIED}
+    return Machine(best, max(2 * 4 * n / least(copy, now) for n, copy in copies.items()), dtype)
 
 
 def product(backend: Backend, device: str, size: int, dtype: str) -> Callable[[], None]:
@@ -83,10 +85,10 @@ def product(backend: Backend, device: str, size: int, dtype: str) -> Callable[[]
         size: Rows of a matrix.
         dtype: Of the numbers.
     """
-    return runner(backend, device, ops.matmul, [(size, size)] * 2, dtype)
+    return _runner(backend, device, ops.matmul, [(size, size)] * 2, dtype)
 
 
-def runner(
+def _runner(
     backend: Backend, device: str, function: Callable[..., Value], shapes: list[tuple[int, ...]], dtype: str
 ) -> Callable[[], None]:
     """A compiled function of arrays of ones that keeps its result where the last one was, as a training step does."""
@@ -106,17 +108,17 @@ def runner(
     return run
 
 
-def least(run: Callable[[], None], repeats: int = REPEATS) -> float:
+def least(run: Callable[[], None], now: Callable[[], float] = time.perf_counter) -> float:
     """The fewest seconds of some calls, after one that is not counted: what else the machine does only adds.
 
     Args:
         run: What is called.
-        repeats: How often it is timed.
+        now: The clock.
     """
     run()
     found = math.inf
-    for _ in range(repeats):
-        start = time.perf_counter()
+    for _ in range(REPEATS):
+        start = now()
         run()
-        found = min(found, time.perf_counter() - start)
+        found = min(found, now() - start)
     return found

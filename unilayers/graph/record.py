@@ -53,8 +53,8 @@ class Op:
         tolerance: Relative tolerance of float32 results against the reference.
         order: Up to which order the gradient is exact and tested (2: gradients of gradients).
         bodies: Names of the attributes that are graphs, or tuples of graphs: what control flow runs.
-        kept: How many results, the last ones, there are only with the attribute ``keeps``: they are for the op's gradient,
-            and an engine with functions of its own for both may put there what it likes.
+        kept: How many results, the last ones, there are only with the attribute ``keeps``: they are for the op's
+            gradient, and an engine with functions of its own for both may put there what it likes.
         doc: What it computes.
     """
 

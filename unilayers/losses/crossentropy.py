@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -298,10 +297,7 @@ class SparseCategoricalCrossentropy(SampleLoss):
 def _sparse_values(labels: Any, y_pred: Any, from_logits: bool) -> Any:
     if from_logits:
         return ops.sparse_softmax_cross_entropy(y_pred, labels)
-    known = ops.logical_and(ops.greater_equal(labels, 0), ops.less(labels, shape_of(y_pred)[-1]))
-    picked = ops.take_along_axis(y_pred, ops.expand_dims(ops.where(known, labels, 0), -1), -1)
-    p = ops.squeeze(picked, -1) / ops.sum(y_pred, axis=-1)
-    return ops.where(known, ops.negative(_log_probability(p)), math.nan)
+    return ops.sparse_cross_entropy(y_pred, labels, epsilon=EPSILON)
 
 
 def _log_probability(p: Any) -> Any:

@@ -14,8 +14,8 @@ from unilayers.ops.define import broadcast_spec, composite, dtype_of, per_elemen
 from unilayers.spec import INTS, Spec, normalize_axis, promote, public_shape
 
 __all__ = [
-    "ctc_loss", "sigmoid_cross_entropy", "softmax_cross_entropy", "softmax_cross_entropy_",
-    "sparse_softmax_cross_entropy", "sparse_softmax_cross_entropy_grad",
+    "ctc_loss", "sigmoid_cross_entropy", "softmax_cross_entropy", "softmax_cross_entropy_", "sparse_cross_entropy",
+    "sparse_cross_entropy_grad", "sparse_softmax_cross_entropy", "sparse_softmax_cross_entropy_grad",
 ]  # fmt: skip
 
 # ---- labels as probabilities ----------------------------------------------------
@@ -158,6 +158,81 @@ def sparse_softmax_cross_entropy_grad(g: Any, logits: Any, labels: Any) -> Any:
     one-hot labels. A label outside the classes is none of them."""
     hot = ops.one_hot(labels, shape_of(logits)[-1], dtype=dtype_of(logits))
     return ops.expand_dims(g, -1) * (ops.softmax(logits) - hot)
+
+
+# ---- class numbers and probabilities ------------------------------------------------
+
+
+def _probability(p: Any, labels: Any) -> tuple[Any, Any]:
+    """Which labels are classes, and the label's share in its row."""
+    known = ops.logical_and(labels >= 0, labels < shape_of(p)[-1])
+    picked = ops.take_along_axis(p, ops.expand_dims(ops.where(known, labels, 0), -1), -1)
+    return known, ops.reshape(picked, shape_of(labels)) / ops.sum(p, -1)
+
+
+def _share(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label's share in its row, NaN where a label is no class."""
+    known = (labels >= 0) & (labels < p.shape[-1])
+    picked = np.take_along_axis(p, np.where(known, labels, 0)[..., None], -1)[..., 0]
+    return np.where(known, picked / p.sum(-1), math.nan)
+
+
+def _share_samples(rng: np.random.Generator) -> list[Sample]:
+    edges = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0], [0.5, 0.25, 0.25]]), np.array([1, 2, 0], np.int32)
+    return [
+        Sample((rng.uniform(0.1, 1, (4, 3)), np.array([2, 0, 1, 1], np.int32)), {"epsilon": 1e-7}),
+        Sample((rng.uniform(0.1, 1, (2, 2, 5)), np.array([[4, 0], [1, 3]], np.int32)), {"epsilon": 0.2}),
+        Sample((*edges,), {"epsilon": 1e-3}, False),
+        Sample((rng.uniform(0.1, 1, (3, 3)), np.array([0, -1, 3], np.int32)), {"epsilon": 1e-7}, False),
+    ]
+
+
+def _share_grad_samples(rng: np.random.Generator) -> list[Sample]:
+    return [
+        Sample((rng.normal(size=s.inputs[1].shape), *s.inputs), s.attrs, (0, 1) if s.differentiable else False)
+        for s in _share_samples(rng)
+    ]
+
+
+def _share_grad_reference(g: np.ndarray, p: np.ndarray, labels: np.ndarray, epsilon: float) -> np.ndarray:
+    share, found = _share(p, labels), np.zeros_like(p)
+    for at in np.ndindex(*labels.shape):
+        if epsilon <= share[at] <= 1 - epsilon:
+            found[at] += g[at] / p[at].sum()
+            found[(*at, labels[at])] -= g[at] / p[(*at, labels[at])]
+    return found
+
+
+@composite(
+    infer=lambda p, labels, *, epsilon: _sparse_infer(p, labels), cost=lambda p, labels, *, epsilon: 2 * p.size,
+    reference=lambda p, labels, epsilon: -np.log(np.clip(_share(p, labels), epsilon, 1 - epsilon)),
+    samples=_share_samples,
+    vjp=lambda g, y, p, labels, *, epsilon: (ops.sparse_cross_entropy_grad(g, p, labels, epsilon=epsilon), None),
+)  # fmt: skip
+def sparse_cross_entropy(p: Any, labels: Any, *, epsilon: float) -> Any:
+    """``-log`` of the label's share of the sum of its row, a loss per sample; shares are kept ``epsilon`` away from 0
+    and 1.
+
+    Shapes: p ``(..., classes)``, labels ``(...)`` of integers -> ``(...)``. A label outside ``0..classes - 1`` gives
+    NaN, and the gradient 0.
+    """
+    known, share = _probability(p, labels)
+    losses = ops.negative(ops.log(ops.minimum(ops.maximum(share, epsilon), 1.0 - epsilon)))
+    return ops.where(known, losses, math.nan)
+
+
+@composite(
+    infer=lambda g, p, labels, *, epsilon: _sparse_grad_infer(g, p, labels),
+    cost=lambda g, p, labels, *, epsilon: 4 * p.size, reference=_share_grad_reference, samples=_share_grad_samples,
+)  # fmt: skip
+def sparse_cross_entropy_grad(g: Any, p: Any, labels: Any, *, epsilon: float) -> Any:
+    """The gradient of ``sparse_cross_entropy`` to p, from that of the losses: 0 where a share is kept away from 0 or
+    1."""
+    known, share = _probability(p, labels)
+    inside = ops.logical_and(known, ops.logical_and(share >= epsilon, share <= 1.0 - epsilon))
+    each = ops.where(inside, g, 0.0) / ops.sum(p, -1)
+    hot = ops.one_hot(labels, shape_of(p)[-1], dtype=dtype_of(p))
+    return ops.expand_dims(each, -1) * (1.0 - hot / ops.expand_dims(ops.where(inside, share, 1.0), -1))
 
 
 # ---- independent labels -----------------------------------------------------------

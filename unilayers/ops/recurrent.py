@@ -139,6 +139,13 @@ def _logistic(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
+def _by_gate(bias: Any, values: Sequence[float]) -> Any:
+    """A vector like the bias of gates, with a number for each gate. ``sigmoid(x)`` is ``tanh(x / 2) / 2 + 1 / 2``: with
+    such numbers all gates take one pass."""
+    parts = ops.split(bias, len(values), -1)
+    return ops.concat([ops.full_like(p, v) for p, v in zip(parts, values, strict=True)], -1)
+
+
 def _given(flows: Sequence[Any], flowing: Sequence[int], count: int) -> list[Any]:
     """What flows into each result; None where nothing does."""
     found: list[Any] = [None] * count
@@ -178,11 +185,13 @@ def _lstm_reference(
 def _lstm_expansion(
     x: Any, h: Any, c: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, reverse: bool, keeps: bool
 ) -> tuple[Any, ...]:
+    scale, shift = (_by_gate(bias, values) for values in ((0.5, 0.5, 1.0, 0.5), (0.5, 0.5, 0.0, 0.5)))
+    kernel, recurrent_kernel, bias = kernel * scale, recurrent_kernel * scale, bias * scale
+
     def step(state: tuple[Any, Any], row: Any) -> Any:
         h, before = state
         z = ops.matmul(row, kernel) + bias + ops.matmul(h, recurrent_kernel)
-        i, f, g, o = ops.split(z, 4, -1)
-        i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+        i, f, g, o = ops.split(ops.tanh(z) * scale + shift, 4, -1)
         c = f * before + i * g
         unit = ops.tanh(c)
         h = o * unit
@@ -200,7 +209,7 @@ def _lstm_grad_infer(*operands: Spec, flowing: tuple[int, ...], reverse: bool) -
 def _lstm_grad_reference(
     *operands: np.ndarray, flowing: tuple[int, ...], reverse: bool
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    x, h, c, kernel, recurrent_kernel, bias, ys = operands[:7]
+    x, h, _, kernel, recurrent_kernel, bias, ys = operands[:7]
     i, f, g, o, unit, before = operands[7:13]
     to_ys, to_h, to_c = _given(operands[13:], flowing, 3)
     to_h, to_c = (np.zeros_like(h) if a is None else a for a in (to_h, to_c))
@@ -291,7 +300,7 @@ def lstm(
         >>> ys.shape, bool((ys[-1] == h).all())
         ((5, 1, 1), True)
     """
-    return tuple(lstm_(x, h, c, kernel, recurrent_kernel, bias, reverse=reverse)[:3])  # type: ignore[return-value]
+    return tuple(lstm_(x, h, c, kernel, recurrent_kernel, bias, reverse=reverse)[:3])
 
 
 # ---- gated recurrent unit -----------------------------------------------------------
@@ -327,11 +336,13 @@ def _gru_expansion(
     x: Any, h: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, reverse: bool, keeps: bool
 ) -> tuple[Any, ...]:
     both = 2 * shape_of(h)[-1]
+    scale = _by_gate(ops.getitem(bias, 0), (0.5, 0.5, 1.0))
+    kernel, recurrent_kernel, bias = kernel * scale, recurrent_kernel * scale, bias * scale
     outer, within = ops.getitem(bias, 0), ops.getitem(bias, 1)
 
     def step(h: Any, row: Any) -> Any:
         a, b = ops.matmul(row, kernel) + outer, ops.matmul(h, recurrent_kernel) + within
-        gates = ops.sigmoid(ops.getitem(a, (..., slice(both))) + ops.getitem(b, (..., slice(both))))
+        gates = ops.tanh(ops.getitem(a, (..., slice(both))) + ops.getitem(b, (..., slice(both)))) * 0.5 + 0.5
         z, r = ops.split(gates, 2, -1)
         inner = ops.getitem(b, (..., slice(both, None)))
         n = ops.tanh(ops.getitem(a, (..., slice(both, None))) + r * inner)
@@ -419,7 +430,8 @@ def gru(
     x: Any, h: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *, reverse: bool = False
 ) -> tuple[Any, Any]:  # fmt: skip
     """Gated recurrent units over a sequence: ``a = x @ kernel + bias[0]``, ``b = h @ recurrent_kernel + bias[1]``;
-    ``z, r = sigmoid(a + b)`` of the first two gates; ``n = tanh(a + r * b)`` of the third; ``h' = z * h + (1 - z) * n``.
+    ``z, r = sigmoid(a + b)`` of the first two gates, ``n = tanh(a + r * b)`` of the third; ``h' = z * h + (1 - z) *
+    n``.
 
     Shapes: x ``(time, batch, features)``; h ``(batch, units)``; kernel ``(features, 3 * units)``, recurrent_kernel
     ``(units, 3 * units)`` and bias ``(2, 3 * units)`` with the gates z, r, n in this order -> the outputs of all steps
@@ -444,4 +456,4 @@ def gru(
         >>> ys.shape, bool((ys[-1] == h).all())
         ((5, 1, 1), True)
     """
-    return tuple(gru_(x, h, kernel, recurrent_kernel, bias, reverse=reverse)[:2])  # type: ignore[return-value]
+    return tuple(gru_(x, h, kernel, recurrent_kernel, bias, reverse=reverse)[:2])

@@ -9,7 +9,8 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os import PathLike
@@ -23,7 +24,7 @@ from unilayers.backend import AUTO, get_backend, version_of
 from unilayers.callbacks import Callback
 from unilayers.callbacks.base import Saver
 from unilayers.data import load
-from unilayers.errors import UnilayersError, nearest
+from unilayers.errors import CheckpointError, UnilayersError, nearest
 from unilayers.models import Model
 from unilayers.recipe.fit import check_fit
 from unilayers.recipe.recipe import Parts, Recipe, load_recipe
@@ -82,7 +83,7 @@ def train(
     done = model.position.epoch
     patience = Patience()
     recorder = Recorder(recipe, folder, patience, resume)
-    with config.dtype_scope(recipe.dtype), patience:
+    with config.dtype_scope(recipe.dtype), _deterministic(recipe), patience:
         try:
             model.fit(
                 *parts.train,
@@ -103,6 +104,24 @@ def train(
         history = read_history(folder)
         found = scores(recipe, model, parts) or _last(history)
         return Result(folder, model, history, found, model.position.epoch - done)
+
+
+@contextmanager
+def _deterministic(recipe: Recipe) -> Iterator[None]:
+    """While active, the engine's deterministic algorithms are on, where the recipe says so."""
+    if not recipe.settings["deterministic"]:
+        yield
+        return
+    if recipe.backend == AUTO:
+        raise recipe.at("deterministic").error(
+            "with backend 'auto' another run may be on another engine", fix="Name a backend: --backend torch"
+        )
+    engine = get_backend(recipe.backend).hardware
+    engine.deterministic(True)
+    try:
+        yield
+    finally:
+        engine.deterministic(False)
 
 
 def scores(recipe: Recipe, model: Model, parts: Parts) -> dict[str, float]:
@@ -211,6 +230,14 @@ class Recorder(Saver):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UnilayersError(f"cannot make the run folder: {error.strerror}", where=str(self.folder)) from None
+        with self._writing():
+            self._begin()
+        self._saved = time.perf_counter()
+        self.model.start_epoch = self.model.position.epoch
+        if self._resume and (self.folder / CHECKPOINT).is_file():
+            self.go_on(self.folder / CHECKPOINT)
+
+    def _begin(self) -> None:
         backend, device = self.params["backend"], self.params["device"]
         recipe = self.recipe.changed(f"backend={backend}") if self.recipe.backend == AUTO else self.recipe
         self._write(RECIPE, HEAD + recipe.to_yaml())
@@ -218,10 +245,6 @@ class Recorder(Saver):
         self._write(ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
         done = [line for line in read_lines(self.folder) if line["epoch"] <= self.model.position.epoch]
         self._write(HISTORY, "".join(json.dumps(line) + "\n" for line in done))
-        self._saved = time.perf_counter()
-        self.model.start_epoch = self.model.position.epoch
-        if self._resume and (self.folder / CHECKPOINT).is_file():
-            self.go_on(self.folder / CHECKPOINT)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start = time.perf_counter()
@@ -241,13 +264,20 @@ class Recorder(Saver):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         values = {name: _as_json(v) for name, v in (logs or {}).items()}
         line = {"epoch": epoch + 1, **values, "seconds": round(time.perf_counter() - self._start, 4)}
-        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+        with self._writing(), (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         # After its line: what a crash in between leaves is an epoch without a checkpoint, which is done again.
         self._save()
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.folder / name, text.encode())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UnilayersError("cannot write the run", where=str(self.folder), received=str(error)) from None
 
 
 def unused_folder(out: str | PathLike[str] | None, name: str) -> Path:
@@ -296,6 +326,10 @@ def _restore(model: Model, recipe: Recipe, folder: Path) -> None:
         return
     wanted = model.optimizer.learning_rate
     before = load_recipe(folder / RECIPE, allow_imports=recipe.allow_imports).settings["optimizer"]
+    (old,), (new,) = before, recipe.settings["optimizer"]
+    if old != new:  # whose state may have the same names, and means something else
+        fix = "Its arguments may differ, its class may not; train a new run with another one"
+        raise CheckpointError("another optimizer", where=str(folder), expected=old, received=new, fix=fix)
     with config.dtype_scope(recipe.dtype):
         load_state(model, folder / CHECKPOINT)
     if recipe.settings["optimizer"] != before:  # the checkpoint's rate would win over the one now asked for

@@ -48,6 +48,7 @@ class Settings(Section):
         backend: The engine that runs it, or auto for the fastest; if left out what the variable UNILAYERS_BACKEND says,
             else numpy.
         device: The device of that engine: cpu, cuda, cuda:1.
+        deterministic: Whether the engine may use only what gives the same bits in every run, which can be slower.
     """
 
     _: KW_ONLY
@@ -65,6 +66,7 @@ class Settings(Section):
     fit: Any = None
     backend: str = EMBEDDED
     device: str = "cpu"
+    deterministic: bool = False
 
 
 class Data(Section):

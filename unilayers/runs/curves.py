@@ -118,7 +118,7 @@ def _picture(found: Sequence[Curve], metrics: Sequence[str], kind: str) -> bytes
 
 # ---- the page -------------------------------------------------------------------------------------------------------
 
-SIZE = (860, 460)
+SIZE = (720, 400)
 
 
 def _page(found: Sequence[Curve], metrics: Sequence[str]) -> bytes:
@@ -130,5 +130,6 @@ def _page(found: Sequence[Curve], metrics: Sequence[str]) -> bytes:
         rows.append([curve.label, f"{curve.points[-1][1]:.6g}", low, high])
     colours, dashes = {c.label: c.colour for c in found}, {c.label: c.dash for c in found}
     picture = charts.lines({c.label: c.points for c in found}, colours, dashes=dashes, marks="epoch", size=SIZE)
+    picture = f'<div style="max-width: 56rem">{picture}</div>'
     told = pages.html_table((["curve", "last", "least", "most"], rows))
     return pages.page(title, [f"<h1>{title}</h1>", charts.keys(colours, dashes), picture, told]).encode()

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from html import escape
+from typing import Any
 
 import numpy as np
 
 from unilayers.saving import write_atomically
-from unilayers.sweep.space import shown
-from unilayers.sweep.trial import DONE, FAILED, TRAINS, WAITS, Sweep, Trial, label
+from unilayers.sweep.space import Axis, shown
+from unilayers.sweep.trial import DONE, FAILED, TRAINS, WAITS, Sweep, Trial
 from unilayers.utils import charts
 from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
 
 COLOURED = len(charts.LIGHT)  # of the best trials; the others are faint
 SHOWN = 12  # rows of trials that are done, while others are trained
-WIDE = 100.0  # the ratio of largest and least from which an axis has logarithms
 
 
 def write_reports(sweep: Sweep) -> None:
@@ -41,7 +40,7 @@ def write_reports(sweep: Sweep) -> None:
 def overview(sweep: Sweep) -> Table:
     """A row for each trial, the best first."""
     names = list(dict.fromkeys(name for trial in sweep.trials for name in trial.scores if name != sweep.monitor))
-    head = ["Trial", *sweep.varied, sweep.monitor, "Epoch", "Epochs", "Time (s)", *names, "State"]
+    head = ["Trial", *sweep.short.values(), sweep.monitor, "Epoch", "Epochs", "Time (s)", *names, "State"]
     rows = []
     for trial in sweep.ranked:
         seconds = f"{trial.run.seconds:.1f}" if trial.run.epochs else ""
@@ -56,7 +55,7 @@ def progress(sweep: Sweep) -> Table:
     Args:
         sweep: As far as it is.
     """
-    head = ["Trial", *sweep.varied, sweep.monitor, "Epoch", "Epochs", "State"]
+    head = ["Trial", *sweep.short.values(), sweep.monitor, "Epoch", "Epochs", "State"]
     ranked = sweep.ranked
     shown_now = [t for t in ranked if t.state == TRAINS] + [t for t in ranked if t.state == DONE][:SHOWN]
     shown_now += [t for t in ranked if t.state == FAILED][:SHOWN]
@@ -97,8 +96,8 @@ def _explained(sweep: Sweep) -> Iterator[str]:
     better = "less is better" if sweep.direction == "down" else "more is better"
     yield f"{len(sweep.trials)} trials, {how}. What counts is {sweep.monitor} at its best epoch; {better}."
     if (best := sweep.best) is not None and (score := sweep.score(best)) is not None:
-        values = label(best.values, sweep.varied)
-        yield f"Best: trial {best.name} ({values}) with {sweep.monitor} {score.value:.5g} in epoch {score.epoch}."
+        reached = f"{sweep.monitor} {score.value:.5g} in epoch {score.epoch}"
+        yield f"Best: trial {best.name} ({sweep.label(best)}) with {reached}."
     else:
         yield "No trial has a score yet."
     if left := sum(trial.state in (TRAINS, WAITS) for trial in sweep.trials):
@@ -123,7 +122,7 @@ def markdown(sweep: Sweep) -> str:
 
 
 def _title(sweep: Sweep) -> str:
-    return f"{sweep.name}: {', '.join(sweep.varied)}"
+    return f"{sweep.name}: {', '.join(sweep.short.values())}"
 
 
 # ---- HTML -----------------------------------------------------------------------------------------------------------
@@ -138,7 +137,7 @@ def html(sweep: Sweep) -> str:
     title = escape(_title(sweep))
     body = [f"<h1>{title}</h1>", *(f"<p>{escape(text)}</p>" for text in _explained(sweep)), html_table(overview(sweep))]
     ranked = [trial for trial in sweep.ranked if sweep.score(trial) is not None]
-    names = {trial.number: f"{trial.name}: {label(trial.values, sweep.varied)}" for trial in ranked}
+    names = {trial.number: f"{trial.name}: {sweep.label(trial)}" for trial in ranked}
     colours = {names[trial.number]: i for i, trial in enumerate(ranked[:COLOURED])}
     if ranked:
         body += [charts.keys(colours), f'<div class="charts">{"".join(_charts(sweep, ranked, names, colours))}</div>']
@@ -149,23 +148,23 @@ def html(sweep: Sweep) -> str:
 
 def _charts(sweep: Sweep, ranked: list[Trial], names: dict[int, str], colours: dict[str, int]) -> Iterator[str]:
     curves = {names[t.number]: t.run.values(sweep.monitor) for t in reversed(ranked)}  # the best above the others
-    yield figure(f"{sweep.monitor} of each epoch", charts.lines(curves, colours, marks="epoch"))
+    log = charts.wide(value for curve in curves.values() for _, value in curve)
+    yield figure(f"{sweep.monitor} of each epoch", charts.lines(curves, colours, log=log, marks="epoch"))
     heights = {t.number: best.value for t in ranked if (best := sweep.score(t)) is not None}
-    for path in sweep.varied:
-        values = [t.values[path] for t in ranked]
-        across, below, log = _across(values)
-        points = [(across[i], heights[t.number], names[t.number]) for i, t in enumerate(ranked)]
-        yield figure(f"{sweep.monitor} by {path}", charts.dots(points, colours, names=below, log=log))
+    up = charts.wide(heights.values())
+    for axis in (axis for axis in sweep.axes if axis.varies):
+        across, below = _across(axis, [t.values[axis.path] for t in ranked])
+        points = [(x, heights[t.number], names[t.number]) for x, t in zip(across, ranked, strict=True)]
+        picture = charts.dots(points, colours, names=below, log=(below is None and charts.wide(across), up))
+        yield figure(f"{sweep.monitor} by {axis.path}", picture)
     if len(sweep.trials) > 2:
         points = [(float(n), height, names[n]) for n, height in heights.items()]
-        yield figure(f"{sweep.monitor} of each trial", charts.dots(points, colours))
+        yield figure(f"{sweep.monitor} of each trial", charts.dots(points, colours, log=(False, up)))
 
 
-def _across(values: list[object]) -> tuple[list[float], dict[float, str] | None, bool]:
-    """Where values lie across; what is written below where they are not numbers; whether logarithms are meant."""
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        numbers = [float(v) for v in values]  # type: ignore[arg-type]
-        low, high = min(numbers), max(numbers)
-        return numbers, None, low > 0 and high / low >= WIDE and math.isfinite(high)
-    written = list(dict.fromkeys(map(shown, values)))
-    return [float(written.index(shown(v))) for v in values], dict(enumerate(written)), False  # type: ignore[arg-type]
+def _across(axis: Axis, values: list[Any]) -> tuple[list[float], dict[float, str] | None]:
+    """Where values of an axis lie across, and what is written below where they are not numbers."""
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in [*values, *axis.listed]):
+        return [float(v) for v in values], None
+    written = [shown(value) for value in axis.listed]
+    return [float(written.index(shown(v))) for v in values], dict(enumerate(written))

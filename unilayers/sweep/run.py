@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice, takewhile
 from os import PathLike
@@ -35,7 +35,7 @@ from unilayers.sweep.trial import DONE, FAILED, TRAINS, Sweep, Trial
 
 Watch = Callable[[Sweep], None]
 PLAN = "sweep.json"
-INTERVAL = 0.1  # seconds between looks at the processes
+INTERVAL = 0.25  # seconds between looks at the processes
 PROBES = 16  # points of a search whose recipes are checked before it begins
 PATIENCE = 60.0  # seconds that an interrupted trial has to finish its step and save
 DIRECTIONS = {"min": "down", "max": "up"}
@@ -111,19 +111,29 @@ def sweep(
     if backends:
         wanted.append(Axis(BACKEND, tuple(backends)))
     space, how, count = _checked(Space(wanted), random, search, jobs)
-    loaded = loaded.changed(*overrides({axis.path: axis.values[0] for axis in wanted if not axis.varies}))
+    loaded = loaded.changed(*overrides({axis.path: axis.listed[0] for axis in wanted if not axis.varies}))
     counts, direction = _counted(loaded, monitor, mode)
-    about = {"recipe": loaded.to_yaml(), "axes": {a.path: a.plain() for a in wanted}, "how": how, "monitor": counts}
-    about |= {"direction": direction}
+    text, axes_told = loaded.to_yaml(), {axis.path: axis.plain() for axis in wanted}
+    about = {"recipe": text, "axes": axes_told, "how": how, "monitor": counts, "direction": direction}
     folder = _folder(out, loaded.name, about)
-    found = Sweep(loaded.name, about["recipe"], wanted, how, counts, direction, folder)
+    found = Sweep(loaded.name, text, wanted, how, counts, direction, folder)
     points = [] if how == "search" else _points(space, how, count, loaded.seed)
     jobs_of = _Jobs(loaded, found, space, points)
     for part in ("records", "runs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        _go_on(found, jobs_of, about, count, jobs, in_process, watch)
+    return found
+
+
+def _go_on(
+    found: Sweep, jobs_of: _Jobs, about: Mapping[str, Any], count: int, jobs: int, in_process: bool, watch: Watch | None
+) -> None:
+    """Do what is not done yet, and report."""
+    folder = found.folder
     write_atomically(folder / PLAN, (json.dumps(about, indent=1) + "\n").encode())
     numbers = range(1, count + 1)
-    for number in numbers if points else takewhile(lambda n: _record(folder, n).is_file(), numbers):
+    for number in numbers if jobs_of.points else takewhile(lambda n: _record(folder, n).is_file(), numbers):
         found.trials.append(jobs_of.trial(number))
 
     def tell() -> None:
@@ -137,7 +147,26 @@ def sweep(
         raise Interrupted(folder, fix) from None
     finally:
         write_reports(found)
-    return found
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse to begin while another process is at work on the same sweep, where the system has locks for that."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    number = os.open(folder / "records", os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "Let it end, or interrupt it"
+            raise UnilayersError("another process is at work on this sweep", where=str(folder), fix=fix) from None
+        yield
+    finally:
+        os.close(number)
 
 
 # ---- what is asked for ----------------------------------------------------------------------------------------------

@@ -47,9 +47,9 @@ class Range:
     def draw(self, rng: np.random.Generator) -> float:
         """One of the numbers."""
         if self.whole and not self.log:
-            return int(rng.integers(self.low, self.high, endpoint=True))
-        ends = [self.low - 0.5 * self.whole, self.high + 0.5 * self.whole]  # each whole number has its room
-        x = math.exp(rng.uniform(*map(math.log, ends))) if self.log else rng.uniform(*ends)
+            return int(rng.integers(int(self.low), int(self.high), endpoint=True))
+        low, high = self.low - 0.5 * self.whole, self.high + 0.5 * self.whole  # each whole number has its room
+        x = math.exp(rng.uniform(math.log(low), math.log(high))) if self.log else rng.uniform(low, high)
         return self.rounded(min(max(x, self.low), self.high))
 
     def rounded(self, x: float) -> float:
@@ -73,20 +73,26 @@ class Axis:
     values: Sequence[Any] | Range
 
     def __post_init__(self) -> None:
-        if not isinstance(self.values, Range):
-            written = [json.dumps(value) for value in self.values]
-            for value in written:
-                if written.count(value) > 1:
-                    raise RecipeError("a value that stands twice", where=f"sweep: {self.path}", received=value)
+        written = [json.dumps(value) for value in self.listed]
+        for value in written:
+            if written.count(value) > 1:
+                raise RecipeError("a value that stands twice", where=f"sweep: {self.path}", received=value)
+
+    @property
+    def listed(self) -> Sequence[Any]:
+        """The values; none of a range."""
+        return () if isinstance(self.values, Range) else self.values
 
     @property
     def varies(self) -> bool:
         """Whether there is more than one value."""
-        return isinstance(self.values, Range) or len(self.values) > 1
+        return isinstance(self.values, Range) or len(self.listed) > 1
 
     def draw(self, rng: np.random.Generator) -> Any:
         """One of the values."""
-        return self.values.draw(rng) if isinstance(self.values, Range) else self.values[rng.integers(len(self.values))]
+        if isinstance(self.values, Range):
+            return self.values.draw(rng)
+        return self.values[int(rng.integers(len(self.values)))]
 
     def plain(self) -> Any:
         """The values as JSON has them."""
@@ -174,7 +180,7 @@ class Space:
     @property
     def size(self) -> float:
         """The number of points; infinite if there are ranges."""
-        return math.inf if self.ranges else math.prod(len(axis.values) for axis in self.axes)  # type: ignore[arg-type]
+        return math.inf if self.ranges else math.prod(len(axis.listed) for axis in self.axes)
 
     def grid(self) -> Iterator[Point]:
         """All points, the last axis fastest.
@@ -191,7 +197,7 @@ class Space:
             raise UnilayersError(
                 "too many trials", where="sweep", expected=f"up to {MOST:,}", received=f"{self.size:,}", fix=fix
             )
-        for values in product(*(axis.values for axis in self.axes)):  # type: ignore[arg-type]
+        for values in product(*(axis.listed for axis in self.axes)):
             yield dict(zip((axis.path for axis in self.axes), values, strict=True))
 
     def draws(self, seed: Sequence[int]) -> Iterator[Point]:

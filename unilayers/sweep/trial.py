@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unilayers.runs import Best, Run
-from unilayers.sweep.space import BACKEND, Axis, Point, Space
+from unilayers.sweep.space import Axis, Point, Space, shown
 
 WAITS, TRAINS, DONE, FAILED = "waits", "trains", "done", "failed"
 SEED = "seed"
@@ -75,6 +75,22 @@ class Sweep:
         """The paths with more than one value."""
         return self.space.varied
 
+    @property
+    def short(self) -> dict[str, str]:
+        """A name for each path that varies: its last step, or all of it where another has the same."""
+        last = {path: path.rpartition(".")[2] for path in self.varied}
+        return {path: name if list(last.values()).count(name) == 1 else path for path, name in last.items()}
+
+    def label(self, trial: Trial, without: str = "") -> str:
+        """What is special about a trial, in a line.
+
+        Args:
+            trial: The trial.
+            without: A path to leave out.
+        """
+        names = {path: name for path, name in self.short.items() if path != without}
+        return ", ".join(f"{name} {shown(trial.values[path])}" for path, name in names.items())
+
     def score(self, trial: Trial) -> Best | None:
         """The best value that counts of a trial, and its epoch; None if it has none."""
         return trial.run.best_of(self.monitor, self.direction)
@@ -100,11 +116,10 @@ class Sweep:
     def groups(self) -> dict[str, list[Trial]]:
         """The trials that are done and differ in their seed alone, by a name for each group; none if seeds are not
         varied, or nothing else is."""
-        others = [path for path in self.varied if path != SEED]
         found: dict[str, list[Trial]] = {}
-        for trial in self.ranked if SEED in self.varied and others else ():
+        for trial in self.ranked if SEED in self.varied and len(self.varied) > 1 else ():
             if trial.state == DONE:
-                found.setdefault(label(trial.values, others), []).append(trial)
+                found.setdefault(self.label(trial, without=SEED), []).append(trial)
         return found
 
     def to_plain(self) -> dict[str, Any]:
@@ -119,25 +134,10 @@ class Sweep:
             }
             for t in self.trials
         ]  # fmt: skip
-        best = self.best
+        first = self.best
         about = {"name": self.name, "how": self.how, "monitor": self.monitor, "direction": self.direction}
         axes = {axis.path: axis.plain() for axis in self.axes}
         found: dict[str, Any] = plain(
-            {**about, "axes": axes, "best": best and best.number, "trials": trials, "recipe": self.recipe}
+            {**about, "axes": axes, "best": first and first.number, "trials": trials, "recipe": self.recipe}
         )
         return found
-
-
-def label(values: Mapping[str, Any], paths: Sequence[str]) -> str:
-    """Some values of a trial in a line, by the last step of their paths.
-
-    Example:
-        >>> label({"optimizer.Adam.learning_rate": 0.01, "backend": "numpy", "seed": 3}, ["backend", "seed"])
-        'numpy, seed 3'
-    """
-    from unilayers.sweep.space import shown
-
-    parts = [
-        shown(values[path]) if path == BACKEND else f"{path.rpartition('.')[2]} {shown(values[path])}" for path in paths
-    ]
-    return ", ".join(parts)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from unilayers.backend import Array, Backend
+from unilayers.compare.machine import CLOCKS
 from unilayers.graph import Graph, leaf, tracing
 from unilayers.program import compile_graph
 from unilayers.spec import Spec, host_dtype
@@ -17,14 +18,15 @@ from unilayers.spec import Spec, host_dtype
 BLOCK = 2e-3  # seconds: what is shorter is run several times between two looks at the clock
 ROUNDS = 3, 100  # of all in turn: at least, at most
 
+Clock = Callable[[], float]
 K = TypeVar("K", bound=Hashable)
 
 
 class Timed(Protocol):
     """What can be timed."""
 
-    def run(self) -> float:
-        """Seconds of a run."""
+    def run(self, now: Clock = time.perf_counter) -> float:
+        """Seconds of a run by a clock."""
 
 
 class Runner:
@@ -52,8 +54,7 @@ class Runner:
         self._backend, self._device, self._inputs, self._count = backend, device, list(inputs), 1
         self._function = compile_graph(graph, backend, device)
         given, specs = state or {}, {v.node.attrs["name"]: v.spec for v in graph.state}
-        zeros = {n: np.zeros(s.shape, host_dtype(s.dtype)) for n, s in specs.items() if n not in given}  # type: ignore[arg-type]
-        self._hosts = [given[n] if n in given else zeros[n] for n in specs]
+        self._hosts = [given[n] if n in given else _zeros(s) for n, s in specs.items()]
         self._dtypes, self._again = [s.dtype for s in specs.values()], False
         self._begin()
         self._count = max(1, math.ceil(BLOCK / max(self.run(), 1e-7)))
@@ -65,18 +66,23 @@ class Runner:
         self._state, _ = self._function(self._state, self._inputs)
         self._backend.synchronize()
 
-    def run(self) -> float:
-        """Seconds of a run: the mean of some, one after the other."""
+    def run(self, now: Clock = time.perf_counter) -> float:
+        """Seconds of a run by a clock: the mean of some, one after the other."""
         if self._again:
             self._begin()
         outputs: Any = None
-        start = time.perf_counter()
+        start = now()
         for _ in range(self._count):
             self._state, outputs = self._function(self._state, self._inputs)
         self._backend.synchronize()
-        seconds = time.perf_counter() - start
+        seconds = now() - start
         del outputs  # an engine may wait only for arrays that somebody holds
         return seconds / self._count
+
+
+def _zeros(spec: Spec) -> np.ndarray:
+    shape: Any = spec.shape
+    return np.zeros(shape, host_dtype(spec.dtype))
 
 
 def empty(backend: Backend, device: str) -> Runner:
@@ -92,12 +98,13 @@ def empty(backend: Backend, device: str) -> Runner:
     return Runner(Graph((), (number,), {}, {"number": more}), backend, device)
 
 
-def in_turns(runners: Mapping[K, Timed], seconds: float) -> dict[K, list[float]]:
+def in_turns(runners: Mapping[K, Timed], seconds: float, clock: str = "wall") -> dict[K, list[float]]:
     """Seconds of a run of each, round by round: other work on the machine disturbs all of them alike.
 
     Args:
         runners: What is timed.
         seconds: How long, more or less; of what takes longer there are three rounds.
+        clock: ``wall``, or ``processor`` for the time that all threads of the process have had.
     """
     found: dict[K, list[float]] = {key: [] for key in runners}
     start, (least, most) = time.perf_counter(), ROUNDS
@@ -105,7 +112,7 @@ def in_turns(runners: Mapping[K, Timed], seconds: float) -> dict[K, list[float]]
         if number >= least and time.perf_counter() - start > seconds:
             break
         for key, runner in runners.items():
-            found[key].append(runner.run())
+            found[key].append(runner.run(CLOCKS[clock]))
     return found
 
 

@@ -29,7 +29,8 @@ from unilayers.graph.passes import specialise
 from unilayers.models import Model
 from unilayers.program import sizes_of
 from unilayers.recipe.cost import flops
-from unilayers.timing.clock import Runner, in_turns, quartiles
+from unilayers.timing.clock import Clock, Runner, in_turns, quartiles
+from unilayers.timing.layers import check_settings
 from unilayers.training import steps
 from unilayers.training.steps import Batch
 
@@ -37,6 +38,9 @@ BATCH_SIZE, SECONDS = 16, 2.0
 MATMUL, FEEDING = "matmul", "feeding"
 SIZES = tuple(2**i for i in range(7, 14))  # rows of matrices
 LONGEST = 1.0  # seconds that one product may take
+
+
+Turns = Callable[[Mapping[Any, Any]], dict[Any, list[float]]]  # `in_turns`, with time and clock
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ def bench(
     device: str | None = None,
     batch_size: int | None = None,
     seconds: float = SECONDS,
+    clock: str = "wall",
     in_process: bool = False,
     watch: Callable[[str], None] = lambda doing: None,
 ) -> list[Bench]:
@@ -170,6 +175,7 @@ def bench(
         device: Device of those that are named without one; None: one of each kind that there is.
         batch_size: Samples in a batch; None: 16.
         seconds: How long to time each, more or less.
+        clock: See `time_layers`.
         in_process: Time all in this process.
         watch: Called with what is about to be timed.
 
@@ -186,11 +192,7 @@ def bench(
     if unknown:
         raise UnilayersError(f"no benchmark {unknown[0]!r}", where=where, fix=nearest(unknown[0], CHOICES))
     size = BATCH_SIZE if batch_size is None else batch_size
-    if size < 1 or not seconds > 0:
-        raise UnilayersError(
-            "nothing to time", where=where, expected="at least one sample and more than no seconds",
-            received=f"batch_size={batch_size}, seconds={seconds}",
-        )  # fmt: skip
+    check_settings(where, size, seconds, clock)
     if backends is not None:
         check_backends(backends, where)
     places = [(name, place or device) for name, _, place in (b.partition(":") for b in backends or backend_names())]
@@ -205,7 +207,8 @@ def bench(
         for case in cases:
             for backend, place in places:
                 watch(f"{case} on {backend}{f' ({place})' if place else ''}")
-                told = {"case": case, "backend": backend, "device": place, "batch_size": size, "seconds": seconds}
+                told: dict[str, Any] = {"case": case, "backend": backend, "device": place, "batch_size": size}
+                told |= {"seconds": seconds, "clock": clock}
                 made, problem = called(__name__, "measured", told, own=not in_process)
                 missing = backends is None and "needs the package" in problem
                 if not missing:
@@ -213,7 +216,7 @@ def bench(
         if cases:
             ordered = dict.fromkeys(r.case for r in results)
             results = [r for case in ordered for r in results if r.case == case]
-            found.append(Bench(kind, results, _environment([b for b, _ in places])))
+            found.append(Bench(kind, results, _environment([b for b, _ in places], clock)))
     return found
 
 
@@ -221,17 +224,18 @@ def _of(case: str, backend: str, device: str) -> dict[str, Any]:
     return {"case": case, "backend": backend, "device": device}
 
 
-def _environment(backends: Sequence[str]) -> dict[str, Any]:
-    """Date, processor and versions. Engines are not imported."""
+def _environment(backends: Sequence[str], clock: str) -> dict[str, Any]:
+    """Date, processor, versions, and variables that decide on threads and kernels. Engines are not imported."""
     packages = {name: version_of(name) for name in dict.fromkeys(("unilayers", "numpy", *backends))}
-    threads = {k: v for k, v in sorted(os.environ.items()) if k.endswith("_THREADS")}
+    told = {k: v for k, v in sorted(os.environ.items()) if k.endswith("_THREADS") or k.startswith("OPENBLAS_")}
     return {
-        "date": date.today().isoformat(), "processor": _processor(), "cpu_count": os.cpu_count(),
-        "python": platform.python_version(), **{k: v for k, v in packages.items() if v}, **threads,
+        "date": date.today().isoformat(), "processor": processor(), "cpu_count": os.cpu_count(),
+        "clock": clock, "python": platform.python_version(), **{k: v for k, v in packages.items() if v}, **told,
     }  # fmt: skip
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The model of the processor."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -241,7 +245,9 @@ def _processor() -> str:
 # ---- in a process ---------------------------------------------------------------------------------------------------
 
 
-def measured(case: str, backend: str, device: str | None, batch_size: int, seconds: float) -> list[dict[str, Any]]:
+def measured(
+    case: str, backend: str, device: str | None, batch_size: int, seconds: float, clock: str = "wall"
+) -> list[dict[str, Any]]:
     """What a process does: the results of a case on one device of an engine, or on one of each kind, as JSON has it."""
     engine = get_backend(backend)
     there = {d.partition(":")[0]: d for d in reversed(engine.devices())} if device is None else {"": device}
@@ -249,14 +255,14 @@ def measured(case: str, backend: str, device: str | None, batch_size: int, secon
     found: list[Result] = []
     for place in map(engine.device, reversed(there.values())):
         try:
-            found += measure(case, engine, place, batch_size, seconds)
+            found += measure(case, engine, place, batch_size, partial(in_turns, seconds=seconds, clock=clock))
         except Exception as error:  # a device that has too little memory, say: the others are timed nevertheless
             text = " ".join(f"{type(error).__name__}: {error}".split())
             found.append(Result(case, engine.name, place, problem=text[:300]))
     return [asdict(result) for result in found]
 
 
-def _network(case: str, backend: Backend, device: str, batch_size: int, seconds: float) -> Iterator[Result]:
+def _network(case: str, backend: Backend, device: str, batch_size: int, turns: Turns) -> Iterator[Result]:
     model, batch = _made(case, batch_size)
     program = examined(model, batch)
     whole = specialise(program.graph, sizes_of(program.graph.inputs, [a.shape for a in batch.leaves]))
@@ -265,7 +271,7 @@ def _network(case: str, backend: Backend, device: str, batch_size: int, seconds:
     graphs = {"forward": replace(whole, outputs={LOSS: whole.outputs[LOSS]}), "forward + backward": whole}
     times = {}
     for name, graph in graphs.items():
-        times[name] = quartiles(in_turns({name: Runner(keeping(graph), backend, device, inputs, hosts)}, seconds)[name])
+        times[name] = quartiles(turns({name: Runner(keeping(graph), backend, device, inputs, hosts)})[name])
     yield Result(case, backend.name, device, times, flops(whole, {}), batch_size)
 
 
@@ -296,10 +302,10 @@ def keeping(graph: Graph) -> Graph:
     return Graph(graph.inputs, (*graph.state, *slots), {}, kept)
 
 
-def _products(case: str, backend: Backend, device: str, batch_size: int, seconds: float) -> Iterator[Result]:
+def _products(case: str, backend: Backend, device: str, batch_size: int, turns: Turns) -> Iterator[Result]:
     for size in SIZES:
         run = product(backend, device, size, "float32")
-        times = quartiles(in_turns({size: Calls(run)}, seconds / 4)[size])
+        times = quartiles(turns({size: Calls(run)})[size])
         yield Result(str(size), backend.name, device, {"product": times}, 2 * size**3)
         if 8 * times[1] > LONGEST:
             return
@@ -317,11 +323,11 @@ class Calls:
         self._function, self._steps = function, steps
         function()  # what is made at the first call
 
-    def run(self) -> float:
-        """Seconds of a step."""
-        start = time.perf_counter()
+    def run(self, now: Clock = time.perf_counter) -> float:
+        """Seconds of a step by a clock."""
+        start = now()
         self._function()
-        return (time.perf_counter() - start) / self._steps
+        return (now() - start) / self._steps
 
 
 # ---- feeding --------------------------------------------------------------------------------------------------------
@@ -343,7 +349,7 @@ WAYS = {
 }
 
 
-def _ways(case: str, backend: Backend, device: str, batch_size: int, seconds: float) -> Iterator[Result]:
+def _ways(case: str, backend: Backend, device: str, batch_size: int, turns: Turns) -> Iterator[Result]:
     model, batch = _made(FED, batch_size)
     program = steps.train_program(model, model._objectives, batch)
     store = program.place(backend, device, steps.state_of(model, model._objectives))
@@ -380,7 +386,7 @@ def _ways(case: str, backend: Backend, device: str, batch_size: int, seconds: fl
             FILE: over(from_files),
             AHEAD: over(from_files.prefetch(4)),
         }
-        found = in_turns({way: Calls(run, STEPS) for way, run in runs.items()}, seconds)
+        found = turns({way: Calls(run, STEPS) for way, run in runs.items()})
     operations = flops(program.graph, sizes_of(program.graph.inputs, [a.shape for a in batch.leaves]))
     for way, each in found.items():
         yield Result(way, backend.name, device, {"step": quartiles(each)}, operations, batch_size)

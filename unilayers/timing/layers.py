@@ -12,10 +12,10 @@ import numpy as np
 
 from unilayers import config
 from unilayers.backend import Backend, get_backend, node_runner
-from unilayers.compare.machine import Machine, machine
+from unilayers.compare.machine import CLOCKS, Machine, machine
 from unilayers.compare.process import called
 from unilayers.compare.run import check_backends, named
-from unilayers.errors import UnilayersError
+from unilayers.errors import UnilayersError, nearest
 from unilayers.graph import Graph, Value
 from unilayers.graph.passes import eliminate_common, optimise, simplify, specialise
 from unilayers.models import Model
@@ -165,6 +165,7 @@ def time_layers(
     backend: str | Backend | None = None,
     device: str | None = None,
     seconds: float = SECONDS,
+    clock: str = "wall",
     name: str | None = None,
 ) -> Timing:
     """Time every layer of a compiled model in a training step on one batch, and the step as a whole.
@@ -185,6 +186,8 @@ def time_layers(
         backend: The engine; None: as the model was compiled.
         device: A device of it; None: its first.
         seconds: How long to time, more or less.
+        clock: ``wall``; ``processor``, the time that all threads of the process have had: on a machine that others use
+            it says, with one thread, what that would need on a quiet one. It sees nothing of what a GPU does.
         name: What reports call it; the engine's name if None.
 
     Raises:
@@ -209,9 +212,9 @@ def time_layers(
     lowered = optimise(graph, engine.table, node_runner(engine, place))
     hosts = {v.node.attrs["name"]: variable.numpy() for v, variable in zip(graph.state, program.variables, strict=True)}
     runners = _runners(lowered, kinds, engine, place, arrays, hosts)
-    times = in_turns(runners, seconds)
+    times = in_turns(runners, seconds, clock)
     calls = times[CALL]
-    best = machine(engine.name, place, model.compute_dtype)
+    best = machine(engine.name, place, model.compute_dtype, clock)
 
     def part(key: Key) -> Part:
         if key not in counted:
@@ -260,6 +263,7 @@ def time_recipe(
     device: str | None = None,
     batch_size: int | None = None,
     seconds: float = SECONDS,
+    clock: str = "wall",
     in_process: bool = False,
 ) -> list[Timing]:
     """Time the layers of a recipe's model on several engines, each in a fresh process; see `time_layers`.
@@ -270,6 +274,7 @@ def time_recipe(
         device: Device of those that are named without one; None: the recipe's.
         batch_size: Samples in the batch; None: as the recipe says. Data is repeated where there is too little.
         seconds: How long to time on each, more or less.
+        clock: See `time_layers`.
         in_process: Time all in this process.
 
     Raises:
@@ -283,17 +288,13 @@ def time_recipe(
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     check_backends(backends, "time")
     size = loaded.batch_size if batch_size is None else batch_size
-    if size < 1 or not seconds > 0:
-        raise UnilayersError(
-            "nothing to time", where="time", expected="at least one sample and more than no seconds",
-            received=f"batch_size={batch_size}, seconds={seconds}",
-        )  # fmt: skip
+    check_settings("time", size, seconds, clock)
     found = []
     for name, backend, place in named(backends, device):
         resolved = loaded.changed(f"backend={backend}", *([f"device={place}"] if place else []))
         told = {
             "text": resolved.to_yaml(), "allow_imports": loaded.allow_imports, "size": size, "seconds": seconds,
-            "folder": loaded.folder and str(loaded.folder), "name": name,
+            "folder": loaded.folder and str(loaded.folder), "clock": clock, "name": name,
         }  # fmt: skip
         result, problem = called(__name__, "timed", told, own=not in_process)
         empty = Timing(name, loaded.name, size, environment={"backend": backend, "device": place}, problem=problem)
@@ -301,10 +302,28 @@ def time_recipe(
     return found
 
 
-def timed(text: str, allow_imports: bool, folder: str | None, size: int, seconds: float, name: str) -> dict[str, Any]:
+def check_settings(where: str, batch_size: int, seconds: float, clock: str) -> None:
+    """Raise a ``UnilayersError`` for a batch of no samples, no time to measure in, or no clock.
+
+    Args:
+        where: What the error begins with.
+        batch_size: Samples in a batch.
+        seconds: How long to time.
+        clock: The clock's name.
+    """
+    if batch_size < 1 or not seconds > 0:
+        raise UnilayersError(
+            "nothing to time", where=where, expected="at least one sample and more than no seconds",
+            received=f"batch_size={batch_size}, seconds={seconds}",
+        )  # fmt: skip
+    if clock not in CLOCKS:
+        raise UnilayersError(f"no clock {clock!r}", where=where, fix=nearest(clock, CLOCKS))
+
+
+def timed(text: str, allow_imports: bool, folder: str | None, size: int, **told: Any) -> dict[str, Any]:
     """What a process does: the timing of a resolved recipe's model, as JSON has it."""
     recipe = Recipe(text, allow_imports=allow_imports, folder=None if folder is None else Path(folder))
     model, data = recipe.build(), recipe.parts().train
     x, y = (map_structure(lambda a: a[np.arange(size) % len(a)], part) for part in data)
     with config.dtype_scope(recipe.dtype):
-        return time_layers(model, x, y, seconds=seconds, name=name).to_plain()
+        return time_layers(model, x, y, **told).to_plain()

@@ -84,13 +84,13 @@ class CustomProgram:
         """The state is used where it is."""
         return True
 
-    def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
+    def run(self, store: Store, inputs: Sequence[Any], owned: bool = False) -> dict[str, Array]:
         """One step; see ``Program.run``."""
         backend, device = store.backend, store.device
         if self.program is not None:
             dtypes = [v.dtype for v in self.program.graph.inputs]
             cast = [x if x.dtype == d else x.astype(d) for x, d in zip(inputs, dtypes, strict=True)]
-            return self.program.call(backend, device, cast)
+            return self.program.call(backend, device, cast, owned)
         given = iter(moved(list(inputs), backend, device))
         parts = [map_structure(lambda a: None if a is None else Box(next(given)), p) for p in self._form]
         logs = self._step(Batch(*parts))

@@ -84,7 +84,7 @@ class EagerProgram:
             return predict_program(self._model, batch.x)[0]
         return (train_program if self._step == self._train else test_program)(self._model, self._objectives, batch)
 
-    def run(self, store: Store, inputs: Sequence[Any]) -> dict[str, Array]:
+    def run(self, store: Store, inputs: Sequence[Any], owned: bool = False) -> dict[str, Array]:
         """One step: reads and updates the state, returns the outputs as the backend's arrays; see ``Program.run``."""
         place = self._place = store.backend, store.device
         wanted = zip(inputs, self._dtypes, strict=True)

@@ -28,11 +28,13 @@ class Feed:
         like: Data of the form of the first batch.
         steps: Batches in a pass; None if that is not known before one ends.
         batch_size: Samples in a batch, where that is known.
+        owned: Whether the arrays of a batch are made for it alone, so that nobody else writes to them.
     """
 
     like: Batch
     steps: int | None = None
     batch_size: int | None = None
+    owned: bool = False
 
     def batches(self, number: int, start: int = 0) -> Iterator[Item]:
         """The batches of a pass from batch ``start`` on.
@@ -58,16 +60,17 @@ class ArrayFeed(Feed):
         self.like, self._arrays, self._count = data, data.leaves, length(data)
         self.batch_size = self._size = batch_size or BATCH_SIZE
         self.steps = math.ceil(self._count / self._size)
-        self._seed, self._shuffle = seed, shuffle
+        self._seed, self._shuffle, self.owned = seed, shuffle, shuffle is True
 
     def batches(self, number: int, start: int = 0) -> Iterator[Item]:
         """See `Feed`."""
-        if self._shuffle is True:
-            rows: Iterator[Any] = batches(self._count, self._size, self._seed, number)
+        arrays, like = self._arrays, self.like
+        if self.owned:
+            for rows in itertools.islice(batches(self._count, self._size, self._seed, number), start, None):
+                yield [a.take(rows, 0) for a in arrays], like, rows
         else:
-            rows = self._slices(number)
-        for at in itertools.islice(rows, start, None):
-            yield [a[at] for a in self._arrays], self.like, at
+            for at in itertools.islice(self._slices(number), start, None):
+                yield [a[at] for a in arrays], like, at
 
     def _slices(self, number: int) -> Iterator[slice]:
         steps, size = math.ceil(self._count / self._size), self._size
@@ -138,13 +141,14 @@ class Rounds:
 
     Attributes:
         form: A batch of the first one's form.
+        owned: See `Feed`.
         ran_out: Whether a pass had no batches at all: what was given cannot be gone through again.
     """
 
     def __init__(self, feed: Feed, position: Any, steps: int | None = None) -> None:
         self._feed, self._position, self._steps, self.form = feed, position, steps, feed.like
         self._pass: Iterator[Item] | None = None
-        self.ran_out = False
+        self.owned, self.ran_out = feed.owned, False
 
     def epoch(self, start: int = 0) -> Iterator[tuple[int, Item]]:
         """The batches of one epoch with their numbers, from ``start`` on; sets ``ran_out`` if there are too few."""

@@ -516,6 +516,7 @@ class Trainer:
             hooks: The callbacks.
         """
         own = isinstance(program, CustomProgram)
+        begin, end = hooks.of("on_train_batch_begin"), hooks.of("on_train_batch_end")
         start, self.start_batch = self.start_batch, 0
         form, store, outputs = rounds.form, None, None
         for number, (arrays, like, rows) in rounds.epoch(start):
@@ -526,13 +527,17 @@ class Trainer:
                 if start == 0:  # else the running values go on
                     self._reset_metrics(store, own)
             self._running = (program, arrays, rows)
-            hooks.call("on_train_batch_begin", number, {})
+            for hook in begin:
+                hook(number, {})
             if not program.placed(store):  # a callback moved the state, or the first step created some
                 store = self._store(*place)
-            outputs = program.run(store, arrays)
+            outputs = program.run(store, arrays, rounds.owned)
             self.position.step += 1
             self.position.of_epoch = number + 1
-            hooks.call("on_train_batch_end", number, _BatchLogs(self, place[0], outputs, own))
+            if end:
+                logs = _BatchLogs(self, place[0], outputs, own)
+                for hook in end:
+                    hook(number, logs)
             if self.stop_training:
                 break
         rounds.end_epoch()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TypeAlias
 
 WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34  # room for labels
+LEFT, RIGHT, TOP, BOTTOM = 68, 30, 12, 34  # room for labels
 POINTS = 600  # of a curve; of more, the largest of each stretch
 ROW = 26  # of bars
+WIDE = 20.0  # ratio of the largest to the least from which numbers are better seen as logarithms
+MARGIN = 0.04  # of an axis, at its ends
 WIDEST = 9.0  # stroke of the lowest of several curves
 # Okabe and Ito's colours, which colour-blind people can tell apart; the same on dark paper; then with other dashes.
 LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -90,7 +92,7 @@ def dots(
     colours: Mapping[str, int],
     *,
     names: Mapping[float, str] | None = None,
-    log: bool = False,
+    log: tuple[bool, bool] = (False, False),
 ) -> str:
     """Points that tell what they are.
 
@@ -98,10 +100,10 @@ def dots(
         points: Of each where it lies across, its height, and its name.
         colours: The number of each name's colour; a point without one is faint.
         names: What is written below, by where it lies across, in place of numbers.
-        log: Whether what lies across are logarithms.
+        log: Whether what lies across, and heights, are logarithms.
 
     Example:
-        >>> dots([(0.1, 2.0, "first"), (0.01, 1.0, "second")], {"second": 0}, log=True).count("<circle")
+        >>> dots([(0.1, 2.0, "first"), (0.01, 1.0, "second")], {"second": 0}, log=(True, False)).count("<circle")
         2
     """
     found = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
@@ -111,8 +113,8 @@ def dots(
     if names is not None:
         scale = _Scale(min(names) - 0.5, max(names) + 0.5, sorted(names), names=names)
     else:
-        scale = _decades(xs) if log else _round(xs)
-    frame = _Frame(scale, _round(ys))
+        scale = (_decades(xs) if log[0] else _whole(xs) if all(x == int(x) for x in xs) else _round(xs)).wider()
+    frame = _Frame(scale, _decades(ys) if log[1] else _round(ys))
     drawn = frame.drawn()
     for x, y, name in sorted(found, key=lambda p: p[2] in colours):  # those with a colour above the others
         colour = f"c{colours[name]}" if name in colours else "rest"
@@ -165,6 +167,17 @@ def keys(colours: Mapping[str, int], dashes: Mapping[str, str] | None = None) ->
     return f"<p>{' '.join(found)}</p>"
 
 
+def wide(values: Iterable[float]) -> bool:
+    """Whether numbers are so different that they are better seen as logarithms.
+
+    Example:
+        >>> wide([0.001, 0.1]), wide([1.0, 2.0]), wide([0.0, 1.0])
+        (True, False, False)
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= WIDE
+
+
 def amount(value: float) -> str:
     """A number as people read it.
 
@@ -193,6 +206,14 @@ class _Scale:
         if self.log:
             return math.log10(value / self.low) / math.log10(self.high / self.low) if value > 0 else 0.0
         return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+
+    def wider(self) -> _Scale:
+        """The same with room at its ends."""
+        if self.log:
+            room = (self.high / self.low) ** MARGIN
+            return replace(self, low=self.low / room, high=self.high * room)
+        room = MARGIN * (self.high - self.low)
+        return replace(self, low=self.low - room, high=self.high + room)
 
 
 @dataclass(frozen=True)
@@ -269,11 +290,16 @@ def _whole(values: Sequence[float]) -> _Scale:
 
 
 def _decades(values: Sequence[float]) -> _Scale:
-    """Ends at powers of ten."""
+    """Ends at powers of ten, or where they are few at 1, 2 or 5 times one."""
     first, last = (f(math.log10(v)) for f, v in ((math.floor, min(values)), (math.ceil, max(values))))
     last = max(last, first + 1)
-    written = [10.0**e for e in range(first, last + 1, math.ceil((last - first) / 8))]
-    return _Scale(10.0**first, 10.0**last, written, log=True)
+    if last - first > 3:
+        written = [10.0**e for e in range(first, last + 1, math.ceil((last - first) / 8))]
+        return _Scale(10.0**first, 10.0**last, written, log=True)
+    steps = [float(f"{m}e{e}") for e in range(first, last + 1) for m in (1, 2, 5)]
+    low = max(step for step in steps if step <= min(values))
+    high = min(step for step in steps if step >= max(values) and step > low)
+    return _Scale(low, high, [step for step in steps if low <= step <= high], log=True)
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------

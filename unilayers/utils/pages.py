@@ -25,14 +25,16 @@ STYLE = f"""
 }}
 body {{ margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
   background: var(--paper); }}
-h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.1rem; margin-top: 2rem; }} h3 {{ font-size: 0.95rem; margin: 0; }}
+h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
+h2 {{ font-size: 1.1rem; margin-top: 2rem; }} h3 {{ font-size: 0.95rem; margin: 0; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }}
 th, td {{ text-align: left; padding: 0.25rem 0.7rem 0.25rem 0; border-bottom: 1px solid var(--line); }}
 th {{ color: var(--soft); font-weight: 600; vertical-align: bottom; }}
 .scroll {{ overflow-x: auto; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem; }}
+.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); gap: 1.5rem; }}
 .bad {{ font-weight: 600; }}
-.key {{ margin-right: 1rem; white-space: nowrap; }} .key svg {{ width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }}
+.key {{ display: inline-block; margin-right: 1rem; }}
+.key svg {{ width: 0.8rem; height: 0.8rem; margin-right: 0.3rem; }}
 .key svg.stroke {{ width: 30px; height: 10px; }}
 pre {{ overflow-x: auto; padding: 0.8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; }}
 {charts.STYLE}"""

@@ -99,7 +99,9 @@ class Geometry:
     def images(self) -> int:
         """How many images a block has."""
         windows, columns = math.prod(self.lead), math.prod(self.window) * self.kernel[-2]
-        fitting = min(COLUMN_BYTES // max(4, 4 * windows * columns), RESULT_BYTES // max(4, 4 * windows * self.kernel[-1]))
+        fitting = min(
+            COLUMN_BYTES // max(4, 4 * windows * columns), RESULT_BYTES // max(4, 4 * windows * self.kernel[-1])
+        )
         return max(1, min(self.x[0], max(fitting, -(-BLOCK_ROWS // max(1, windows)))))
 
     def blocks(self) -> Iterator[slice]:
@@ -355,9 +357,9 @@ class Gathered:
         matrix, channels = columns.reshape(-1, math.prod(columns.shape[-2:])), y.shape[-1]
         if len(self.taps) > 1:
             do(y.fill, 0)
-        for tap, kernel in zip(self.taps, self.turned, strict=True):
+        for tap, turned in zip(self.taps, self.turned, strict=True):
             into = found if len(self.taps) > 1 else y
-            do(do.xp.dot, matrix, kernel.reshape(-1, channels), into.reshape(-1, channels))
+            do(do.xp.dot, matrix, turned.reshape(-1, channels), into.reshape(-1, channels))
             if into is not y:
                 some, there = self.rows_of(tap)
                 do(do.xp.add, y[there], found[some], y[there])

@@ -23,6 +23,7 @@ from unilayers.backends.numpy.order import ordered
 from unilayers.backends.numpy.table import numpy_like
 
 from tests.compare import assert_close
+from tests.host_cuda import OtherModule
 from tests.test_ops import attrs_in_dtype
 from unilayers import ops
 from unilayers.autodiff import gradients

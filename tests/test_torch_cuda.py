@@ -59,7 +59,7 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     require_backend("torch")
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
-    from unilayers.backends.torch import cuda, updates
+    from unilayers.backends.torch import backend, cuda, neural, updates
 
     class Stream:
         def __init__(self, device: str) -> None:
@@ -120,6 +120,7 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> Any:
             return getattr(torch, name)
 
     monkeypatch.setattr(cuda, "torch", Module())
+    monkeypatch.setattr(backend, "fits", lambda node, device: neural.fits(node, "cuda:0"))
     monkeypatch.setattr(updates, "_number", lambda scalar: scalar)  # as off the CPU, where reading it would wait
     return torch
 

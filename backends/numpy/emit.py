@@ -39,8 +39,8 @@ class Writer:
         self, plan: Plan, xp: Any, arrays: Mapping[Value, Array], cut: Callable[..., Array],
         constants: dict[Any, Array], filling: bool = False,
     ) -> None:  # fmt: skip
-        self.plan, self.library, self.xp, self.arrays, self._cut, self._constants = plan, plan.library, xp, arrays, cut, constants
-        self._filling = filling
+        self.plan, self.library, self.xp, self.arrays, self._cut = plan, plan.library, xp, arrays, cut
+        self._constants, self._filling = constants, filling
         self.namespace: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
         self._count: dict[str, int] = {}

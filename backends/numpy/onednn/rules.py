@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from unilayers.backends.numpy.action import Action
+
 from unilayers.spec import Spec
 
 from .contract import is_real

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from unilayers.backends.numpy.kernels import optimizer
 from unilayers.backends.numpy.kernels.contract import Array, Calls, address, dense
 

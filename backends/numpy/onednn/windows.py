@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from unilayers.backends.numpy.kernels.contract import KERNELS, Array, Calls, Immediate, dense
 from unilayers.backends.numpy.kernels.elementwise import relu as plain_relu
 

@@ -99,6 +99,30 @@ def test_the_library_does_run(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert used == {"float32": True, "float64": False}
 
 
+@needs_library
+@pytest.mark.usefixtures("no_thresholds")
+@pytest.mark.parametrize("view", ["repeated", "flipped", "turned", "cut", "one"])
+def test_products_of_views(view: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def net(a: Value, b: Value) -> Any:
+        a = ul.ops.sin(a)  # in memory of its own, at which views look
+        if view == "repeated":
+            a = ul.ops.broadcast_to(ul.ops.getitem(a, slice(1)), (6, 9, 12))
+        elif view == "flipped":
+            a = ul.ops.flip(a, 0)
+        elif view == "turned":
+            a = ul.ops.permute_dims(a, (0, 2, 1))
+        elif view == "cut":
+            a = ul.ops.getitem(a, (slice(0, 6, 2), slice(2, 7)))
+        else:
+            a = ul.ops.getitem(a, 2)
+        return ul.ops.matmul(a, b) if view != "turned" else ul.ops.matmul(a, ul.ops.getitem(b, slice(9)))
+
+    arrays = [normal(6, 9, 12), normal(12, 8)]
+    found, plain, _ = run_both(graph(net, *arrays), arrays, monkeypatch)
+    for key, value in plain.items():
+        assert_same(found[key], value, f"{view}, {key}")
+
+
 # ---- windows ------------------------------------------------------------------------
 
 

@@ -369,7 +369,7 @@ def test_engines_without_the_device_or_the_framework_are_left_out(
         assert device == "cuda:0"
         return engines.real.put(arrays, "cpu")
 
-    engines.register("gpu", 1.0, devices=lambda: ["cpu", "cuda:0"], put=put)
+    engines.register("gpu", 1.0, devices=lambda: ["cpu", "cuda:0"], put=put, feed=None)
     gone = EntryPoint("gone", "no_such_framework:BACKEND", GROUP)
     monkeypatch.setattr(registry, "_installed", lambda: {"gone": gone})
     assert try_all(Recipe(RECIPE).build(), device="cuda") == [
@@ -378,7 +378,7 @@ def test_engines_without_the_device_or_the_framework_are_left_out(
         "Install it with: pip install 'unilayers[gone]'.",
         "auto: gpu 1000.000 ms a step (batch 16); gpu.",
     ]
-    engines.register("gone", 0.5, devices=lambda: ["cuda:0"], put=put)  # somebody has installed it
+    engines.register("gone", 0.5, devices=lambda: ["cuda:0"], put=put, feed=None)  # somebody has installed it
     assert try_all(Recipe(RECIPE).build(), device="cuda")[1:] == [
         "auto: gpu 1000.000 ms, gone 500.000 ms a step (batch 16); gone."
     ]

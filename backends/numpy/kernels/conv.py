@@ -437,6 +437,9 @@ def conv_pool_grad(
     columns = Columns(each, geometry, g.dtype) if "kernel" in into else None
     back = way_back(do, each, geometry, kernel) if "input" in into else None
     _clear(do, columns.padded if columns else None)
+    if not len(x):  # no block sets them
+        for y in results:
+            do(y.fill, 0)
 
     def add_up(name: str, i: int, a: Array, b: Array) -> None:
         total, one = (y.reshape(*a.shape[:-1], filters) for y in (into[name], more[name]))

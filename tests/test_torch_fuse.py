@@ -44,8 +44,8 @@ def both(graph: Graph, arrays: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
     ran: list[Node] = []
     whole = fuse.fuse
 
-    def watched(lowered: Graph) -> Graph:
-        ran.extend((result := whole(lowered)).nodes)
+    def watched(lowered: Graph, device: str) -> Graph:
+        ran.extend((result := whole(lowered, device)).nodes)
         return result
 
     with monkeypatch.context() as patch:
@@ -164,6 +164,22 @@ def relu_slope(x: Value) -> Value:
 # What is built, its operands, the joined ops that must be in it, and ops that must not.
 JOINS: dict[str, tuple[Build, list[np.ndarray], str, str]] = {
     "affine": (lambda x, w, b: x @ w + b, [X, W, B], "linear", "matmul add"),
+    "large products": (
+        lambda x, w, b: (ops.relu(x @ w + b), x @ (w * 2.0) + b, ops.transpose(x) @ (x @ ops.abs(w))),
+        [array(130, 210, dtype="float32"), array(210, 96, dtype="float32"), array(96, dtype="float32")],
+        "large_matmul large_linear large_linear_relu", "matmul linear linear_relu",
+    ),
+    "large products with NaN": (
+        lambda x, w, b: ops.relu(x @ w + b), [np.where(array(130, 1) > 1, np.nan, array(130, 210)).astype("float32"),
+        array(210, 96, dtype="float32"), array(96, dtype="float32")], "large_linear_relu", "linear_relu",
+    ),
+    "large products in float64": (
+        lambda x, w: x @ w, [array(130, 210), array(210, 96)], "matmul", "large_matmul",
+    ),
+    "a row and a large matrix": (
+        lambda x, w: x @ w, [array(1, 1500, dtype="float32"), array(1500, 1500, dtype="float32")],
+        "matmul", "large_matmul",
+    ),
     "bias first": (lambda x, w, b: b + x @ w, [X, W, B], "linear", "matmul add"),
     "affine and relu": (lambda x, w, b: ops.relu(x @ w + b), [X, W, B], "linear_relu", "matmul add relu"),
     "heads": (

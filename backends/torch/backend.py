@@ -72,7 +72,7 @@ def _where_kernels_fit(graph: Graph, device: str) -> Graph:
 def compile(graph: Graph, device: str) -> Executable:
     graph = own_results(_where_kernels_fit(graph, device), VIEWS)
     kernels = kernels_of(graph, {name: written for name, (_, written) in OVERWRITING.items()})
-    step = straight_line(fuse(graph), {**TABLE, **JOINED}, lambda a: put([a], device)[0], OVERWRITING, VIEWS)
+    step = straight_line(fuse(graph, device), {**TABLE, **JOINED}, lambda a: put([a], device)[0], OVERWRITING, VIEWS)
     step = laying(step, kernels)
 
     def run(state: list[Any], inputs: Sequence[Any]) -> Any:

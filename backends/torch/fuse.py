@@ -27,11 +27,13 @@ class Scene:
     """A graph that a rule rewrites: who reads what, and what has become of it.
 
     Attributes:
+        device: Where it will run.
         new: What stands in the place of each value so far; operands come before who reads them.
         notes: Whatever the rule keeps for later nodes.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, device: str) -> None:
+        self.device = device
         self.new: dict[Value, Value] = {}
         self.notes: dict[Any, Any] = {}
         self._returned = {*graph.outputs.values(), *graph.updates.values()}
@@ -59,15 +61,15 @@ class Scene:
 Rule = Callable[[Scene, Node], "Values | None"]
 
 
-def fuse(graph: Graph) -> Graph:
+def fuse(graph: Graph, device: str) -> Graph:
     """The graph with all rules applied, in order. It runs by the functions of the table and of ``JOINED``."""
     for rule in RULES:
-        graph = _applied(rule, graph)
+        graph = _applied(rule, graph, device)
     return graph
 
 
-def _applied(rule: Rule, graph: Graph) -> Graph:
-    scene = Scene(graph)
+def _applied(rule: Rule, graph: Graph, device: str) -> Graph:
+    scene = Scene(graph, device)
     for node in graph.nodes:
         found = None if node.op in LEAVES else rule(scene, node)
         if found is None:  # new nodes throughout, so that they stay in order
@@ -248,6 +250,34 @@ def add_relu(scene: Scene, node: Node) -> Values | None:
     return (_reshaped(made, y.shape),)
 
 
+LARGE = 1 << 21  # multiplications: below, oneDNN's calls cost more than its products save
+_by_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # a name that PyTorch keeps for itself
+
+
+def large_product(scene: Scene, node: Node) -> Values | None:
+    """Products by oneDNN: PyTorch's other library for float32, MKL, took twice as long on an AMD EPYC."""
+    if node.op not in ("matmul", "linear", "linear_relu") or scene.device != "cpu" or _by_onednn is None:
+        return None
+    a, b = node.inputs[-2:]
+    if a.dtype != "float32" or (a.ndim, b.ndim) != (2, 2) or min(a.shape[0], b.shape[1]) < 4:
+        return None
+    if a.spec.size * b.shape[1] < LARGE:
+        return None
+    return _joined(f"large_{node.op}", scene.now(node.inputs), node.outputs[0].spec)
+
+
+def large_matmul(a: Tensor, b: Tensor) -> Tensor:
+    return _by_onednn(a, b.t(), None, "none", [], "")
+
+
+def large_linear(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return _by_onednn(a, b.t(), bias, "none", [], "")
+
+
+def large_linear_relu(bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.relu_(large_linear(bias, a, b))  # oneDNN's own relu would make 0 of NaN
+
+
 # ---- masks of dropout ---------------------------------------------------------------------
 
 
@@ -337,8 +367,8 @@ def _dead(scene: Scene, value: Value, reader: Node) -> bool:
 
 
 RULES: list[Rule] = [
-    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, normalise, add_relu, mask, blend, sum_of_floats,
-    transpose, in_place,
+    pad_inside, relu_after_pooling, keep_for_gradient, add_bias, normalise, add_relu, large_product, mask, blend,
+    sum_of_floats, transpose, in_place,
 ]  # fmt: skip
 
 # Ops whose result may be a view of an operand, or the operand itself (astype, where there is nothing to convert).
@@ -364,6 +394,9 @@ JOINED: dict[str, Callable[..., Any]] = {
     "conv_norm": Made(windows.conv_with),
     "linear": torch.addmm,
     "linear_relu": torch._addmm_activation,
+    "large_matmul": large_matmul,
+    "large_linear": large_linear,
+    "large_linear_relu": large_linear_relu,
     "float_sum": Made(lambda axis, keepdims: lambda x: torch.sum(x, axis, keepdims)),
     "dropout_mask": neural.dropout_mask,
     "blend": torch.lerp,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,26 +13,8 @@ from unilayers.compare import chart
 from unilayers.compare.comparison import LOSS, Comparison
 from unilayers.compare.differences import difference
 from unilayers.compare.record import Record
-from unilayers.saving import write_atomically
 from unilayers.utils.charts import LIGHT
 from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
-
-
-def write_reports(comparison: Comparison, folder: Path) -> None:
-    """Write ``report.json``, ``report.md`` and ``report.html``.
-
-    Args:
-        comparison: The comparison.
-        folder: Where to.
-    """
-    texts = {
-        "report.json": json.dumps(comparison.to_plain(), indent=1, allow_nan=False) + "\n",
-        "report.md": markdown(comparison),
-        "report.html": html(comparison),
-    }
-    for name, text in texts.items():
-        write_atomically(folder / name, text.encode())
-
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
 

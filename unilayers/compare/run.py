@@ -17,11 +17,12 @@ from unilayers.backend import backend_names, get_backend, is_loaded
 from unilayers.compare.comparison import Comparison
 from unilayers.compare.process import child, how_it_ended, in_words
 from unilayers.compare.record import Entry, Lines, Record, Recorder, plain
-from unilayers.compare.report import write_reports
+from unilayers.compare.report import html, markdown
 from unilayers.compare.trace import STATE, KeepState, Traced, compared, look_into
 from unilayers.errors import BackendError, UnilayersError, nearest
 from unilayers.recipe import Recipe, load_recipe
 from unilayers.recipe.run import environment_of, unused_folder
+from unilayers.utils.pages import write_reports
 
 Watch = Callable[[Sequence[Record]], None]
 INTERVAL = 0.25  # seconds between looks at a process
@@ -126,7 +127,7 @@ def compare(
     comparison = Comparison(loaded.name, loaded.to_yaml(), loaded.dtype, records, tolerance)
     if trace and (step := comparison.step_to_trace) is not None:
         comparison.traced = _trace(jobs, records, step)
-    write_reports(comparison, folder)
+    write_reports(folder, comparison.to_plain(), markdown(comparison), html(comparison))
     comparison.folder = folder
     return comparison
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from unilayers.saving import write_atomically
 from unilayers.sweep.space import Axis, shown
 from unilayers.sweep.trial import DONE, FAILED, TRAINS, WAITS, Sweep, Trial
 from unilayers.utils import charts
@@ -17,21 +15,6 @@ from unilayers.utils.pages import Table, figure, html_table, markdown_table, pag
 
 COLOURED = len(charts.LIGHT)  # of the best trials; the others are faint
 SHOWN = 12  # rows of trials that are done, while others are trained
-
-
-def write_reports(sweep: Sweep) -> None:
-    """Write ``report.json``, ``report.md`` and ``report.html`` into the folder of a sweep.
-
-    Args:
-        sweep: The sweep.
-    """
-    texts = {
-        "report.json": json.dumps(sweep.to_plain(), indent=1, allow_nan=False) + "\n",
-        "report.md": markdown(sweep),
-        "report.html": html(sweep),
-    }
-    for name, text in texts.items():
-        write_atomically(sweep.folder / name, text.encode())
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

@@ -28,10 +28,11 @@ from unilayers.recipe.run import RECIPE, read_lines
 from unilayers.runs import Run
 from unilayers.runs.folder import direction_of
 from unilayers.saving import write_atomically
-from unilayers.sweep.report import write_reports
+from unilayers.sweep.report import html, markdown
 from unilayers.sweep.search import require_optuna, suggest
 from unilayers.sweep.space import BACKEND, Axis, Point, Space, overrides, parse_axis
 from unilayers.sweep.trial import DONE, FAILED, TRAINS, Sweep, Trial
+from unilayers.utils.pages import write_reports
 
 Watch = Callable[[Sweep], None]
 PLAN = "sweep.json"
@@ -146,7 +147,7 @@ def _go_on(
         fix = f"Go on with the same command; what is done is in {folder}"
         raise Interrupted(folder, fix) from None
     finally:
-        write_reports(found)
+        write_reports(found.folder, found.to_plain(), markdown(found), html(found))
 
 
 @contextmanager

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from html import escape
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from unilayers.saving import write_atomically
 
 from . import charts
 
@@ -83,3 +87,16 @@ def markdown_table(table: Table) -> str:
 def figure(heading: str, picture: str) -> str:
     """A chart with its heading, for the grid of charts."""
     return f"<div><h3>{escape(heading)}</h3>{picture}</div>"
+
+
+def write_reports(folder: Path, plain: Any, markdown: str, html: str) -> None:
+    """Write ``report.json``, ``report.md`` and ``report.html``, each at once.
+
+    Args:
+        folder: Where to.
+        plain: What JSON can say.
+        markdown, html: The other two.
+    """
+    told = json.dumps(plain, indent=1, allow_nan=False) + "\n"
+    for name, text in {"report.json": told, "report.md": markdown, "report.html": html}.items():
+        write_atomically(folder / name, text.encode())

@@ -251,7 +251,7 @@ def add_relu(scene: Scene, node: Node) -> Values | None:
 
 
 LARGE = 1 << 21  # multiplications: below, oneDNN's calls cost more than its products save
-_by_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # a name that PyTorch keeps for itself
+_by_onednn: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # a name that PyTorch keeps for itself
 
 
 def large_product(scene: Scene, node: Node) -> Values | None:
@@ -259,9 +259,10 @@ def large_product(scene: Scene, node: Node) -> Values | None:
     if node.op not in ("matmul", "linear", "linear_relu") or scene.device != "cpu" or _by_onednn is None:
         return None
     a, b = node.inputs[-2:]
-    if a.dtype != "float32" or (a.ndim, b.ndim) != (2, 2) or min(a.shape[0], b.shape[1]) < 4:
+    if a.dtype != "float32" or (a.ndim, b.ndim) != (2, 2):
         return None
-    if a.spec.size * b.shape[1] < LARGE:
+    sizes: Any = (*a.shape, b.shape[1])
+    if math.prod(sizes) < LARGE or min(sizes) < 4:
         return None
     return _joined(f"large_{node.op}", scene.now(node.inputs), node.outputs[0].spec)
 

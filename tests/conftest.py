@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from unilayers import ops  # noqa: F401  (the records that a backend's table is checked against)
+from unilayers import (
+    config,
+    ops,  # noqa: F401  (the records that a backend's table is checked against)
+)
 from unilayers.backend import Backend, backend_names, get_backend
 from unilayers.errors import BackendError
 from unilayers.random import default_seed, set_random_seed
@@ -44,10 +47,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(autouse=True)
-def _same_default_seed() -> Iterator[None]:
-    """A test that sets the default seed does not set it for others."""
+def _same_defaults() -> Iterator[None]:
+    """A test that sets the default seed, dtype or policy does not set it for others."""
     before = default_seed()
-    yield
+    with config.dtype_scope(None):
+        yield
     if default_seed() != before:
         set_random_seed(before)
 

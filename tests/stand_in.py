@@ -4,4 +4,6 @@ import sys
 
 from tests.host_cuda import OtherModule
 
-sys.modules["cupy"] = OtherModule("cupy")
+
+def pytest_configure() -> None:
+    sys.modules["cupy"] = OtherModule("cupy")

@@ -48,14 +48,15 @@ def test_programs_by_hand_compute_what_the_suite_does(name: str) -> None:
 
 
 def test_resnet_50_is_the_same_in_all_words() -> None:
-    """Over one step: fifty layers normalized over six samples make much of a little rounding after that."""
+    """Over one step: fifty layers normalized over six samples make much of a little rounding, already in that one."""
     require_backend("torch")
     w = short(CHOSEN["R50"])
     wanted = results(lambda: builder("torch:eager")(w), 2)
     still = results(lambda: builder("torch:eager")(replace(w, rate=0.0)), 2)
-    assert deviation(still, wanted) > 0.03
+    learned = deviation(still, wanted)
+    assert learned > 0.03
     for make in (lambda: by_hand(w, "eager", "cpu", False), lambda: builder("unilayers:numpy")(w)):
-        assert deviation(results(make, 2), wanted) < 3e-3
+        assert deviation(results(make, 2), wanted) < 0.2 * learned
 
 
 def test_the_built_in_backend_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -646,7 +646,7 @@ def test_a_run_folder(tmp_path: Path, backend: Backend) -> None:
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(lines[0])
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert (environment["backend"], environment["device"]) == (backend.name, "cpu")
-    assert {"unilayers", "numpy", *backend.packages} == set(environment["packages"])
+    assert {"unilayers", "numpy", *backend.packages, *backend.libraries()} == set(environment["packages"])
     assert all(environment["packages"].values())
     assert result.trained == 2
     assert result.scores == {name: lines[-1][name] for name in ("val_loss", "val_accuracy")}

@@ -58,21 +58,27 @@ def max_pool(x: Any, window: Ints, strides: Ints, padding: Pairs) -> Any:
 
 def max_pool_grad(g: Any, x: Any, y: Any, window: Ints, strides: Ints, padding: Pairs) -> Any:
     """g goes to the first maximum of each window, row by row. On the CPU, XLA's own way to do that takes ten times as
-    long as one pass for each place in the window; on large windows these would be too many."""
+    long as one pass for each place in the window; on large windows these would be too many.
+
+    The places of the maxima are found in x alone: where XLA computes x twice, it may round differently, and then y is
+    found nowhere.
+    """
     if math.prod(window) > PLACES:
         return jax.vjp(lambda x: max_pool(x, window, strides, padding), x)[1](g)[0]
     around = [(0, 0), *padding, (0, 0)]
     wide = jnp.pad(x, around, constant_values=-jnp.inf)
     real = jnp.pad(jnp.ones((1, *x.shape[1:-1], 1), bool), around)
-    left, total = jnp.ones(g.shape, bool), jnp.zeros_like(x)
+    best, first, total = jnp.full(g.shape, -jnp.inf, x.dtype), jnp.full(g.shape, -1, "int8"), jnp.zeros_like(x)
     axes = [*zip(x.shape[1:-1], g.shape[1:-1], strides, (low for low, _ in padding), strict=True)]
-    for place in itertools.product(*map(range, window)):
-        starts = [*zip(place, axes, strict=True)]
+    places = [[*zip(place, axes, strict=True)] for place in itertools.product(*map(range, window))]
+    for i, starts in enumerate(places):
         seen = (slice(None), *(slice(p, p + (n - 1) * step + 1, step) for p, (_, n, step, _) in starts))
-        hit = left & real[seen] & ((wide[seen] == y) | jnp.isnan(wide[seen]))
-        left &= ~hit
+        value = wide[seen]
+        better = real[seen] & ((first < 0) | (value > best) | (jnp.isnan(value) & ~jnp.isnan(best)))
+        best, first = jnp.where(better, value, best), jnp.where(better, jnp.int8(i), first)
+    for i, starts in enumerate(places):
         edges = [(p - low, size + low - p - (n - 1) * step - 1, step - 1) for p, (size, n, step, low) in starts]
-        total += lax.pad(jnp.where(hit, g, 0), g.dtype.type(0), [(0, 0, 0), *edges, (0, 0, 0)])
+        total += lax.pad(jnp.where(first == i, g, 0), g.dtype.type(0), [(0, 0, 0), *edges, (0, 0, 0)])
     return total
 
 

@@ -197,7 +197,8 @@ def _scaled_gradient(scene: Scene, action: Action) -> None:
         both, number = scene.maker(gradient, "losses_and_gradient"), scene.constant(factor)
         if both is None or number is None or gradient is not both.outputs[1] or not scene.private(gradient, action):
             continue
-        if both.attrs["scale"] == 1.0 and action.outputs[0].shape == gradient.shape and 1e-6 <= number.item() <= 1.0:
+        same = action.outputs[0].shape == gradient.shape and gradient.dtype in _SUMMED
+        if both.attrs["scale"] == 1.0 and same and 1e-6 <= number.item() <= 1e6:
             outputs = (both.outputs[0], *action.outputs)
             scene.replace([action, both], "losses_and_gradient", both.inputs, outputs, scale=number.item())
         return
@@ -226,7 +227,7 @@ def _sparse_loss_and_gradient(scene: Scene, action: Action) -> None:
         return
     number, given = scene.constant(before.inputs[0]), (p, before.inputs[2])
     few = scene.plan.sketch[p].size <= MOST_IN_ONE_SUM
-    if number is None or not 1e-6 <= number <= 1 or not few or p.dtype not in _SUMMED:
+    if number is None or not 1e-6 <= number <= 1e6 or not few or p.dtype not in _SUMMED:
         return
     for losses in [a for a in scene.readers(p) if a.inputs == given and a.op == "sparse_cross_entropy"]:
         total = next(iter(scene.readers(losses.outputs[0])), losses)

@@ -51,48 +51,67 @@ def _where(applies: Callable[..., bool]) -> Callable[[Callable[..., Results]], C
 
 # ---- long short-term memory: oneDNN ---------------------------------------------------
 
-_LSTM, _KEPT = 2, "kept_by_onednn"
+_LSTM, _KEPT, _MARK = 2, "kept_by_onednn", torch.finfo(torch.float32).max
 
 
 def _for_onednn(x: Tensor, *operands: Tensor) -> bool:
     return x.is_cpu and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
-def _layer(kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> list[Tensor]:
-    """Weights as oneDNN takes them: with the gates first, and a second bias."""
-    return [kernel.t().contiguous(), recurrent_kernel.t().contiguous(), bias, torch.zeros_like(bias)]
+def _given(x: Tensor, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> list[Tensor]:
+    """Operands as oneDNN takes them: weights with the gates first, and a second bias."""
+    weights = [kernel.t().contiguous(), recurrent_kernel.t().contiguous(), bias, torch.zeros_like(bias)]
+    return [x.contiguous(), *weights, h.contiguous()[None], c.contiguous()[None]]
 
 
 @_where(_for_onednn)
 def lstm(
     x: Tensor, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor, reverse: bool, keeps: bool
 ) -> Results:
-    """The outputs, the states, and tensors that bear what oneDNN keeps: of a number that spoils what is computed with
-    copies of them, and which is no NaN, as somebody may look for the first NaN of a step."""
-    operands = (x.contiguous(), *_layer(kernel, recurrent_kernel, bias), h.contiguous()[None], c.contiguous()[None])
+    """The outputs, the states, and tensors that bear what oneDNN keeps: of a number by which copies of them are known,
+    and which is no NaN, as somebody may look for the first NaN of a step."""
+    operands = _given(x, h, c, kernel, recurrent_kernel, bias)
     with torch.enable_grad() if keeps else nullcontext():  # aten keeps something only where autograd could want it
         ys, last, cell, workspace = torch.ops.aten.mkldnn_rnn_layer(
             *operands, reverse, [], _LSTM, h.shape[-1], 1, True, False, False, keeps
         )
     if not keeps:
         return ys, last[0], cell[0]
-    mark = torch.full((), torch.finfo(ys.dtype).max).expand(ys.shape)
-    setattr(mark, _KEPT, (*operands, ys, last, cell, workspace))
+    mark = torch.full((), _MARK).expand(ys.shape)
+    setattr(mark, _KEPT, (last, cell, workspace))
     return ys, last[0], cell[0], *[mark] * OPS["lstm"].kept
 
 
 def _kept_by_onednn(*operands: Tensor) -> bool:
-    return hasattr(operands[7], _KEPT)
+    kept = operands[7]
+    return hasattr(kept, _KEPT) or (_for_onednn(kept) and kept[0, 0, 0].item() == _MARK)
 
 
 @_where(_kept_by_onednn)
 def lstm_grad(*operands: Tensor, flowing: Sequence[int], reverse: bool) -> Results:
-    *inputs, ys, last, cell, workspace = getattr(operands[7], _KEPT)
+    """Of copies of what was kept, the forward pass is run again."""
+    if not hasattr(operands[7], _KEPT):
+        operands = (*operands[:7], lstm(*operands[:6], reverse=reverse, keeps=True)[3], *operands[8:])
+    ys, (last, cell, workspace) = operands[6].contiguous(), getattr(operands[7], _KEPT)
     flows = [torch.zeros_like(a) for i, a in enumerate((ys, last, cell)) if i not in flowing]
     for i, g in zip(flowing, operands[7 + OPS["lstm"].kept :], strict=True):
         flows.insert(i, g.contiguous() if i == 0 else g.contiguous()[None])
     to_x, to_kernel, to_recurrent, to_bias, _, to_h, to_c = torch.ops.aten.mkldnn_rnn_layer_backward(
-        *inputs, ys, last, cell, *flows, reverse, _LSTM, ys.shape[-1], 1, True, True, False, [], False, workspace
+        *_given(*operands[:6]),
+        ys,
+        last,
+        cell,
+        *flows,
+        reverse,
+        _LSTM,
+        ys.shape[-1],
+        1,
+        True,
+        True,
+        False,
+        [],
+        False,
+        workspace,
     )
     return to_x, to_h[0], to_c[0], to_kernel.t(), to_recurrent.t(), to_bias
 

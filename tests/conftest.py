@@ -57,11 +57,9 @@ def _same_defaults() -> Iterator[None]:
 
 
 # For tests of very many programs: on engines that take long to compile each they are among the slow ones.
-each_backend = pytest.mark.parametrize(
-    "backend",
-    [pytest.param(b, marks=[pytest.mark.slow] * (b in ("tensorflow", "jax"))) for b in BACKENDS],
-    indirect=True,
-)
+EACH = [pytest.param(b, marks=[pytest.mark.slow] * (b in ("tensorflow", "jax"))) for b in BACKENDS]
+each_backend = pytest.mark.parametrize("backend", EACH, indirect=True)
+each_name = pytest.mark.parametrize("backend", EACH)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

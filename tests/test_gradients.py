@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.compare import assert_close
-from tests.conftest import BACKENDS, require_backend
+from tests.conftest import BACKENDS, EACH, each_name, require_backend
 from tests.test_ops import NAMES, as_tuple, runner, samples
 from unilayers import ops
 from unilayers.autodiff import GradientTape, gradients
@@ -176,7 +176,7 @@ def test_compiled_gradient(backend: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_name
 def test_tape(backend: str, name: str) -> None:
     engine = require_backend(backend)
     device = engine.device("cpu")
@@ -227,7 +227,7 @@ NO_WITNESS: dict[tuple[str, str], tuple[str, Callable[[dict[str, Any]], bool]]] 
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("backend", [p for p in EACH if p.values[0] in OTHERS])
 def test_native(backend: str, name: str) -> None:
     """Our rule against the autograd of the framework, through the same table of functions."""
     engine = require_backend(backend)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import unilayers as ul
 from tests.compare import assert_close
-from tests.conftest import BACKENDS, require_backend
+from tests.conftest import each_name, require_backend
 from tests.test_cli import call
 from tests.test_recipes import SMALL, PressIn, comparable
 from tests.test_saving import joined, parted
@@ -99,7 +99,7 @@ def test_wherever_it_is_cut(name: str, whole: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_name
 def test_on_every_backend(backend: str, name: str, whole: Any, tmp_path: Path) -> None:
     require_backend(backend)
     cut_and_resumed(recipe_with(name, backend), 2, tmp_path / "cut")

@@ -11,7 +11,7 @@ import pytest
 
 import unilayers as ul
 from tests.compare import assert_close
-from tests.conftest import BACKENDS, require_backend
+from tests.conftest import BACKENDS, each_name, require_backend
 from unilayers import layers, ops
 from unilayers.backend import get_backend
 from unilayers.callbacks import Callback, EarlyStopping, LearningRateScheduler
@@ -76,7 +76,7 @@ def digits_run(backend: str, run_eagerly: bool) -> dict[str, Any]:
     } | {v.path: v.numpy() for v in model.variables}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_name
 def test_fifty_steps_equal_the_compiled_ones(backend: str) -> None:
     require_backend(backend)
     expected, found = digits_run(backend, False), digits_run(backend, True)
@@ -180,7 +180,7 @@ CASES = [plain, only_added_losses, branches, written]
 
 
 @pytest.mark.parametrize("make", CASES)
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_name
 def test_what_compile_offers_gives_the_same_numbers(backend: str, make: Callable[..., Any]) -> None:
     require_backend(backend)
     runs = []
@@ -490,7 +490,7 @@ def residuals(backend: str | None = None) -> Residuals:
     return model
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@each_name
 def test_python_between_layers_runs_once_a_step(backend: str, whole: list[Any]) -> None:
     require_backend(backend)
     calls = []

@@ -24,7 +24,9 @@ from unilayers.errors import BackendError
 
 VARIABLE = "UNILAYERS_ONEDNN"  # "off"; "on": it must be there; a path; nothing: it is used where it is found
 FILE = "libdnnl.so.3"
-WAIT = "OMP_WAIT_POLICY"
+# How OpenMP's threads wait for work: a few microseconds awake, since kernels follow one another closely, then asleep,
+# since NumPy's own threads want the cores.
+WAIT = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "3000"}
 F32 = 3  # dnnl_f32
 
 Pointer = ctypes.c_void_p
@@ -164,13 +166,13 @@ class Library:
 def _opened(path: str) -> ctypes.CDLL:
     """The file. OpenMP's threads sleep while they wait, if nobody said otherwise: they would spin, and NumPy's BLAS has
     threads of its own, which then wait for a processor."""
-    set_here = WAIT not in os.environ
+    set_here = {} if WAIT.keys() & os.environ.keys() else WAIT
     try:
-        os.environ.setdefault(WAIT, "passive")  # read once, when OpenMP is loaded
+        os.environ.update(set_here)  # read once, when OpenMP is loaded
         return ctypes.CDLL(path)
     finally:
-        if set_here:
-            del os.environ[WAIT]
+        for name in set_here:
+            del os.environ[name]
 
 
 _P, _I, _F = Pointer, ctypes.c_int, ctypes.c_float

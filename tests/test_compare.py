@@ -25,7 +25,7 @@ from tests.test_new_backend import PAGE, code_of_page
 from unilayers import Sequential, layers, ops
 from unilayers.backend import Backend, backend_names
 from unilayers.callbacks import LambdaCallback
-from unilayers.compare import Comparison, Record, chart, compare, difference, read_record
+from unilayers.compare import Comparison, Record, compare, difference, read_record
 from unilayers.compare.machine import machine
 from unilayers.compare.record import Lines, from_plain, peak_memory, plain
 from unilayers.compare.report import markdown, overview, progress
@@ -37,6 +37,7 @@ from unilayers.recipe import Recipe, load_recipe
 from unilayers.recipe.cost import cost
 from unilayers.spec import Spec
 from unilayers.training.steps import Batch
+from unilayers.utils import charts
 
 STEPS = 4
 DEEP = """\
@@ -507,18 +508,18 @@ def test_not_a_number_is_said_and_shown(tmp_path: Path) -> None:
 
 def test_charts() -> None:
     colours = {"a": 0, "b": 1}
-    gap = chart.lines({"a": [1.0, 2.0, math.nan, 4.0, 5.0], "b": [3.0]}, colours)
+    gap = charts.lines({"a": [1.0, 2.0, math.nan, 4.0, 5.0], "b": [3.0]}, colours)
     assert gap.count("<polyline") == 2 and gap.count("<circle") == 1
-    assert "bit for bit" in chart.lines({"a": [0.0, 0.0]}, colours, log=True)
+    assert "bit for bit" in charts.lines({"a": [0.0, 0.0]}, colours, log=True)
     peak = [1e-7] * 5000
     peak[2345] = 1e-2
-    thin = chart.lines({"a": peak}, colours, log=True, level=1e-3)
+    thin = charts.lines({"a": peak}, colours, log=True, level=1e-3)
     heights = [float(p.split(",")[1]) for p in thin.split('points="')[1].split('"')[0].split()]
-    assert len(heights) <= chart.POINTS and min(heights) == chart.TOP  # the peak is not lost
-    assert max(heights) == chart.HEIGHT - chart.BOTTOM
+    assert len(heights) <= charts.POINTS and min(heights) == charts.TOP  # the peak is not lost
+    assert max(heights) == charts.HEIGHT - charts.BOTTOM
     assert "1e-07" in thin and 'class="level"' in thin
     for values in ([0.0, 0.0], [-1.0, -2.0], [1e-300, 2e-300], [1e30], [5.0, 5.0]):
-        Page(chart.lines({"a": values}, colours))
+        Page(charts.lines({"a": values}, colours))
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

@@ -271,8 +271,6 @@ def moved(arrays: Sequence[Any], backend: Backend, device: str, dtypes: Sequence
     away = [i for i, x in enumerate(arrays) if backend.device_of(x) != device]
     if not away:
         return arrays
-    if dtypes and all(type(x) is np.ndarray and name_of(x.dtype) == d for x, d in zip(arrays, dtypes, strict=True)):
-        return backend.put(arrays, device)  # the usual case
     wanted = [ops.dtype_of(arrays[i]) if dtypes is None else dtypes[i] for i in away]
     there = dict(zip(away, backend.put_as([ops.to_numpy(arrays[i]) for i in away], wanted, device), strict=True))
     return [there.get(i, x) for i, x in enumerate(arrays)]

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from unilayers.compare import chart
 from unilayers.compare.comparison import LOSS, Comparison
 from unilayers.compare.differences import difference
 from unilayers.compare.record import Record
-from unilayers.utils.charts import LIGHT
+from unilayers.utils import charts
 from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -35,7 +34,7 @@ def overview(comparison: Comparison) -> Table:
         quartiles = f"{times[0]} to {times[2]}" if times else ""
         rate = record.samples_per_second
         reached, share = record.flops_per_second, record.share_of_peak
-        figures = ["" if rate is None else chart.amount(rate), "" if reached is None else chart.amount(reached / 1e9)]
+        figures = ["" if rate is None else charts.amount(rate), "" if reached is None else charts.amount(reached / 1e9)]
         figures += ["" if share is None else f"{share:.1%}", _seconds(record.first_step)]
         figures += [_seconds(record.begin.get("import_seconds")), _memory(record)]
         row = [record.name, place, str(len(record.steps)), loss, *_departure(comparison, record)]
@@ -197,11 +196,11 @@ def html(comparison: Comparison) -> str:
         comparison: The comparison.
     """
     names = [r.name for r in comparison.records]
-    colours = {name: i % len(LIGHT) for i, name in enumerate(names)}
+    colours = {name: i % len(charts.LIGHT) for i, name in enumerate(names)}
     title = escape(f"{comparison.name} on {', '.join(names)}")
     first, *others = [escape(text) for text in _explained(comparison)]
     said = "".join(f'<p class="{"bad" if comparison.problems else ""}">{text}</p>' for text in others)
-    body = [f"<h1>{title}</h1><p>{first}</p>{said}", html_table(overview(comparison)), chart.keys(colours)]
+    body = [f"<h1>{title}</h1><p>{first}</p>{said}", html_table(overview(comparison)), charts.keys(colours)]
     body.append(f'<div class="charts">{"".join(_charts(comparison, colours))}</div>')
     for heading, sentences, table in _parts(comparison):
         if sentences or table[1]:
@@ -213,14 +212,16 @@ def html(comparison: Comparison) -> str:
 
 def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]:
     trained = [r for r in comparison.records if r.steps]
-    yield figure("Loss of each step", chart.lines({r.name: r.curve(LOSS) for r in trained}, colours))
+    yield figure("Loss of each step", charts.lines({r.name: r.curve(LOSS) for r in trained}, colours))
     apart = {name: d[LOSS].curve for name, d in comparison.differences.items() if LOSS in d and d[LOSS].curve}
     if apart:
         heading = f"Relative difference from {comparison.reference.name} (dashed: {comparison.limit:g})"
-        yield figure(heading, chart.lines(apart, colours, log=True, level=comparison.limit))
+        yield figure(heading, charts.lines(apart, colours, log=True, level=comparison.limit))
     for name in trained[0].values if trained else ():
         if name != LOSS and np.ndim(trained[0].curve(name)) == 1:
-            yield figure(f"{name}, so far in the epoch", chart.lines({r.name: r.curve(name) for r in trained}, colours))
+            yield figure(
+                f"{name}, so far in the epoch", charts.lines({r.name: r.curve(name) for r in trained}, colours)
+            )
     figures = {r.name: r.figures() for r in comparison.records}
     wanted = [
         ("Step, median", {n: 1000 * f["step_seconds"][1] for n, f in figures.items() if f["step_seconds"]}, "ms"),
@@ -232,7 +233,7 @@ def _charts(comparison: Comparison, colours: Mapping[str, int]) -> Iterator[str]
         ("Peak memory of the process", _known(figures, "peak_memory", 1e-6), "MB"),
         ("Peak memory of the device", _known(figures, "peak_device_memory", 1e-6), "MB"),
     ]
-    yield from (figure(heading, chart.bars(values, colours, unit)) for heading, values, unit in wanted if values)
+    yield from (figure(heading, charts.bars(values, colours, unit)) for heading, values, unit in wanted if values)
 
 
 def _known(figures: Mapping[str, Mapping[str, Any]], key: str, factor: float = 1.0) -> dict[str, float]:

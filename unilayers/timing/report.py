@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from unilayers.compare import chart
 from unilayers.timing.cut import BACKWARD, FORWARD
 from unilayers.timing.engines import NETWORKS, Bench
 from unilayers.timing.layers import Part, Timing
+from unilayers.utils import charts
 from unilayers.utils.pages import Table, figure, html_table, markdown_table, page
 
 
@@ -47,16 +47,16 @@ def sentences(timing: Timing) -> Iterator[str]:
         return
     low, median, high = (_ms(s) for s in timing.step)
     floor = timing.machine.floor(timing.flops, 0)
-    reached = f"{chart.amount(timing.flops / timing.step[1] / 1e9)} GFLOP/s, {floor / timing.step[1]:.1%} of the peak"
+    reached = f"{charts.amount(timing.flops / timing.step[1] / 1e9)} GFLOP/s, {floor / timing.step[1]:.1%} of the peak"
     yield (
         f"The step as a whole takes {median} ms (quartiles {low} to {high}), its parts one by one {_ms(timing.total)} "
-        f"ms; {chart.amount(timing.flops / 1e6)} MFLOP, {reached}."
+        f"ms; {charts.amount(timing.flops / 1e6)} MFLOP, {reached}."
     )
     best = timing.machine
     yield (
-        f"Peak: {chart.amount(best.flops / 1e9)} GFLOP/s in a matrix product ({best.dtype}), "
-        f"{chart.amount(best.bytes / 1e9)} GB/s in a copy. A call that does nothing takes {_ms(timing.call)} ms, which "
-        "is taken off each part."
+        f"Peak: {charts.amount(best.flops / 1e9)} GFLOP/s in a matrix product ({best.dtype}), "
+        f"{charts.amount(best.bytes / 1e9)} GB/s in a copy. A call that does nothing takes {_ms(timing.call)} ms, "
+        "which is taken off each part."
     )
 
 
@@ -92,7 +92,7 @@ def _charts(timing: Timing) -> Iterator[str]:
         times = {n: 1000 * p.median for n, p in zip(names, parts, strict=True) if p.median or p.flops or p.bytes}
         apart = {n: d for n, p in zip(names, parts, strict=True) if (d := p.distance) is not None}
         for heading, values, unit in ((f"{way}, time", times, "ms"), (f"{way}, time / floor", apart, "")):
-            yield figure(heading.capitalize(), chart.bars(values, dict.fromkeys(values, number), unit))
+            yield figure(heading.capitalize(), charts.bars(values, dict.fromkeys(values, number), unit))
 
 
 # ---- engines and devices --------------------------------------------------------------------------------------------
@@ -114,9 +114,9 @@ def bench_table(bench: Bench) -> Table:
     for r in bench.results:
         seconds = r.median
         cells = [_titled(r.case), r.backend, r.device]
-        cells += [chart.amount(1000 * r.seconds[name][1]) if name in r.seconds else "" for name in timed]
+        cells += [charts.amount(1000 * r.seconds[name][1]) if name in r.seconds else "" for name in timed]
         rates = {"networks": [float(r.samples), r.flops / 1e9], "matmul": [r.flops / 1e9]}.get(bench.kind, [])
-        cells += ["" if seconds is None else chart.amount(rate / seconds) for rate in rates]
+        cells += ["" if seconds is None else charts.amount(rate / seconds) for rate in rates]
         cells += [_times(bench.ratio(r)), *([_times(bench.over_cpu(r))] if others else [])]
         rows.append([*cells, r.problem] if any(r.problem for r in bench.results) else cells)
     return [*head, *(["Problem"] if any(r.problem for r in bench.results) else [])], rows
@@ -150,7 +150,7 @@ def _ms(seconds: float) -> str:
 
 
 def _millions(number: int) -> str:
-    return chart.amount(number / 1e6) if number else ""
+    return charts.amount(number / 1e6) if number else ""
 
 
 def _distance(part: Part) -> str:
